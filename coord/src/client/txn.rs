@@ -1,0 +1,1 @@
+//! Ranges and transactions: our plain data to etcd's messages and back.

@@ -1,0 +1,348 @@
+//! Keys: the only place where key strings are joined, encoded or taken apart.
+//!
+//! | part | key |
+//! |---|---|
+//! | config | `<ns>config/<prefix>/…`, or any absolute key that starts with `/` |
+//! | lock queue | `<ns>coord/lock/<name>!/<mode><lease hex>.<nonce>` |
+//! | lock session | `<ns>coord/session/<lease hex>` |
+//! | registry | `<ns>coord/svc/<service>/<zone or ->/<instance>`, `<ns>coord/inst/<service>/<instance>` |
+//! | instance ids | `<ns>coord/id/<pool>/slot/<number>`, `<ns>coord/id/<pool>/own/<uuid>` |
+//!
+//! Every prefix ends in `/`: a range over `a/b` would also return `a/bc`.
+
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+
+use crate::error::{Error, Result};
+
+/// The longest key of ours, in bytes.
+pub(crate) const MAX_KEY: usize = 1024;
+
+/// What is encoded in an argument: what separates segments, what ends a lock name, the escape
+/// itself, and control characters. Bytes outside ASCII are always encoded.
+const ARGUMENT: &AsciiSet = &CONTROLS.add(b'/').add(b'!').add(b'%');
+
+/// One key, complete. Ours are UTF-8; what others wrote below a watched prefix need not be, so the
+/// engines carry keys as bytes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Key(String);
+
+impl Key {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.0.into_bytes()
+    }
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A prefix that ends in `/`: the range of all keys below it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Prefix(String);
+
+impl Prefix {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    /// The first key after the range: the prefix with its last byte, a `/`, replaced by the next.
+    pub(crate) fn end(&self) -> Vec<u8> {
+        let mut end = self.0.clone().into_bytes();
+        end.pop();
+        end.push(b'/' + 1);
+        end
+    }
+
+    /// The key `segments` below this prefix.
+    pub(crate) fn key(&self, segments: &str) -> Key {
+        Key(format!("{}{segments}", self.0))
+    }
+
+    /// The part of `key` after this prefix, if it is below it.
+    pub(crate) fn strip<'k>(&self, key: &'k [u8]) -> Option<&'k [u8]> {
+        key.strip_prefix(self.0.as_bytes())
+    }
+}
+
+impl std::fmt::Display for Prefix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where a coordinator's keys stand: the namespace and the prefixes of the parts.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    namespace: String,
+    config: String,
+    lock: String,
+    registry: String,
+}
+
+impl Layout {
+    /// `namespace` and the part prefixes as options give them, already validated: no leading slash,
+    /// a trailing one unless empty.
+    pub(crate) fn new(namespace: &str, config: &str, lock: &str, registry: &str) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            config: config.to_owned(),
+            lock: lock.to_owned(),
+            registry: registry.to_owned(),
+        }
+    }
+
+    /// A struct's or a value's place. A leading `/` makes it absolute: it then ignores the namespace
+    /// and the config prefix, so that keys which other programs own can be bound too.
+    pub(crate) fn config(&self, path: &str) -> Result<Prefix> {
+        let path = path.strip_suffix('/').unwrap_or(path);
+        check("bind config", path)?;
+        let full = match path.strip_prefix('/') {
+            Some("") => return Err(Error::invalid("bind config", "the prefix is empty")),
+            Some(_) => format!("{path}/"),
+            None => format!("{}{}{path}/", self.namespace, self.config),
+        };
+        Ok(Prefix(full))
+    }
+
+    /// The queue of the lock `name`. The `!` ends the name, so that `jobs` and `jobs/1` are two
+    /// queues, neither of them below the other.
+    pub(crate) fn lock_queue(&self, name: &str) -> Result<Prefix> {
+        check("acquire lock", name)?;
+        if name.contains('!') {
+            return Err(Error::invalid(
+                "acquire lock",
+                format!("`!` ends a lock's name and may not stand in `{name}`"),
+            ));
+        }
+        Ok(Prefix(format!(
+            "{}{}lock/{name}!/",
+            self.namespace, self.lock
+        )))
+    }
+
+    /// The session key of the lock session with `lease`.
+    pub(crate) fn lock_session(&self, lease: i64) -> Key {
+        Key(format!(
+            "{}{}session/{lease:016x}",
+            self.namespace, self.lock
+        ))
+    }
+
+    /// All routable instances of `service`.
+    pub(crate) fn instances(&self, service: &str) -> Result<Prefix> {
+        segment("use the registry", "service name", service)?;
+        Ok(Prefix(format!(
+            "{}{}svc/{service}/",
+            self.namespace, self.registry
+        )))
+    }
+
+    /// The record of one routable instance; exists exactly while it is routable.
+    pub(crate) fn instance(&self, service: &str, zone: &str, instance: &str) -> Result<Key> {
+        let zone = if zone.is_empty() { "-" } else { zone };
+        segment("use the registry", "zone", zone)?;
+        Ok(self.instances(service)?.key(&format!("{zone}/{instance}")))
+    }
+
+    /// The life-cycle record of one instance.
+    pub(crate) fn life_cycle(&self, service: &str, instance: &str) -> Result<Key> {
+        segment("use the registry", "service name", service)?;
+        Ok(Key(format!(
+            "{}{}inst/{service}/{instance}",
+            self.namespace, self.registry
+        )))
+    }
+
+    /// The slots of an id pool.
+    pub(crate) fn id_slots(&self, pool: &str) -> Result<Prefix> {
+        segment("claim an instance id", "pool name", pool)?;
+        Ok(Prefix(format!(
+            "{}{}id/{pool}/slot/",
+            self.namespace, self.registry
+        )))
+    }
+
+    /// The key that tells a retried claim which id it has.
+    pub(crate) fn id_owner(&self, pool: &str, uuid: &str) -> Result<Key> {
+        segment("claim an instance id", "pool name", pool)?;
+        Ok(Key(format!(
+            "{}{}id/{pool}/own/{uuid}",
+            self.namespace, self.registry
+        )))
+    }
+}
+
+fn check(operation: &'static str, key: &str) -> Result<()> {
+    if key.is_empty() {
+        return Err(Error::invalid(operation, "the key is empty"));
+    }
+    if key.len() > MAX_KEY {
+        let fault = format!(
+            "the key has {} bytes; at most {MAX_KEY} are allowed",
+            key.len()
+        );
+        return Err(Error::invalid(operation, fault));
+    }
+    if key
+        .split('/')
+        .skip(usize::from(key.starts_with('/')))
+        .any(str::is_empty)
+    {
+        return Err(Error::invalid(
+            operation,
+            format!("`{key}` has an empty segment"),
+        ));
+    }
+    if key.chars().any(char::is_control) {
+        return Err(Error::invalid(
+            operation,
+            format!("{key:?} has a control character"),
+        ));
+    }
+    Ok(())
+}
+
+/// A name that is one segment of a key.
+fn segment(operation: &'static str, what: &str, name: &str) -> Result<()> {
+    if name.is_empty()
+        || name.len() > 255
+        || name.contains('/')
+        || name.chars().any(char::is_control)
+    {
+        return Err(Error::invalid(
+            operation,
+            format!("the {what} {name:?} must be 1 to 255 bytes without `/` or control characters"),
+        ));
+    }
+    Ok(())
+}
+
+/// A part of a key template, as the macros write it: fixed text, or an argument.
+#[derive(Clone, Copy, Debug)]
+pub enum Part<'a> {
+    /// Text of the template, as it stands.
+    Lit(&'a str),
+    /// An argument: formatted, then percent-encoded, so that it stays within its segment.
+    Hole(std::fmt::Arguments<'a>),
+}
+
+/// Joins a template. An empty argument, an empty key and one that is too long are refused.
+pub(crate) fn join(operation: &'static str, parts: &[Part<'_>]) -> Result<String> {
+    let mut key = String::new();
+    for part in parts {
+        match part {
+            Part::Lit(text) => key.push_str(text),
+            Part::Hole(argument) => {
+                let raw = argument.to_string();
+                if raw.is_empty() {
+                    let fault = format!("an argument is empty after `{key}`");
+                    return Err(Error::invalid(operation, fault));
+                }
+                key.extend(utf8_percent_encode(&raw, ARGUMENT));
+            }
+        }
+    }
+    check(operation, &key)?;
+    Ok(key)
+}
+
+/// An argument as it was before encoding.
+pub(crate) fn decode_argument(segment: &str) -> Option<String> {
+    percent_decode_str(segment)
+        .decode_utf8()
+        .ok()
+        .map(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn layout() -> Layout {
+        Layout::new("prod/", "config/", "coord/", "coord/")
+    }
+
+    #[test]
+    fn keys_stand_where_the_table_says() {
+        let keys = layout();
+        assert_eq!(
+            keys.config("app").expect("valid").as_str(),
+            "prod/config/app/"
+        );
+        assert_eq!(
+            keys.config("/config/app/").expect("valid").as_str(),
+            "/config/app/"
+        );
+        assert_eq!(
+            keys.lock_queue("jobs/1").expect("valid").as_str(),
+            "prod/coord/lock/jobs/1!/"
+        );
+        assert_eq!(
+            keys.lock_session(255).as_str(),
+            "prod/coord/session/00000000000000ff"
+        );
+        assert_eq!(
+            keys.instance("s", "", "u").expect("valid").as_str(),
+            "prod/coord/svc/s/-/u"
+        );
+        assert_eq!(
+            keys.lock_queue("a").expect("valid").end(),
+            b"prod/coord/lock/a!0"
+        );
+    }
+
+    #[test]
+    fn no_queue_is_below_another() {
+        let keys = layout();
+        let outer = keys.lock_queue("jobs").expect("valid");
+        let inner = keys.lock_queue("jobs/1").expect("valid");
+        assert!(outer.strip(inner.as_bytes()).is_none());
+    }
+
+    #[test]
+    fn bad_keys_are_refused() {
+        let keys = layout();
+        for bad in ["", "a//b", "a\n", "/", "//a", &"x".repeat(MAX_KEY + 1)] {
+            assert!(
+                matches!(keys.config(bad), Err(Error::Invalid { .. })),
+                "config {bad:?}"
+            );
+            assert!(
+                matches!(keys.lock_queue(bad), Err(Error::Invalid { .. })),
+                "lock {bad:?}"
+            );
+        }
+        assert!(matches!(keys.lock_queue("a!"), Err(Error::Invalid { .. })));
+        assert!(matches!(keys.instances("a/b"), Err(Error::Invalid { .. })));
+        assert!(join("t", &[Part::Lit("a/"), Part::Hole(format_args!(""))]).is_err());
+    }
+
+    proptest! {
+        /// Two different arguments never make one key, and an argument never makes a segment.
+        #[test]
+        fn arguments_stay_apart(a in "\\PC{1,20}", b in "\\PC{1,20}") {
+            let of = |x: &str| join("t", &[Part::Lit("orders/"), Part::Hole(format_args!("{x}"))]);
+            let (ka, kb) = (of(&a).expect("valid"), of(&b).expect("valid"));
+            prop_assert_eq!(a == b, ka == kb);
+            prop_assert_eq!(ka.matches('/').count(), 1);
+            prop_assert!(!ka.contains('!'));
+            prop_assert_eq!(decode_argument(&ka["orders/".len()..]), Some(a));
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! [`Options`]: what a coordinator is told: where etcd is, how long to wait, where keys stand.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+
+use serde::Deserialize;
+
+/// A value that is never shown: `Debug` prints `***`, and nothing else in this crate prints it.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a value.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    /// The value itself.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// A certificate or key: where it is, or the PEM text itself.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "String")]
+#[non_exhaustive]
+pub enum Pem {
+    /// Read when the coordinator connects.
+    Path(PathBuf),
+    /// PEM text.
+    Inline(Secret),
+}
+
+impl From<String> for Pem {
+    /// Text with a `-----BEGIN` line is PEM; anything else is a path.
+    fn from(text: String) -> Self {
+        if text.contains("-----BEGIN") {
+            Self::Inline(Secret::new(text))
+        } else {
+            Self::Path(PathBuf::from(text))
+        }
+    }
+}
+
+impl From<&str> for Pem {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
+    }
+}
+
+impl fmt::Debug for Pem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => write!(f, "{}", path.display()),
+            Self::Inline(_) => f.write_str("(PEM text)"),
+        }
+    }
+}
+
+/// How to connect and what the parts do by default.
+///
+/// Every field has a default, so a settings file names only what differs:
+///
+/// ```
+/// let options: coord::Options = serde_json::from_str(
+///     r#"{ "endpoints": ["etcd-0:2379"], "requestTimeout": "3s", "lock": { "ttl": "10s" } }"#,
+/// )?;
+/// assert_eq!(options.request_timeout, std::time::Duration::from_secs(3));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Options {
+    /// etcd's client URLs, tried in this order: `host:port`, `http://…` or `https://…`.
+    /// Default: none, and connecting fails with [`NotConfigured`](crate::Error::NotConfigured);
+    /// only [`development`](Self::development) fills in localhost.
+    pub endpoints: Vec<String>,
+    /// etcd user. Default: none.
+    pub user: Option<String>,
+    /// The user's password. Default: none.
+    pub password: Option<Secret>,
+    /// TLS for `https` endpoints. Default: the machine's own certificate authorities, no client certificate.
+    pub tls: TlsOptions,
+    /// Longest time for one endpoint to accept a connection and answer, and for
+    /// [`connect`](crate::Coordinator::connect) as a whole. Default: 5 s.
+    #[serde(with = "duration", alias = "connectTimeout")]
+    pub connect_timeout: Duration,
+    /// Longest time for one call, from sending to the answer. Default: 5 s.
+    #[serde(with = "duration", alias = "requestTimeout")]
+    pub request_timeout: Duration,
+    /// A connection that carries calls is pinged when it was silent for this long; below 5 s etcd
+    /// closes it. Default: 10 s.
+    #[serde(with = "duration", alias = "keepAliveInterval")]
+    pub keep_alive_interval: Duration,
+    /// A ping that is not answered for this long breaks the connection. Default: 5 s.
+    #[serde(with = "duration", alias = "keepAliveTimeout")]
+    pub keep_alive_timeout: Duration,
+    /// Put before every key that is not absolute: empty, or without a leading and with a trailing
+    /// slash (the trailing one is added). Default: empty.
+    pub namespace: String,
+    /// Values for placeholders in config prefixes: `{env}` in `#[coord(prefix = "{env}/app")]`.
+    pub vars: BTreeMap<String, String>,
+    /// How the caller's reads and idempotent calls are repeated. The engines never give up.
+    pub retry: RetryOptions,
+    /// Config.
+    pub config: ConfigOptions,
+    /// Locks.
+    pub lock: LockOptions,
+    /// Registry and instance ids.
+    pub registry: RegistryOptions,
+}
+
+/// Certificates. See [`Options::tls`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct TlsOptions {
+    /// The authority that signed etcd's certificate. Default: the machine's own authorities.
+    pub ca: Option<Pem>,
+    /// The client's certificate; needs `key` too.
+    pub cert: Option<Pem>,
+    /// The client's private key; needs `cert` too.
+    pub key: Option<Pem>,
+    /// The name to check etcd's certificate against, when it is not the endpoint's host.
+    #[serde(alias = "serverName")]
+    pub server_name: Option<String>,
+}
+
+/// How often and how fast a failed call is repeated. See [`Options::retry`].
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct RetryOptions {
+    /// Tries in all, the first included. 1: never repeat. Default: 3.
+    #[serde(alias = "maxAttempts")]
+    pub max_attempts: u32,
+    /// Bound of the first wait. Default: 50 ms.
+    #[serde(with = "duration")]
+    pub initial: Duration,
+    /// Bound of every wait. Default: 1 s.
+    #[serde(with = "duration")]
+    pub max: Duration,
+    /// Each bound is the one before times this. Default: 2.
+    pub multiplier: f64,
+    /// Draw each wait from zero to its bound (default), or take the bound itself.
+    pub jitter: bool,
+}
+
+/// See [`Options::config`].
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct ConfigOptions {
+    /// Where prefixes that do not start with `/` stand, below the namespace. Default: `config/`.
+    pub prefix: String,
+    /// How often the whole prefix is listed and compared, for the case that etcd lost an event (it
+    /// has: etcd 3.5.13 and 3.5.18 mend such faults). Zero: never. Default: 5 min.
+    #[serde(with = "duration", alias = "syncInterval")]
+    pub sync_interval: Duration,
+}
+
+/// See [`Options::lock`].
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct LockOptions {
+    /// Where lock keys stand, below the namespace. Default: `coord/`.
+    pub prefix: String,
+    /// How long a crashed holder's lock stays taken; renewed as long as the holder lives. Whole
+    /// seconds. Default: 15 s.
+    #[serde(with = "duration")]
+    pub ttl: Duration,
+    /// How often the lease is renewed. Default: a third of the TTL.
+    #[serde(with = "optional_duration", alias = "renewInterval")]
+    pub renew_interval: Option<Duration>,
+    /// Longest time in the queue when the call says nothing. Default: 30 s.
+    #[serde(with = "duration")]
+    pub wait: Duration,
+}
+
+/// See [`Options::registry`].
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct RegistryOptions {
+    /// Where records stand, below the namespace. Default: `coord/`.
+    pub prefix: String,
+    /// How long a crashed instance stays listed. Whole seconds. Default: 10 s.
+    #[serde(with = "duration")]
+    pub ttl: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            endpoints: Vec::new(),
+            user: None,
+            password: None,
+            tls: TlsOptions::default(),
+            connect_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(5),
+            keep_alive_interval: Duration::from_secs(10),
+            keep_alive_timeout: Duration::from_secs(5),
+            namespace: String::new(),
+            vars: BTreeMap::new(),
+            retry: RetryOptions::default(),
+            config: ConfigOptions::default(),
+            lock: LockOptions::default(),
+            registry: RegistryOptions::default(),
+        }
+    }
+}
+
+impl Default for RetryOptions {
+    fn default() -> Self {
+        Self {
+            max_attempts: 3,
+            initial: Duration::from_millis(50),
+            max: Duration::from_secs(1),
+            multiplier: 2.0,
+            jitter: true,
+        }
+    }
+}
+
+impl Default for ConfigOptions {
+    fn default() -> Self {
+        Self {
+            prefix: "config/".into(),
+            sync_interval: Duration::from_secs(300),
+        }
+    }
+}
+
+impl Default for LockOptions {
+    fn default() -> Self {
+        Self {
+            prefix: "coord/".into(),
+            ttl: Duration::from_secs(15),
+            renew_interval: None,
+            wait: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for RegistryOptions {
+    fn default() -> Self {
+        Self {
+            prefix: "coord/".into(),
+            ttl: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Durations as people write them: `5s`, `1m 30s`.
+mod duration {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, de::Error};
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(from)?;
+        humantime::parse_duration(&text).map_err(|error| {
+            D::Error::custom(format!("{text:?} is no duration like `5s`: {error}"))
+        })
+    }
+}
+
+mod optional_duration {
+    use std::time::Duration;
+
+    use serde::Deserializer;
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        super::duration::deserialize(from).map(Some)
+    }
+}

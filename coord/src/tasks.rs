@@ -1,0 +1,133 @@
+//! The one place that spawns: threads with a runtime of coord's own, and tracked tasks on them.
+//!
+//! # Invariants
+//! 1. Every task belongs to a [`Tasks`] and ends when that is cancelled; [`Tasks::close`] waits for it.
+//! 2. A runtime is dropped on its own thread, never in a caller's async context (tokio panics there).
+//! 3. A [`Thread`] ends when its last clone is gone. Tasks may hold clones: they end by (1) first.
+
+use std::{future::Future, io, sync::Arc};
+
+use tokio::{runtime::Handle, sync::oneshot};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// An OS thread that drives a current-thread runtime of coord's own, so that what runs there is
+/// neither starved by a busy runtime of the caller's nor stopped by its end.
+#[derive(Clone, Debug)]
+pub(crate) struct Thread {
+    handle: Handle,
+    /// Dropping the last clone drops the sender, which is the thread's signal to end.
+    _alive: Arc<oneshot::Sender<()>>,
+}
+
+impl Thread {
+    /// Starts a thread called `name`.
+    pub(crate) fn start(name: &str) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let handle = runtime.handle().clone();
+        let (alive, ended) = oneshot::channel::<()>();
+        std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                // An error is the signal: the sender was dropped.
+                let _ = runtime.block_on(ended);
+            })?;
+        Ok(Self {
+            handle,
+            _alive: Arc::new(alive),
+        })
+    }
+
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// A set of tasks on this thread, cancelled with `parent`.
+    pub(crate) fn tasks(&self, parent: &CancellationToken) -> Tasks {
+        Tasks {
+            handle: self.handle.clone(),
+            tracker: TaskTracker::new(),
+            cancelled: parent.child_token(),
+        }
+    }
+}
+
+/// Tracked tasks on one runtime. Cheap to clone; every clone is the same set.
+#[derive(Clone, Debug)]
+pub(crate) struct Tasks {
+    handle: Handle,
+    tracker: TaskTracker,
+    cancelled: CancellationToken,
+}
+
+impl Tasks {
+    /// Runs `task` until it is done or the set is cancelled, whichever is first; a cancelled task is
+    /// dropped at its next await. The output comes back through the handle, whose drop does *not*
+    /// stop the task.
+    pub(crate) fn spawn<F>(&self, task: F) -> Task<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let cancelled = self.cancelled.clone();
+        let (done, output) = oneshot::channel();
+        self.tracker.spawn_on(
+            async move {
+                if let Some(value) = cancelled.run_until_cancelled(task).await {
+                    // Nobody may be waiting for it: then the output is dropped here.
+                    let _ = done.send(value);
+                }
+            },
+            &self.handle,
+        );
+        Task(output)
+    }
+
+    /// Cancelled when the set is.
+    pub(crate) fn cancelled(&self) -> &CancellationToken {
+        &self.cancelled
+    }
+
+    /// Cancels every task and waits until the last has ended. Later spawns end at once.
+    ///
+    /// # Cancel safety
+    /// Safe to drop: the cancellation has been sent by the first poll.
+    pub(crate) async fn close(&self) {
+        self.cancelled.cancel();
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+}
+
+/// A spawned task's output. `None`: the task was cancelled, or it panicked.
+#[derive(Debug)]
+pub(crate) struct Task<T>(oneshot::Receiver<T>);
+
+impl<T> Future for Task<T> {
+    type Output = Option<T>;
+
+    fn poll(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<T>> {
+        std::pin::Pin::new(&mut self.0).poll(cx).map(Result::ok)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn closing_ends_every_task_and_dropping_the_thread_does_not_block() {
+        let thread = Thread::start("test").expect("a thread");
+        let tasks = thread.tasks(&CancellationToken::new());
+        let endless = tasks.spawn(std::future::pending::<()>());
+        assert_eq!(tasks.spawn(async { 7 }).await, Some(7));
+        tasks.close().await;
+        assert_eq!(endless.await, None);
+        // In an async context, where dropping a tokio runtime would panic.
+        drop((tasks, thread));
+    }
+}
