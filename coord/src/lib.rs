@@ -3,8 +3,10 @@
 
 mod client;
 mod clock;
+mod coordinator;
 mod engine;
 mod error;
+mod global;
 mod key;
 mod options;
 mod retry;
@@ -12,7 +14,9 @@ mod session;
 mod tasks;
 mod watch;
 
+pub use coordinator::{ConnectionHealth, Coordinator, Health, SessionHealth, WatchHealth};
 pub use error::{Context as ErrorContext, Error, Holder, LostReason, Result};
+pub use global::{global, set_global};
 pub use options::{
     ConfigOptions, LockOptions, Options, Pem, RegistryOptions, RetryOptions, Secret, TlsOptions,
 };
