@@ -91,7 +91,7 @@ mod tests {
             ..RetryOptions::default()
         };
         options.initial = Duration::from_millis(10);
-        options.multiplier = 3.0;
+        options.multiplier = 4.0;
         let waits: Vec<_> = std::iter::from_fn({
             let mut backoff = Backoff::for_call(&options);
             move || backoff.next_try()
@@ -99,7 +99,7 @@ mod tests {
         .collect();
         assert_eq!(
             waits,
-            [Duration::from_millis(10), Duration::from_millis(30)]
+            [Duration::from_millis(10), Duration::from_millis(40)]
         );
         options.max_attempts = 1;
         assert_eq!(Backoff::for_call(&options).next_try(), None);
