@@ -41,6 +41,8 @@
 mod coordinator;
 mod global;
 
+pub mod config;
+
 mod engine;
 
 mod session;
@@ -52,9 +54,12 @@ mod clock;
 mod error;
 mod key;
 mod options;
+#[doc(hidden)]
+pub mod private;
 mod retry;
 mod tasks;
 
+pub use config::{Config, ConfigBuilder, ConfigCenter, CoordConfig};
 pub use coordinator::{ConnectionHealth, Coordinator, Health, SessionHealth, WatchHealth};
 pub use error::{Context as ErrorContext, Error, Holder, LostReason, Result};
 pub use global::{global, set_global};
