@@ -6,6 +6,7 @@ mod clock;
 mod engine;
 mod error;
 mod key;
+mod lock;
 mod options;
 mod retry;
 mod session;
@@ -13,6 +14,7 @@ mod tasks;
 mod watch;
 
 pub use error::{Context as ErrorContext, Error, Holder, LostReason, Result};
+pub use lock::{FencingToken, Held, LockBuilder, LockGuard, Released};
 pub use options::{
     ConfigOptions, LockOptions, Options, Pem, RegistryOptions, RetryOptions, Secret, TlsOptions,
 };

@@ -1,0 +1,270 @@
+//! [`View`]: what one queue entry knows of its queue, and what follows from it.
+//!
+//! Pure: no clock, no task, no etcd. The hub feeds it what the watch tells and what reads answer; it
+//! says whether the entry owns the lock, is gone, needs a read, or waits.
+//!
+//! # Rules
+//! Entries own in the order of their create revisions; an entry's own is R. The set of entries
+//! created before R only shrinks, so it is enough to see each of them deleted.
+//! 1. A snapshot is the set of entries created before R, at the header revision H of the reply that
+//!    carried it. It is usable iff everything deleted after H is or will be told: the watch, as this
+//!    entry has it, begins at a revision ≤ H. Deletions that arrive while a reply is under way are
+//!    kept, and applied to it if they are later than H: else a reply that is overtaken by a deletion
+//!    would bring the deleted entry back, and the wait would never end.
+//! 2. A read asks for entries created up to R, newest first. Its first one must be the entry itself,
+//!    else the entry is gone: an empty list does not mean that it owns. A read from before the watch
+//!    was opened again is void.
+//! 3. All deletions of one revision are applied, the own entry first, before anything is concluded: a
+//!    revoked lease deletes the holder's and the waiter's entry together.
+//! 4. Whether a list is complete is told by `more`, never by `count` (which ignores the filter).
+
+use std::collections::{HashMap, HashSet};
+
+use crate::{
+    client::{KeyValue, Order, Range, Span},
+    clock::Instant,
+    key::Prefix,
+};
+
+/// How many entries ahead are listed at once. Further ones matter only once these are gone.
+const NEAREST: usize = 32;
+
+/// The range of an acquire: who is ahead of an entry that is about to be put. Ordered by creation,
+/// newest first, so that a cut list holds the nearest ones.
+pub(super) fn ahead_of_new(queue: &Prefix) -> Range {
+    Range {
+        limit: NEAREST as i64,
+        order: Order::CreateDescending,
+        keys_only: true,
+        ..Range::new(Span::prefix(queue))
+    }
+}
+
+/// The range of a read for an entry created at `revision`: itself and who is ahead (rule 2).
+fn ahead_of(queue: &Prefix, revision: i64) -> Range {
+    Range {
+        limit: NEAREST as i64 + 1,
+        max_create_revision: revision,
+        ..ahead_of_new(queue)
+    }
+}
+
+/// What follows from what is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Somebody is ahead, or the watch is not open.
+    Wait,
+    /// What is known is not enough: ask etcd.
+    Read,
+    /// The entry was seen to be the first one.
+    Own,
+    /// The entry was deleted, by whomever.
+    Gone,
+    /// This entry is ahead and has no lease: no crash will ever remove it.
+    Stuck(Vec<u8>),
+}
+
+/// The entries ahead, at one revision (rule 1).
+#[derive(Debug)]
+struct Snapshot {
+    at: i64,
+    /// With their leases.
+    ahead: HashMap<Vec<u8>, i64>,
+    complete: bool,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(super) struct View {
+    entry: Vec<u8>,
+    /// R, once an answer told it.
+    created: Option<i64>,
+    /// Every deletion after this revision is told. `None`: there is no watch at the moment.
+    from: Option<i64>,
+    known: Option<Snapshot>,
+    /// What was deleted while a reply is under way, and when.
+    told: Vec<(i64, Vec<u8>)>,
+    reading: bool,
+    /// A read is wanted although nothing seems to be missing.
+    audit: bool,
+    gone: bool,
+    /// When something was last learned about those ahead.
+    learned_at: Instant,
+}
+
+impl View {
+    /// A view for the entry `entry` that is about to be sent. `from`: everything deleted after this
+    /// revision will be told from now on.
+    pub(super) fn new(entry: Vec<u8>, from: Option<i64>, now: Instant) -> Self {
+        Self {
+            entry,
+            created: None,
+            from,
+            known: None,
+            told: Vec::new(),
+            reading: false,
+            audit: false,
+            gone: false,
+            learned_at: now,
+        }
+    }
+
+    /// The acquire was answered: the entry was put at `revision`, and `ahead` is the list made in the
+    /// same transaction.
+    pub(super) fn put(
+        &mut self,
+        revision: i64,
+        ahead: &[KeyValue],
+        more: bool,
+        now: Instant,
+    ) -> Step {
+        self.found(revision, now);
+        if self.gone {
+            return Step::Gone;
+        }
+        self.install(revision, ahead, more, now);
+        self.told.clear();
+        match &self.known {
+            // It was the first one in the very transaction that put it: no watch is needed to say so.
+            Some(known) if known.complete && ahead.is_empty() => Step::Own,
+            _ => self.step(),
+        }
+    }
+
+    /// The entry is there since `revision`, by an earlier copy of the acquire; who is ahead is not
+    /// known.
+    pub(super) fn found(&mut self, revision: i64, now: Instant) {
+        self.created = Some(revision);
+        self.learned_at = now;
+        let entry = &self.entry;
+        self.gone |= self
+            .told
+            .iter()
+            .any(|(at, key)| *at > revision && key == entry);
+    }
+
+    /// The watch is open: everything deleted after `revision` will be told.
+    pub(super) fn opened(&mut self, revision: i64) {
+        self.from = Some(revision);
+    }
+
+    /// The watch is gone.
+    pub(super) fn closed(&mut self) {
+        self.from = None;
+    }
+
+    /// All deletions of one revision (rule 3).
+    pub(super) fn deleted(&mut self, revision: i64, keys: &[Vec<u8>], now: Instant) {
+        if self.created.is_none() || self.reading {
+            self.told
+                .extend(keys.iter().map(|key| (revision, key.clone())));
+        }
+        if self.created.is_some_and(|created| revision > created) && keys.contains(&self.entry) {
+            self.gone = true;
+        }
+        if let Some(known) = &mut self.known
+            && revision > known.at
+        {
+            for key in keys {
+                if known.ahead.remove(key).is_some() {
+                    self.learned_at = now;
+                }
+            }
+        }
+    }
+
+    /// Nothing was learned since `limit`: ask, for the case that the server lost an event.
+    pub(super) fn audit(&mut self, limit: Instant) {
+        self.audit |= self.learned_at < limit;
+    }
+
+    /// The read to send now, if one is wanted and none is under way.
+    pub(super) fn start_read(&mut self, queue: &Prefix) -> Option<Range> {
+        let created = self.created?;
+        if self.reading || self.step() != Step::Read {
+            return None;
+        }
+        self.reading = true;
+        Some(ahead_of(queue, created))
+    }
+
+    /// The read was answered. True: an audit found an entry gone that no event had told of.
+    pub(super) fn read(&mut self, at: i64, kvs: &[KeyValue], more: bool, now: Instant) -> bool {
+        self.reading = false;
+        let missed = self.judge(at, kvs, more, now);
+        self.told.clear();
+        missed
+    }
+
+    fn judge(&mut self, at: i64, kvs: &[KeyValue], more: bool, now: Instant) -> bool {
+        if self.from.is_none_or(|from| at < from) {
+            return false;
+        }
+        let ahead = match kvs.split_first() {
+            Some((own, ahead))
+                if own.key == self.entry && Some(own.create_revision) == self.created =>
+            {
+                ahead
+            }
+            _ => {
+                self.gone = true;
+                return false;
+            }
+        };
+        let audited = std::mem::take(&mut self.audit);
+        let missed = audited
+            && !more
+            && self.known.as_ref().is_some_and(|known| {
+                let here: HashSet<&[u8]> = ahead.iter().map(|kv| kv.key.as_slice()).collect();
+                known.ahead.keys().any(|key| !here.contains(key.as_slice()))
+            });
+        self.install(at, ahead, more, now);
+        missed
+    }
+
+    fn install(&mut self, at: i64, ahead: &[KeyValue], more: bool, now: Instant) {
+        let gone: HashSet<&[u8]> = self
+            .told
+            .iter()
+            .filter(|(revision, _)| *revision > at)
+            .map(|(_, key)| key.as_slice())
+            .collect();
+        self.known = Some(Snapshot {
+            at,
+            ahead: ahead
+                .iter()
+                .filter(|kv| !gone.contains(kv.key.as_slice()))
+                .map(|kv| (kv.key.clone(), kv.lease))
+                .collect(),
+            complete: !more,
+        });
+        self.learned_at = now;
+    }
+
+    /// What follows.
+    pub(super) fn step(&self) -> Step {
+        if self.gone {
+            return Step::Gone;
+        }
+        let (Some(_), Some(from)) = (self.created, self.from) else {
+            return Step::Wait;
+        };
+        match &self.known {
+            Some(known) if from <= known.at && !self.audit => match known.ahead.is_empty() {
+                true if known.complete => Step::Own,
+                true => Step::Read,
+                false => match known.ahead.iter().find(|(_, lease)| **lease == 0) {
+                    Some((key, _)) => Step::Stuck(key.clone()),
+                    None => Step::Wait,
+                },
+            },
+            _ => Step::Read,
+        }
+    }
+
+    /// How many are ahead, if that is known.
+    pub(super) fn position(&self) -> Option<u32> {
+        let known = self.known.as_ref().filter(|known| known.complete)?;
+        u32::try_from(known.ahead.len()).ok()
+    }
+}
