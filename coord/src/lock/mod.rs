@@ -24,12 +24,14 @@ mod guard;
 mod hub;
 mod outcome;
 mod queue;
+mod request;
 mod session;
 
 use std::{sync::Arc, time::Duration};
 
 pub use guard::{FencingToken, Held, LockGuard, Released};
 pub use outcome::{Outcome, Returns, Run};
+pub use request::Request;
 
 use self::{attempt::Acquire, gate::Gate, hub::Hub, session::Sessions};
 use crate::{
