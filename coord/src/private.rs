@@ -4,10 +4,11 @@
 
 /// `#[locked]`.
 pub mod locked {
-    use std::fmt;
-
-    pub use crate::{key::Part, lock::{Outcome, Request, Returns, Run}};
-    use crate::{Coordinator, Error, LockGuard, Result, global, key};
+    use crate::{Coordinator, LockGuard, Result, global, key};
+    pub use crate::{
+        key::Part,
+        lock::{Outcome, Request, Returns, Run},
+    };
 
     pub const fn returns<R: Outcome>() -> Returns<R> {
         Returns::new()

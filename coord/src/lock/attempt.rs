@@ -31,7 +31,7 @@ use crate::{
         Reason, Span, Txn, TxnReply,
     },
     error::{Context, Error, Holder, LostReason, Result},
-    key::{Key, Prefix},
+    key::Prefix,
     retry::Backoff,
     session::LeasedKey,
 };
@@ -102,11 +102,7 @@ impl Acquire<'_> {
     }
 
     async fn attempt(&self, session: &Arc<LockSession>, trace: &Trace) -> Result<Ended> {
-        let identity = Identity::new(
-            session.cluster(),
-            self.queue.clone(),
-            self.name.to_owned(),
-        );
+        let identity = Identity::new(session.cluster(), self.queue.clone(), self.name.to_owned());
         if identity.is_held_here() {
             return Err(gate::would_deadlock(self.name));
         }
@@ -376,6 +372,9 @@ mod tests {
         assert!(matches!(busy, Answer::Busy { .. }), "{busy:?}");
         // After a fence the queue may be empty: that is not "busy".
         let moved = otherwise(vec![none(), at(9), none()]);
-        assert!(matches!(moved, Answer::Moved { incarnation: 9 }), "{moved:?}");
+        assert!(
+            matches!(moved, Answer::Moved { incarnation: 9 }),
+            "{moved:?}"
+        );
     }
 }

@@ -2,7 +2,12 @@
 
 use serde::Serialize;
 
-use crate::{clock::Clock, client::KeyValue, error::Holder, key::{Key, Prefix}};
+use crate::{
+    client::KeyValue,
+    clock::Clock,
+    error::Holder,
+    key::{Key, Prefix},
+};
 
 /// The format of the value. Readers take what is newer, with its unknown fields.
 const FORMAT: u32 = 1;

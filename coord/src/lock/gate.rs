@@ -100,10 +100,13 @@ impl<F: Future> Future for Gate<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let loss = this.hold.loss().or_else(|| match this.lost.as_mut().poll(cx) {
-            Poll::Ready(reason) => Some(reason),
-            Poll::Pending => None,
-        });
+        let loss = this
+            .hold
+            .loss()
+            .or_else(|| match this.lost.as_mut().poll(cx) {
+                Poll::Ready(reason) => Some(reason),
+                Poll::Pending => None,
+            });
         if let Some(reason) = loss {
             this.body.set(None);
             return Poll::Ready(Err(this.hold.error(reason)));
@@ -124,7 +127,9 @@ impl<F: Future> Future for Gate<F> {
 
 impl<F> fmt::Debug for Gate<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gate").field("hold", &self.hold).finish_non_exhaustive()
+        f.debug_struct("Gate")
+            .field("hold", &self.hold)
+            .finish_non_exhaustive()
     }
 }
 

@@ -187,9 +187,10 @@ impl Held {
                 keys_only: true,
                 ..Range::new(Span::key(&self.0.entry))
             };
-            let reply = self.0.calls.range(range).await.map_err(|error| {
-                error.into_error(Context::new("verify lock").key(self.key()))
-            })?;
+            let reply =
+                self.0.calls.range(range).await.map_err(|error| {
+                    error.into_error(Context::new("verify lock").key(self.key()))
+                })?;
             if reply.kvs.first().map(|kv| kv.create_revision) != Some(self.0.revision) {
                 self.0.lose(LostReason::Revoked);
             }

@@ -103,6 +103,8 @@ impl<F: Future<Output = R>, R> Future for Run<F, R> {
 
 impl<F, R> fmt::Debug for Run<F, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Run").field("gate", &self.gate).finish_non_exhaustive()
+        f.debug_struct("Run")
+            .field("gate", &self.gate)
+            .finish_non_exhaustive()
     }
 }

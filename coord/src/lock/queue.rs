@@ -372,7 +372,10 @@ mod tests {
         let range = view.start_read(&queue()).expect("a read");
         // Later entries must not be listed: two waiters would wait for each other.
         assert_eq!(range.max_create_revision, 5);
-        assert_eq!((range.order, range.serializable), (Order::CreateDescending, false));
+        assert_eq!(
+            (range.order, range.serializable),
+            (Order::CreateDescending, false)
+        );
         assert_eq!(view.start_read(&queue()), None, "one read at a time");
         view.read(9, &[kv("me", 5)], false, NOW);
         assert_eq!(view.step(), Step::Own);
@@ -451,7 +454,9 @@ mod tests {
         view.found(5, NOW);
         assert_eq!(view.step(), Step::Read);
         assert_eq!(
-            view.start_read(&queue()).expect("a read").max_create_revision,
+            view.start_read(&queue())
+                .expect("a read")
+                .max_create_revision,
             5
         );
         view.read(9, &[kv("me", 5), kv("a", 4)], false, NOW);

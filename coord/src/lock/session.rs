@@ -86,10 +86,7 @@ impl Sessions {
     /// Safe: the opening goes on in the background, for the next caller.
     pub(super) async fn get(&self) -> Result<Arc<LockSession>> {
         let opening = {
-            let mut current = self
-                .current
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
             match current.as_ref().map(|opening| (opening, opening.peek())) {
                 Some((_, Some(Ok(open)))) if open.session.is_live() => return Ok(open.clone()),
                 Some((opening, None)) => opening.clone(),
@@ -101,9 +98,12 @@ impl Sessions {
 
     fn start(&self) -> Opening {
         let task = self.engine.tasks.spawn(open(self.engine.clone()));
-        async { task.await.unwrap_or_else(|| Err(Error::closed("acquire lock"))) }
-            .boxed()
-            .shared()
+        async {
+            task.await
+                .unwrap_or_else(|| Err(Error::closed("acquire lock")))
+        }
+        .boxed()
+        .shared()
     }
 }
 
@@ -121,8 +121,7 @@ async fn open(engine: Engine) -> Result<Arc<LockSession>> {
         })
         .await?;
     let key = engine.layout.lock_session(session.lease());
-    let mut session_key =
-        LeasedKey::prepare(&session, key.clone(), None, engine.keeper.undo());
+    let mut session_key = LeasedKey::prepare(&session, key.clone(), None, engine.keeper.undo());
     let mut backoff = Backoff::endless(Duration::from_millis(50), Duration::from_secs(1));
     let header = loop {
         let put = Txn {
@@ -163,9 +162,12 @@ async fn open(engine: Engine) -> Result<Arc<LockSession>> {
         _session_key: session_key,
         session,
     });
-    engine
-        .tasks
-        .spawn(follow(engine.clone(), Arc::downgrade(&open), open.session.clone(), open.key.clone()));
+    engine.tasks.spawn(follow(
+        engine.clone(),
+        Arc::downgrade(&open),
+        open.session.clone(),
+        open.key.clone(),
+    ));
     Ok(open)
 }
 
