@@ -13,6 +13,7 @@ use crate::{
     clock::Clock,
     engine::{Engine, Watched},
     error::{Context, Error, Result},
+    lock::{LockBuilder, Locks},
     options::Options,
     session::{Keeper, SessionState},
     tasks::{Tasks, Thread},
@@ -55,6 +56,7 @@ struct Alive {
     dropped: CancellationToken,
     closing: Closing,
     engine: Engine,
+    locks: Locks,
 }
 
 impl Drop for Alive {
@@ -169,6 +171,7 @@ impl Coordinator {
         let alive = Arc::new(Alive {
             dropped,
             closing,
+            locks: Locks::new(engine.clone()),
             engine: engine.clone(),
         });
         Ok(Self { alive, engine })
@@ -188,6 +191,39 @@ impl Coordinator {
     #[must_use]
     pub fn module_name(&self) -> Option<&str> {
         self.engine.module.as_deref()
+    }
+
+    /// The lock `key`, to be acquired: one holder at a time among all processes, first come first
+    /// served.
+    ///
+    /// ```no_run
+    /// # async fn example(coordinator: coord::Coordinator) -> coord::Result<()> {
+    /// use std::time::Duration;
+    ///
+    /// // Runs under the lock, or not at all: if the lock is lost, the body is dropped.
+    /// let total = coordinator
+    ///     .lock("orders/42")
+    ///     .wait(Duration::from_secs(5))
+    ///     .run(async |held| {
+    ///         println!("token {}, for another {:?}", held.fencing_token(), held.remaining());
+    ///         7
+    ///     })
+    ///     .await?;
+    ///
+    /// // The same by hand.
+    /// let guard = coordinator.lock("orders/42").acquire().await?;
+    /// println!("{total}; {} is ours", guard.key());
+    /// let released = guard.unlock().await?;
+    /// assert!(released.confirmed);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn lock(&self, key: impl Into<String>) -> LockBuilder {
+        self.locks().lock(key)
+    }
+
+    pub(crate) fn locks(&self) -> Locks {
+        self.alive.locks.for_module(self.engine.module.clone())
     }
 
     /// One linearizable round trip to etcd, and how long it took.
