@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    ops::RangeInclusive,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -13,7 +14,9 @@ use crate::{
     clock::Clock,
     engine::{Engine, Watched},
     error::{Context, Error, Result},
+    instance_id::InstanceIds,
     options::Options,
+    registry::Registry,
     session::{Keeper, SessionState},
     tasks::{Tasks, Thread},
     watch::Phase,
@@ -188,6 +191,17 @@ impl Coordinator {
     #[must_use]
     pub fn module_name(&self) -> Option<&str> {
         self.engine.module.as_deref()
+    }
+
+    /// The registry: registers and finds instances of services.
+    #[must_use]
+    pub fn registry(&self) -> Registry {
+        Registry::new(self.engine.clone())
+    }
+
+    /// Instance ids of the pool `pool`: small integers, each with one live holder at most.
+    pub fn instance_ids(&self, pool: &str, range: RangeInclusive<u32>) -> InstanceIds {
+        InstanceIds::new(self.engine.clone(), pool, range)
     }
 
     /// One linearizable round trip to etcd, and how long it took.
