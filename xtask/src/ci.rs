@@ -34,7 +34,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "tests",
-        command: || test::command(&test::Arguments::default()),
+        command: || test::command(&test::Arguments::to_the_end()),
     },
     Step {
         name: "demo",
