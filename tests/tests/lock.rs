@@ -246,17 +246,16 @@ async fn an_acquire_that_is_dropped_at_any_await_leaves_nothing() {
                 .lock(name)
                 .wait(Duration::from_millis(50))
                 .acquire();
-            let done = polled(acquire, polls).await;
+            let done = match polled(acquire, polls).await {
+                None => false,
+                // The guard is dropped here, if there is one.
+                Some(Ok(_)) if !held => true,
+                Some(Err(Error::Timeout { .. })) if held => true,
+                Some(other) => panic!("{name} after {polls} polls: {other:?}"),
+            };
             queue_is(&mut store, name, usize::from(held)).await;
-            match done {
-                None => {}
-                Some(Ok(guard)) if !held => {
-                    drop(guard);
-                    queue_is(&mut store, name, 0).await;
-                    break;
-                }
-                Some(Err(Error::Timeout { .. })) if held => break,
-                Some(other) => panic!("{name} {polls}: {other:?}"),
+            if done {
+                break;
             }
         }
         drop(guard);
