@@ -1,6 +1,15 @@
-//! What the expansions of the macros call: re-exports and thin glue, no logic. Not public API.
+//! What the macros' expansions call: re-exports and thin calls, no logic. Not part of the API:
+//! anything here may change in any release.
 
 #![allow(missing_docs)]
+
+/// `#[derive(CoordConfig)]`.
+pub mod config {
+    pub use crate::config::{
+        decode::{Default, Leaf, Scope},
+        shape::{Field, Shape},
+    };
+}
 
 /// `#[locked]`.
 pub mod locked {
@@ -23,14 +32,8 @@ pub mod locked {
         request: Request,
         via: Option<&Coordinator>,
     ) -> Result<LockGuard, R> {
-        let coordinator = match via {
-            Some(coordinator) => Ok(coordinator.clone()),
-            None => global::current().await,
-        };
-        match coordinator {
-            Ok(coordinator) => request.acquire(&coordinator.locks()).await,
-            Err(error) => Err(error),
-        }
-        .map_err(|error| returns.failed(error))
+        global::acquire(request, via)
+            .await
+            .map_err(|error| returns.failed(error))
     }
 }
