@@ -15,7 +15,12 @@ async fn connect(etcd: &Etcd) -> Coordinator {
 async fn slots(etcd: &Etcd) -> Vec<(u32, i64)> {
     let prefix = "coord/id/p/slot/";
     let options = etcd_client::GetOptions::new().with_prefix();
-    let found = etcd.client().await.get(prefix, Some(options)).await.unwrap();
+    let found = etcd
+        .client()
+        .await
+        .get(prefix, Some(options))
+        .await
+        .unwrap();
     let slot = |kv: &etcd_client::KeyValue| {
         let number = kv.key_str().unwrap()[prefix.len()..].parse().unwrap();
         (number, kv.lease())
@@ -43,7 +48,10 @@ async fn two_hundred_concurrent_claims_are_all_distinct() {
     // Each grant and each transaction is one entry of etcd's log, taken or not. 55 of 256 are free
     // at the end, so a claim that finds 16 candidates taken is rare.
     let entries = after.raft_applied_index() - before.raft_applied_index();
-    assert!(entries <= 200 * 2 + 60, "{entries} log entries for 200 claims");
+    assert!(
+        entries <= 200 * 2 + 60,
+        "{entries} log entries for 200 claims"
+    );
 
     coordinator.close().await;
     assert!(held.iter().all(|id| id.get().is_err()));
@@ -61,7 +69,10 @@ async fn a_full_pool_is_an_error_or_is_waited_for() {
     let second = ids.acquire().await.unwrap();
     let full = ids.try_acquire().await.unwrap_err();
     assert!(matches!(full, Error::Exhausted { .. }), "{full:?}");
-    assert!(full.to_string().contains("all 2 ids of the pool `p`"), "{full}");
+    assert!(
+        full.to_string().contains("all 2 ids of the pool `p`"),
+        "{full}"
+    );
 
     let waiting = tokio::spawn({
         let ids = ids.clone();
@@ -74,7 +85,10 @@ async fn a_full_pool_is_an_error_or_is_waited_for() {
     assert!(third.fencing_token() > first.fencing_token());
     assert!(matches!(
         first.get(),
-        Err(Error::Lost { reason: LostReason::Closed, .. })
+        Err(Error::Lost {
+            reason: LostReason::Closed,
+            ..
+        })
     ));
     // A second release does not free the successor's slot.
     first.release().await.unwrap();
@@ -89,7 +103,11 @@ async fn a_deleted_slot_is_a_lost_id_at_once() {
         return;
     };
     let coordinator = connect(&etcd).await;
-    let id = coordinator.instance_ids("p", 0..=9).acquire().await.unwrap();
+    let id = coordinator
+        .instance_ids("p", 0..=9)
+        .acquire()
+        .await
+        .unwrap();
     let key = format!("coord/id/p/slot/{}", id.get().unwrap());
     etcd.client().await.delete(key, None).await.unwrap();
     assert_eq!(id.lost().await, LostReason::Revoked);
@@ -97,7 +115,12 @@ async fn a_deleted_slot_is_a_lost_id_at_once() {
     // Its lease goes too: the owner key does not stay.
     eventually("nothing is left of the claim", async || {
         let options = etcd_client::GetOptions::new().with_prefix();
-        let left = etcd.client().await.get("coord/id/", Some(options)).await.unwrap();
+        let left = etcd
+            .client()
+            .await
+            .get("coord/id/", Some(options))
+            .await
+            .unwrap();
         left.kvs().is_empty()
     })
     .await;
@@ -111,14 +134,19 @@ async fn an_id_is_not_believed_past_its_deadline_and_is_again_once_verified() {
         return;
     };
     let coordinator = connect(&etcd).await;
-    let ids = coordinator.instance_ids("p", 0..=9).hold(Duration::from_secs(3));
+    let ids = coordinator
+        .instance_ids("p", 0..=9)
+        .hold(Duration::from_secs(3));
     let id = ids.acquire().await.unwrap();
     let number = id.get().unwrap();
     etcd.kill();
     let unconfirmed = eventually("belief ends", async || id.get().err()).await;
     assert!(matches!(
         unconfirmed,
-        Error::Lost { reason: LostReason::Unconfirmed, .. }
+        Error::Lost {
+            reason: LostReason::Unconfirmed,
+            ..
+        }
     ));
     etcd.restart().await;
     assert_eq!(eventually("verified", async || id.get().ok()).await, number);
@@ -166,7 +194,9 @@ async fn impossible_pools_are_refused_before_anything_is_written() {
         coordinator.instance_ids("a/b", 0..=1),
         coordinator.instance_ids("", 0..=1),
         coordinator.instance_ids("p", 0..=u32::MAX),
-        coordinator.instance_ids("p", 0..=1).hold(Duration::from_millis(3_500)),
+        coordinator
+            .instance_ids("p", 0..=1)
+            .hold(Duration::from_millis(3_500)),
         coordinator.instance_ids("p", 0..=1).hold(Duration::ZERO),
     ];
     for ids in invalid {
