@@ -7,3 +7,12 @@ mod crate_path;
 mod errors;
 mod nearest;
 mod once;
+mod service;
+
+use proc_macro::TokenStream;
+
+/// See `coord::service`.
+#[proc_macro_attribute]
+pub fn service(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    service::service(attribute.into(), item.into()).into()
+}
