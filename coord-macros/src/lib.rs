@@ -5,11 +5,19 @@
 
 mod crate_path;
 mod errors;
+mod locked;
 mod nearest;
 mod once;
 mod service;
+mod template;
 
 use proc_macro::TokenStream;
+
+/// See `coord::locked`.
+#[proc_macro_attribute]
+pub fn locked(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    locked::locked(attribute.into(), item.into()).into()
+}
 
 /// See `coord::service`.
 #[proc_macro_attribute]

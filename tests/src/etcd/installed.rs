@@ -3,10 +3,17 @@
 use std::{
     env,
     io::{self, Write as _},
+    sync::OnceLock,
     thread,
 };
 
-use xtask::etcd::{Etcd, REQUIRE_VARIABLE, find};
+use xtask::etcd::{Etcd, Missing, REQUIRE_VARIABLE};
+
+/// Looks once for this process: each look runs what it finds, to ask for its version.
+pub(super) fn find() -> Result<&'static Etcd, &'static Missing> {
+    static FOUND: OnceLock<Result<Etcd, Missing>> = OnceLock::new();
+    FOUND.get_or_init(xtask::etcd::find).as_ref()
+}
 
 /// The etcd of this machine; `None` if there is none, and then the calling test is to return.
 ///
@@ -17,7 +24,7 @@ use xtask::etcd::{Etcd, REQUIRE_VARIABLE, find};
 ///
 /// If there is none and `COORD_REQUIRE_ETCD` is `1`, as `cargo xtask test` and CI set it.
 #[must_use]
-pub fn installed() -> Option<Etcd> {
+pub fn installed() -> Option<&'static Etcd> {
     let missing = match find() {
         Ok(etcd) => return Some(etcd),
         Err(missing) => missing,
