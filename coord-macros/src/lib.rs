@@ -3,7 +3,16 @@
 //! Each macro is parse → model → check → expand, in a folder of its own; the expansion is a few calls
 //! into `coord::private` around the user's own tokens.
 
+mod config;
 mod crate_path;
 mod errors;
 mod nearest;
 mod once;
+
+use proc_macro::TokenStream;
+
+#[allow(missing_docs, reason = "documented on the re-export in `coord`")]
+#[proc_macro_derive(CoordConfig, attributes(coord))]
+pub fn derive_config(input: TokenStream) -> TokenStream {
+    config::derive(syn::parse_macro_input!(input)).into()
+}

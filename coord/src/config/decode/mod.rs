@@ -351,3 +351,6 @@ impl<'s> Scope<'s> {
             .ok()
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;
