@@ -6,13 +6,21 @@
 mod config;
 mod crate_path;
 mod errors;
+mod locked;
 mod nearest;
 mod once;
+mod template;
 
 use proc_macro::TokenStream;
 
-#[allow(missing_docs, reason = "documented on the re-export in `coord`")]
+/// See `coord::CoordConfig`.
 #[proc_macro_derive(CoordConfig, attributes(coord))]
 pub fn derive_config(input: TokenStream) -> TokenStream {
     config::derive(syn::parse_macro_input!(input)).into()
+}
+
+/// See `coord::locked`.
+#[proc_macro_attribute]
+pub fn locked(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    locked::locked(attribute.into(), item.into()).into()
 }
