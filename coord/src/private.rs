@@ -32,6 +32,8 @@ pub mod locked {
         request: Request,
         via: Option<&Coordinator>,
     ) -> Result<LockGuard, R> {
-        global::acquire(request, via).await.map_err(|error| returns.failed(error))
+        global::acquire(request, via)
+            .await
+            .map_err(|error| returns.failed(error))
     }
 }

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::*;
-use crate::{CoordConfig as _, config::encode::encode, key::Layout};
+use crate::{config::encode::encode, key::Layout};
 
 pub(crate) fn prefix() -> Prefix {
     Layout::new("", "config/", "coord/", "coord/")
@@ -505,7 +505,11 @@ fn unknown_keys_are_told_with_the_nearest_field() {
         ("zzzzzzzz/a", "1"),
         ("zzzzzzzz/b", "1"),
     ]);
-    // A key below a scalar refuses nothing by itself, but here it stands where the field's value is missing.
+    assert!(
+        decoded.value.is_ok(),
+        "an unknown key refuses nothing: {:?}",
+        decoded.value
+    );
     let found: Vec<_> = decoded
         .unknown
         .iter()
@@ -513,6 +517,7 @@ fn unknown_keys_are_told_with_the_nearest_field() {
         .collect();
     for expected in [
         ("/p/nmae", Some("/p/name")),
+        ("/p/timeout/", None),
         ("/p/log", None),
         ("/p/log/levle", Some("/p/log/level")),
         ("/p/db/hots", Some("/p/db/host")),
