@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    ops::RangeInclusive,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -14,8 +15,10 @@ use crate::{
     config::{ConfigBuilder, ConfigCenter, CoordConfig},
     engine::{Engine, Watched},
     error::{Context, Error, Result},
+    instance_id::InstanceIds,
     lock::{LockBuilder, Locks},
     options::Options,
+    registry::Registry,
     session::{Keeper, SessionState},
     tasks::{Tasks, Thread},
     watch::Phase,
@@ -258,6 +261,44 @@ impl Coordinator {
 
     pub(crate) fn locks(&self) -> Locks {
         self.alive.locks.for_module(self.engine.module.clone())
+    }
+
+    /// A live config: binds the struct `T` to its prefix.
+    ///
+    /// ```no_run
+    /// # async fn example(coordinator: coord::Coordinator) -> coord::Result<()> {
+    /// #[derive(coord::CoordConfig)]
+    /// #[coord(prefix = "app")]
+    /// struct App {
+    ///     #[coord(default = 100)]
+    ///     max_connections: u32,
+    /// }
+    ///
+    /// let config = coordinator.config::<App>().start().await?;
+    /// println!("{}", config.load().max_connections);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn config<T: CoordConfig>(&self) -> ConfigBuilder<T> {
+        ConfigBuilder::new(self.engine.clone())
+    }
+
+    /// The config center: typed writes of single values.
+    #[must_use]
+    pub fn config_center(&self) -> ConfigCenter {
+        ConfigCenter::new(self.engine.clone())
+    }
+
+    /// The registry: registers and finds instances of services.
+    #[must_use]
+    pub fn registry(&self) -> Registry {
+        Registry::new(self.engine.clone())
+    }
+
+    /// Instance ids of the pool `pool`: small integers, each with one live holder at most.
+    pub fn instance_ids(&self, pool: &str, range: RangeInclusive<u32>) -> InstanceIds {
+        InstanceIds::new(self.engine.clone(), pool, range)
     }
 
     /// One linearizable round trip to etcd, and how long it took.

@@ -184,11 +184,11 @@ impl Layout {
         )))
     }
 
-    /// The key that tells a retried claim which id it has.
-    pub(crate) fn id_owner(&self, pool: &str, uuid: &str) -> Result<Key> {
+    /// The keys that tell a repeated claim which id it has.
+    pub(crate) fn id_owners(&self, pool: &str) -> Result<Prefix> {
         segment("claim an instance id", "pool name", pool)?;
-        Ok(Key(format!(
-            "{}{}id/{pool}/own/{uuid}",
+        Ok(Prefix(format!(
+            "{}{}id/{pool}/own/",
             self.namespace, self.registry
         )))
     }

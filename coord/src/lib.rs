@@ -42,6 +42,9 @@ mod coordinator;
 mod global;
 
 pub mod config;
+mod instance_id;
+mod lock;
+mod registry;
 
 mod engine;
 
@@ -52,8 +55,10 @@ mod client;
 
 mod clock;
 mod error;
+mod host;
 mod key;
-mod lock;
+#[cfg(test)]
+mod mini_etcd;
 mod options;
 #[doc(hidden)]
 pub mod private;
@@ -67,9 +72,13 @@ pub use coord_macros::CoordConfig;
 pub use coordinator::{ConnectionHealth, Coordinator, Health, SessionHealth, WatchHealth};
 pub use error::{Context as ErrorContext, Error, Holder, LostReason, Result};
 pub use global::{global, set_global};
+pub use instance_id::{InstanceId, InstanceIds};
 pub use lock::{FencingToken, Held, LockBuilder, LockGuard, Released};
 pub use options::{
     ConfigOptions, LockOptions, Options, Pem, RegistryOptions, RetryOptions, Secret, TlsOptions,
+};
+pub use registry::{
+    Instance, InstanceEvent, InstanceEvents, InstanceSpec, Registration, Registry, Status,
 };
 
 /// Runs an `async fn` under a distributed lock, or not at all.
