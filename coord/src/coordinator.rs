@@ -226,39 +226,6 @@ impl Coordinator {
         self.locks().lock(key)
     }
 
-    /// Binds a struct to the keys below its prefix and keeps it current.
-    ///
-    /// ```no_run
-    /// #[derive(coord::CoordConfig)]
-    /// #[coord(prefix = "{service}")]
-    /// struct Shop {
-    ///     #[coord(default = 100)]
-    ///     max_orders: u32,
-    /// }
-    ///
-    /// # async fn example(coordinator: coord::Coordinator) -> coord::Result<()> {
-    /// let config = coordinator.module("shop").config::<Shop>().start().await?;
-    /// println!("{}", config.load().max_orders);     // `etcdctl put /config/shop/max_orders 7`
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn config<T: CoordConfig>(&self) -> ConfigBuilder<T> {
-        ConfigBuilder::new(self.engine.clone())
-    }
-
-    /// Writes config values.
-    ///
-    /// ```no_run
-    /// # async fn example(coordinator: coord::Coordinator) -> coord::Result<()> {
-    /// let revision = coordinator.config_center().set("shop/max_orders", &7).await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn config_center(&self) -> ConfigCenter {
-        ConfigCenter::new(self.engine.clone())
-    }
-
     pub(crate) fn locks(&self) -> Locks {
         self.alive.locks.for_module(self.engine.module.clone())
     }
