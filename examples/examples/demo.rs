@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use coord::{Config, Coordinator, CoordConfig, InstanceEvent, Options, locked};
+use coord::{Config, CoordConfig, Coordinator, InstanceEvent, Options, locked};
 use coord_tests::{Etcd, EtcdConfig};
 use futures_util::StreamExt as _;
 
@@ -42,7 +42,12 @@ struct Db {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let ended = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+    let ended = match arguments
+        .iter()
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .as_slice()
+    {
         [] => story().await,
         ["clerk", name] => clerk(name).await,
         other => Err(anyhow::anyhow!("no role {other:?}")),
@@ -61,14 +66,19 @@ fn say(part: &str, text: impl std::fmt::Display) {
 }
 
 async fn within<T>(what: &str, step: impl Future<Output = T>) -> anyhow::Result<T> {
-    tokio::time::timeout(PATIENCE, step).await.with_context(|| format!("did not happen: {what}"))
+    tokio::time::timeout(PATIENCE, step)
+        .await
+        .with_context(|| format!("did not happen: {what}"))
 }
 
 async fn story() -> anyhow::Result<()> {
     let etcd = Etcd::start(EtcdConfig::new()).await?;
     let coordinator = Coordinator::connect(Options::test().endpoints([etcd.endpoint()])).await?;
     let took = coordinator.ping().await?;
-    say("etcd", format_args!("a real one, at {}; it answers in {took:?}", etcd.endpoint()));
+    say(
+        "etcd",
+        format_args!("a real one, at {}; it answers in {took:?}", etcd.endpoint()),
+    );
 
     config(&coordinator, &etcd).await?;
     locks(&etcd)?;
@@ -82,19 +92,40 @@ async fn story() -> anyhow::Result<()> {
 /// A config change from outside arrives live; a bad value is refused and the good one stays.
 async fn config(coordinator: &Coordinator, etcd: &Etcd) -> anyhow::Result<()> {
     let shop: Config<Shop> = coordinator.config().start().await?;
-    say("config", format_args!("config/shop/ has no keys yet, so defaults: {:?}", shop.load()));
+    say(
+        "config",
+        format_args!(
+            "config/shop/ has no keys yet, so defaults: {:?}",
+            shop.load()
+        ),
+    );
 
-    let revision = coordinator.config_center().set("shop/max_connections", &250_u32).await?;
+    let revision = coordinator
+        .config_center()
+        .set("shop/max_connections", &250_u32)
+        .await?;
     within("the change by the API", shop.wait_for_revision(revision)).await??;
-    ensure!(shop.load().max_connections == 250, "the change by the API did not arrive");
-    say("config", "set(\"shop/max_connections\", 250)  ->  max_connections is 250");
+    ensure!(
+        shop.load().max_connections == 250,
+        "the change by the API did not arrive"
+    );
+    say(
+        "config",
+        "set(\"shop/max_connections\", 250)  ->  max_connections is 250",
+    );
 
     let mut values = shop.subscribe();
     let mut raw = etcd.client().await;
     raw.put("config/shop/timeout", "250ms", None).await?;
     within("the change by a raw put", values.changed()).await??;
-    ensure!(shop.load().timeout == Duration::from_millis(250), "the raw put did not arrive");
-    say("config", "etcdctl put config/shop/timeout 250ms  ->  timeout is 250ms");
+    ensure!(
+        shop.load().timeout == Duration::from_millis(250),
+        "the raw put did not arrive"
+    );
+    say(
+        "config",
+        "etcdctl put config/shop/timeout 250ms  ->  timeout is 250ms",
+    );
 
     raw.put("config/shop/timeout", "soon", None).await?;
     let refusal = within("the refusal", async {
@@ -106,14 +137,26 @@ async fn config(coordinator: &Coordinator, etcd: &Etcd) -> anyhow::Result<()> {
         }
     })
     .await?;
-    ensure!(shop.load().timeout == Duration::from_millis(250), "a bad value replaced a good one");
-    say("config", "etcdctl put config/shop/timeout soon  ->  refused, timeout stays 250ms:");
+    ensure!(
+        shop.load().timeout == Duration::from_millis(250),
+        "a bad value replaced a good one"
+    );
+    say(
+        "config",
+        "etcdctl put config/shop/timeout soon  ->  refused, timeout stays 250ms:",
+    );
     say("", &refusal);
 
     raw.put("config/shop/timeout", "1s", None).await?;
     within("the mended value", values.changed()).await??;
-    ensure!(shop.status().refusal.is_none(), "a refusal outlived the good value");
-    say("config", "etcdctl put config/shop/timeout 1s  ->  taken, and the refusal is gone");
+    ensure!(
+        shop.status().refusal.is_none(),
+        "a refusal outlived the good value"
+    );
+    say(
+        "config",
+        "etcdctl put config/shop/timeout 1s  ->  taken, and the refusal is gone",
+    );
     Ok(())
 }
 
@@ -141,7 +184,9 @@ fn locks(etcd: &Etcd) -> anyhow::Result<()> {
     let mut clerks = Vec::new();
     for name in ["ann", "bob"] {
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["clerk", name]).env("COORD_ENDPOINTS", etcd.endpoint());
+        command
+            .args(["clerk", name])
+            .env("COORD_ENDPOINTS", etcd.endpoint());
         clerks.push((name, Process::start(command.stdout(writer.try_clone()?))?));
     }
     drop(writer);
@@ -151,27 +196,43 @@ fn locks(etcd: &Etcd) -> anyhow::Result<()> {
     let mut last = 0_i64;
     let mut sections = 0;
     while sections < 2 * TURNS {
-        let line = said.recv_timeout(PATIENCE).context("the clerks say nothing more")?;
+        let line = said
+            .recv_timeout(PATIENCE)
+            .context("the clerks say nothing more")?;
         let words: Vec<&str> = line.split(' ').collect();
-        let &[name, what, turn, token] = words.as_slice() else { bail!("a clerk said {line:?}") };
+        let &[name, what, turn, token] = words.as_slice() else {
+            bail!("a clerk said {line:?}")
+        };
         let token: i64 = token.parse()?;
         match what {
             "enters" => {
                 ensure!(token > last, "token {token} came after {last}");
-                ensure!(inside.is_none(), "{name} entered while {inside:?} was inside");
+                ensure!(
+                    inside.is_none(),
+                    "{name} entered while {inside:?} was inside"
+                );
                 (inside, last) = (Some(name.to_owned()), token);
             }
             _ => {
-                ensure!(inside.take().as_deref() == Some(name) && token == last, "{line}");
+                ensure!(
+                    inside.take().as_deref() == Some(name) && token == last,
+                    "{line}"
+                );
                 sections += 1;
-                say("lock", format_args!("process {name}, turn {turn}, token {token}"));
+                say(
+                    "lock",
+                    format_args!("process {name}, turn {turn}, token {token}"),
+                );
             }
         }
     }
     for (name, mut clerk) in clerks {
         ensure!(clerk.child.wait()?.success(), "{name} failed");
     }
-    say("lock", format_args!("{sections} sections, one at a time, tokens rising"));
+    say(
+        "lock",
+        format_args!("{sections} sections, one at a time, tokens rising"),
+    );
     Ok(())
 }
 
@@ -179,7 +240,9 @@ fn locks(etcd: &Etcd) -> anyhow::Result<()> {
 async fn registry(coordinator: &Coordinator, etcd: &Etcd) -> anyhow::Result<()> {
     let mut events = coordinator.registry().watch("greeter")?;
     let mut command = Command::new(beside("service")?);
-    command.env("COORD_ENDPOINTS", etcd.endpoint()).stdout(Stdio::null());
+    command
+        .env("COORD_ENDPOINTS", etcd.endpoint())
+        .stdout(Stdio::null());
     let mut service = Process::start(&mut command)?;
 
     let instance = match within("the instance's registration", events.next()).await? {
@@ -187,26 +250,42 @@ async fn registry(coordinator: &Coordinator, etcd: &Etcd) -> anyhow::Result<()> 
         other => bail!("expected a registration, saw {other:?}"),
     };
     let id = instance.id.context("the instance has no id")?;
-    say("registry", format_args!("greeter is ready at {} with instance id {id}", instance.address));
+    say(
+        "registry",
+        format_args!(
+            "greeter is ready at {} with instance id {id}",
+            instance.address
+        ),
+    );
 
     service.terminate()?;
     match within("the instance's leaving", events.next()).await? {
         Some(InstanceEvent::Left(left)) if left.instance == instance.instance => {}
         other => bail!("expected it to leave, saw {other:?}"),
     }
-    say("registry", "SIGTERM  ->  it has left the registry, and drains");
+    say(
+        "registry",
+        "SIGTERM  ->  it has left the registry, and drains",
+    );
     let status = tokio::task::spawn_blocking(move || service.child.wait()).await??;
     ensure!(status.success(), "the service ended with {status}");
     let found = coordinator.registry().discover("greeter").await?;
     ensure!(found.is_empty(), "still registered: {found:?}");
-    say("registry", format_args!("its process has ended; id {id} is free again"));
+    say(
+        "registry",
+        format_args!("its process has ended; id {id} is free again"),
+    );
     Ok(())
 }
 
 /// Another example of this package, which `cargo xtask demo` has built.
 fn beside(example: &str) -> anyhow::Result<PathBuf> {
     let path = std::env::current_exe()?.with_file_name(example);
-    ensure!(path.exists(), "{} is not built: run `cargo xtask demo`", path.display());
+    ensure!(
+        path.exists(),
+        "{} is not built: run `cargo xtask demo`",
+        path.display()
+    );
     Ok(path)
 }
 
@@ -231,12 +310,16 @@ struct Process {
 
 impl Process {
     fn start(command: &mut Command) -> anyhow::Result<Self> {
-        let child = command.spawn().with_context(|| format!("{command:?} does not start"))?;
+        let child = command
+            .spawn()
+            .with_context(|| format!("{command:?} does not start"))?;
         Ok(Self { child })
     }
 
     fn terminate(&self) -> anyhow::Result<()> {
-        let status = Command::new("kill").arg(self.child.id().to_string()).status()?;
+        let status = Command::new("kill")
+            .arg(self.child.id().to_string())
+            .status()?;
         ensure!(status.success(), "kill: {status}");
         Ok(())
     }

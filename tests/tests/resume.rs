@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use coord::{Coordinator, CoordConfig, Error, InstanceSpec, LostReason, Options};
+use coord::{CoordConfig, Coordinator, Error, InstanceSpec, LostReason, Options};
 use coord_tests::{Etcd, EtcdConfig, Proxy, eventually};
 use futures_util::{FutureExt as _, StreamExt as _};
 
@@ -32,7 +32,9 @@ async fn a_restart_shorter_than_the_ttl_is_not_seen() {
     let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
         return;
     };
-    let coordinator = Coordinator::connect(options(etcd.endpoint(), 20)).await.unwrap();
+    let coordinator = Coordinator::connect(options(etcd.endpoint(), 20))
+        .await
+        .unwrap();
     let config = coordinator.config::<App>().start().await.unwrap();
     let guard = coordinator.lock("held").acquire().await.unwrap();
     let registration = coordinator
@@ -40,7 +42,9 @@ async fn a_restart_shorter_than_the_ttl_is_not_seen() {
         .register(InstanceSpec::new("svc", "127.0.0.1:4711"))
         .await
         .unwrap();
-    let observer = Coordinator::connect(options(etcd.endpoint(), 20)).await.unwrap();
+    let observer = Coordinator::connect(options(etcd.endpoint(), 20))
+        .await
+        .unwrap();
     let mut events = observer.registry().watch("svc").unwrap();
     // The instance as it stands.
     events.next().await.unwrap();
@@ -77,7 +81,9 @@ async fn an_outage_longer_than_the_ttl_loses_the_lock_and_brings_the_rest_back()
     let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
         return;
     };
-    let coordinator = Coordinator::connect(options(etcd.endpoint(), 2)).await.unwrap();
+    let coordinator = Coordinator::connect(options(etcd.endpoint(), 2))
+        .await
+        .unwrap();
     let config = coordinator.config::<App>().start().await.unwrap();
     let registration = coordinator
         .registry()
@@ -135,7 +141,9 @@ async fn a_connection_that_is_cut_again_and_again_loses_nothing() {
         return;
     };
     let proxy = Proxy::start(&etcd.endpoint()).await;
-    let coordinator = Coordinator::connect(options(proxy.endpoint(), 5)).await.unwrap();
+    let coordinator = Coordinator::connect(options(proxy.endpoint(), 5))
+        .await
+        .unwrap();
     let config = coordinator.config::<App>().start().await.unwrap();
     let guard = coordinator.lock("held").acquire().await.unwrap();
     for size in 2..12 {
@@ -157,7 +165,9 @@ async fn a_bad_value_is_refused_and_the_old_one_stays() {
     let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
         return;
     };
-    let coordinator = Coordinator::connect(options(etcd.endpoint(), 5)).await.unwrap();
+    let coordinator = Coordinator::connect(options(etcd.endpoint(), 5))
+        .await
+        .unwrap();
     let config = coordinator.config::<App>().start().await.unwrap();
     let mut values = config.subscribe();
     let good = put(&etcd, "config/app/size", "7").await;
