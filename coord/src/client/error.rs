@@ -409,3 +409,460 @@ fn classify_words(code: Code, words: &str) -> Class {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        Certainty::{NotSent as Unsent, Refused, Unknown},
+        *,
+    };
+
+    #[test]
+    fn every_failure_has_its_class() {
+        use Code::*;
+        let stays = false;
+        let leaves = true;
+        for (code, message, certainty, reason, endpoint_failed) in [
+            // What etcd says definitely.
+            (
+                NotFound,
+                "etcdserver: requested lease not found",
+                Refused,
+                Reason::LeaseNotFound,
+                stays,
+            ),
+            (
+                Code::Unknown,
+                "etcdserver: requested lease not found",
+                Refused,
+                Reason::LeaseNotFound,
+                stays,
+            ),
+            (
+                FailedPrecondition,
+                "etcdserver: lease already exists",
+                Refused,
+                Reason::LeaseExists,
+                stays,
+            ),
+            (
+                OutOfRange,
+                "etcdserver: mvcc: required revision has been compacted",
+                Refused,
+                Reason::Compacted,
+                stays,
+            ),
+            (
+                OutOfRange,
+                "etcdserver: mvcc: required revision is a future revision",
+                Refused,
+                Reason::FutureRevision,
+                stays,
+            ),
+            (
+                OutOfRange,
+                "etcdserver: too large lease TTL",
+                Refused,
+                Reason::Invalid,
+                stays,
+            ),
+            (
+                InvalidArgument,
+                "etcdserver: duplicate key given in txn request",
+                Refused,
+                Reason::Invalid,
+                stays,
+            ),
+            (
+                InvalidArgument,
+                "etcdserver: too many operations in txn request",
+                Refused,
+                Reason::Invalid,
+                stays,
+            ),
+            (
+                InvalidArgument,
+                "etcdserver: key is not provided",
+                Refused,
+                Reason::Invalid,
+                stays,
+            ),
+            (
+                InvalidArgument,
+                "etcdserver: request is too large",
+                Refused,
+                Reason::Invalid,
+                stays,
+            ),
+            (
+                ResourceExhausted,
+                "grpc: received message larger than max (2097160 vs. 2097152)",
+                Refused,
+                Reason::Invalid,
+                stays,
+            ),
+            (
+                ResourceExhausted,
+                "etcdserver: mvcc: database space exceeded",
+                Refused,
+                Reason::NoSpace,
+                stays,
+            ),
+            (
+                ResourceExhausted,
+                "etcdserver: too many requests",
+                Refused,
+                Reason::Unavailable,
+                stays,
+            ),
+            (
+                Code::Unknown,
+                "etcdserver: too many requests",
+                Refused,
+                Reason::Unavailable,
+                stays,
+            ),
+            (
+                Unauthenticated,
+                "etcdserver: invalid auth token",
+                Refused,
+                Reason::BadToken,
+                stays,
+            ),
+            (
+                Code::Unknown,
+                "etcdserver: invalid auth token",
+                Refused,
+                Reason::BadToken,
+                stays,
+            ),
+            (
+                InvalidArgument,
+                "etcdserver: revision of auth store is old",
+                Refused,
+                Reason::BadToken,
+                stays,
+            ),
+            (
+                PermissionDenied,
+                "etcdserver: permission denied",
+                Refused,
+                Reason::Denied,
+                stays,
+            ),
+            (
+                Code::Unknown,
+                "rpc error: code = PermissionDenied desc = etcdserver: permission denied",
+                Refused,
+                Reason::Denied,
+                stays,
+            ),
+            (
+                InvalidArgument,
+                "etcdserver: authentication failed, invalid user ID or password",
+                Refused,
+                Reason::Denied,
+                stays,
+            ),
+            (
+                InvalidArgument,
+                "etcdserver: user name is empty",
+                Refused,
+                Reason::Denied,
+                stays,
+            ),
+            (
+                FailedPrecondition,
+                "etcdserver: authentication is not enabled",
+                Refused,
+                Reason::Denied,
+                stays,
+            ),
+            (
+                Unavailable,
+                "etcdserver: no leader",
+                Refused,
+                Reason::Unavailable,
+                leaves,
+            ),
+            (
+                FailedPrecondition,
+                "etcdserver: rpc not supported for learner",
+                Refused,
+                Reason::Unavailable,
+                leaves,
+            ),
+            (
+                Unimplemented,
+                "unknown service etcdserverpb.KV",
+                Refused,
+                Reason::Other,
+                stays,
+            ),
+            // What may have been done.
+            (
+                Unavailable,
+                "etcdserver: request timed out",
+                Unknown,
+                Reason::Unavailable,
+                leaves,
+            ),
+            (
+                Unavailable,
+                "etcdserver: request timed out, possibly due to connection lost",
+                Unknown,
+                Reason::Unavailable,
+                leaves,
+            ),
+            (
+                Unavailable,
+                "etcdserver: request timed out, possibly due to previous leader failure",
+                Unknown,
+                Reason::Unavailable,
+                leaves,
+            ),
+            (
+                Unavailable,
+                "etcdserver: leader changed",
+                Unknown,
+                Reason::Unavailable,
+                stays,
+            ),
+            (
+                Unavailable,
+                "etcdserver: server stopped",
+                Unknown,
+                Reason::Unavailable,
+                leaves,
+            ),
+            (
+                Code::Unknown,
+                "context deadline exceeded",
+                Unknown,
+                Reason::Unavailable,
+                leaves,
+            ),
+            (
+                DeadlineExceeded,
+                "context deadline exceeded",
+                Unknown,
+                Reason::Unavailable,
+                leaves,
+            ),
+            (
+                OutOfRange,
+                "Error, decoded message length too large: found 6000185 bytes, the limit is: 4194304 bytes",
+                Unknown,
+                Reason::TooLarge,
+                stays,
+            ),
+            // The transport: no code and no text of it proves anything.
+            (
+                Code::Unknown,
+                "transport error",
+                Unknown,
+                Reason::Unavailable,
+                leaves,
+            ),
+            (
+                Code::Unknown,
+                "h2 protocol error: error reading a body from connection",
+                Unknown,
+                Reason::Unavailable,
+                leaves,
+            ),
+            (
+                Unavailable,
+                "http2 error",
+                Unknown,
+                Reason::Unavailable,
+                leaves,
+            ),
+            (
+                Unavailable,
+                "tcp connect error",
+                Unknown,
+                Reason::Unavailable,
+                leaves,
+            ),
+            (
+                Cancelled,
+                "operation was canceled",
+                Unknown,
+                Reason::Unavailable,
+                leaves,
+            ),
+            (
+                Cancelled,
+                "Timeout expired",
+                Unknown,
+                Reason::Unavailable,
+                leaves,
+            ),
+            (
+                ResourceExhausted,
+                "h2 protocol error: too much",
+                Unknown,
+                Reason::Unavailable,
+                leaves,
+            ),
+            (
+                Internal,
+                "h2 protocol error: stream reset",
+                Unknown,
+                Reason::Unavailable,
+                leaves,
+            ),
+            (
+                PermissionDenied,
+                "grpc-status header missing, mapped from HTTP status code 403",
+                Unknown,
+                Reason::Denied,
+                stays,
+            ),
+            (
+                DataLoss,
+                "etcdserver: corrupt cluster",
+                Unknown,
+                Reason::Other,
+                stays,
+            ),
+            (Aborted, "whatever", Unknown, Reason::Other, stays),
+        ] {
+            let error = CallError::from(Status::new(code, message));
+            assert_eq!(
+                (error.certainty, error.reason, error.endpoint_failed),
+                (certainty, reason, endpoint_failed),
+                "{code:?} {message}"
+            );
+            assert_eq!(error.message, message);
+        }
+    }
+
+    #[test]
+    fn the_proof_that_nothing_was_sent_survives_the_stubs() {
+        let failures = [("http://a:1", "refused"), ("http://b:2", "silent")];
+        let down = NotSent::Down(
+            failures
+                .map(|(endpoint, error)| Failure {
+                    endpoint: endpoint.into(),
+                    error: error.into(),
+                })
+                .into(),
+        );
+        // As the stubs do with what a channel returns.
+        let status = Status::from_error(Box::new(down.into_status()));
+        let error = CallError::from(etcd_client::Error::GRpcStatus(status));
+        assert_eq!(
+            (error.certainty, error.reason),
+            (Unsent, Reason::Unavailable)
+        );
+        assert_eq!(
+            error.message,
+            "no etcd endpoint can be used: http://a:1: refused; http://b:2: silent"
+        );
+        let closed = CallError::from(NotSent::Closed);
+        assert_eq!((closed.certainty, closed.reason), (Unsent, Reason::Closed));
+    }
+
+    #[test]
+    fn public_errors_say_what_to_do() {
+        let limit = Duration::from_secs(5);
+        for (error, code, retryable, maybe_applied) in [
+            (
+                CallError::timeout(Unknown, limit, Some("http://a:1")),
+                "timeout",
+                true,
+                true,
+            ),
+            (
+                CallError::timeout(Unsent, limit, None),
+                "timeout",
+                true,
+                false,
+            ),
+            (
+                CallError::new(Unknown, Reason::Unavailable, ""),
+                "unavailable",
+                true,
+                true,
+            ),
+            (
+                CallError::new(Refused, Reason::Unavailable, ""),
+                "unavailable",
+                true,
+                false,
+            ),
+            (
+                CallError::new(Unsent, Reason::Unavailable, ""),
+                "unavailable",
+                true,
+                false,
+            ),
+            (
+                CallError::new(Refused, Reason::LeaseNotFound, ""),
+                "not_found",
+                false,
+                false,
+            ),
+            (
+                CallError::new(Refused, Reason::Compacted, ""),
+                "not_found",
+                false,
+                false,
+            ),
+            (
+                CallError::new(Refused, Reason::Invalid, ""),
+                "invalid",
+                false,
+                false,
+            ),
+            (
+                CallError::new(Refused, Reason::Denied, ""),
+                "denied",
+                false,
+                false,
+            ),
+            (
+                CallError::new(Refused, Reason::BadToken, ""),
+                "denied",
+                false,
+                false,
+            ),
+            (
+                CallError::new(Refused, Reason::NoSpace, ""),
+                "exhausted",
+                true,
+                false,
+            ),
+            (
+                CallError::new(Unsent, Reason::Closed, ""),
+                "closed",
+                false,
+                false,
+            ),
+        ] {
+            let reason = error.reason;
+            let error = error.into_error(Context::new("test"));
+            assert_eq!(
+                (error.code(), error.is_retryable(), error.maybe_applied()),
+                (code, retryable, maybe_applied),
+                "{reason:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_report_that_walks_the_chain_prints_nothing_twice() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("transport error")]
+        struct Outer(#[source] std::io::Error);
+        let reset = std::io::Error::other("connection reset");
+        let error = CallError::from(Status::from_error(Box::new(Outer(reset))));
+        let error = error.into_error(Context::new("read").key("k"));
+        assert_eq!(
+            in_one_line(&error),
+            "cannot read `k`: transport error (it may have taken effect): connection reset"
+        );
+    }
+}
