@@ -3,6 +3,7 @@
 //! Each macro is parse → model → check → expand, in a folder of its own; the expansion is a few calls
 //! into `coord::private` around the user's own tokens.
 
+mod config;
 mod crate_path;
 mod errors;
 mod locked;
@@ -12,6 +13,12 @@ mod service;
 mod template;
 
 use proc_macro::TokenStream;
+
+/// See `coord::CoordConfig`.
+#[proc_macro_derive(CoordConfig, attributes(coord))]
+pub fn derive_config(input: TokenStream) -> TokenStream {
+    config::derive(syn::parse_macro_input!(input)).into()
+}
 
 /// See `coord::locked`.
 #[proc_macro_attribute]

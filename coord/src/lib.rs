@@ -68,6 +68,9 @@ mod retry;
 mod tasks;
 
 pub use config::{Config, ConfigBuilder, ConfigCenter, CoordConfig};
+#[cfg(feature = "macros")]
+#[doc = include_str!("config/derive.md")]
+pub use coord_macros::CoordConfig;
 pub use coordinator::{ConnectionHealth, Coordinator, Health, SessionHealth, WatchHealth};
 pub use error::{Context as ErrorContext, Error, Holder, LostReason, Result};
 pub use global::{global, set_global};

@@ -119,11 +119,11 @@ impl MiniEtcd {
             Op::Get(range) => OpReply::Get(self.range(range)),
             Op::Put { key, value, lease } => {
                 if *lease != 0 && !self.leases.contains(lease) {
-                    return Err(CallError {
-                        certainty: Certainty::Refused,
-                        reason: Reason::LeaseNotFound,
-                        message: "requested lease not found".into(),
-                    });
+                    return Err(CallError::new(
+                        Certainty::Refused,
+                        Reason::LeaseNotFound,
+                        "requested lease not found",
+                    ));
                 }
                 *wrote = true;
                 let old = self.keys.get(key);

@@ -186,11 +186,7 @@ impl Stream for Line {
 }
 
 pub(super) fn error(certainty: Certainty, reason: Reason) -> CallError {
-    CallError {
-        certainty,
-        reason,
-        message: format!("{certainty:?} {reason:?}"),
-    }
+    CallError::new(certainty, reason, format!("{certainty:?} {reason:?}"))
 }
 
 /// It may have been applied.
