@@ -9,6 +9,7 @@ mod errors;
 mod locked;
 mod nearest;
 mod once;
+mod service;
 mod template;
 
 use proc_macro::TokenStream;
@@ -23,4 +24,10 @@ pub fn derive_config(input: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn locked(attribute: TokenStream, item: TokenStream) -> TokenStream {
     locked::locked(attribute.into(), item.into()).into()
+}
+
+/// See `coord::service`.
+#[proc_macro_attribute]
+pub fn service(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    service::service(attribute.into(), item.into()).into()
 }

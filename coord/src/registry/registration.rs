@@ -178,11 +178,12 @@ impl Keeping {
             };
             self.chain.adopt(session.lease());
             self.live(&session, &mut life_cycle, &mut routable).await;
-            let ended = self.engine.keeper.end(&session).await;
             if self.chain.known() == Some(Content::Gone) {
-                if let Err(error) = ended {
-                    tracing::debug!(target: "coord::registry", %error, "the lease was not revoked");
-                }
+                // A late copy of the first link cannot bring the record back under a dead lease.
+                // It goes on in the background, so it need not be waited for longer than this.
+                let end = self.engine.keeper.end(&session);
+                let limit = self.engine.options.request_timeout;
+                drop(self.engine.clock.timeout(limit, end).await);
                 break;
             }
         }
