@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    ops::RangeInclusive,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -11,9 +12,13 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     client::{Client, ConnectionState, Purpose, Range, Span},
     clock::Clock,
+    config::{ConfigBuilder, ConfigCenter, CoordConfig},
     engine::{Engine, Watched},
     error::{Context, Error, Result},
+    instance_id::InstanceIds,
+    lock::{LockBuilder, Locks},
     options::Options,
+    registry::Registry,
     session::{Keeper, SessionState},
     tasks::{Tasks, Thread},
     watch::Phase,
@@ -55,6 +60,7 @@ struct Alive {
     dropped: CancellationToken,
     closing: Closing,
     engine: Engine,
+    locks: Locks,
 }
 
 impl Drop for Alive {
@@ -169,6 +175,7 @@ impl Coordinator {
         let alive = Arc::new(Alive {
             dropped,
             closing,
+            locks: Locks::new(engine.clone()),
             engine: engine.clone(),
         });
         Ok(Self { alive, engine })
@@ -188,6 +195,77 @@ impl Coordinator {
     #[must_use]
     pub fn module_name(&self) -> Option<&str> {
         self.engine.module.as_deref()
+    }
+
+    /// The lock `key`, to be acquired: one holder at a time among all processes, first come first
+    /// served.
+    ///
+    /// ```no_run
+    /// # async fn example(coordinator: coord::Coordinator) -> coord::Result<()> {
+    /// use std::time::Duration;
+    ///
+    /// // Runs under the lock, or not at all: if the lock is lost, the body is dropped.
+    /// let total = coordinator
+    ///     .lock("orders/42")
+    ///     .wait(Duration::from_secs(5))
+    ///     .run(async |held| {
+    ///         println!("token {}, for another {:?}", held.fencing_token(), held.remaining());
+    ///         7
+    ///     })
+    ///     .await?;
+    ///
+    /// // The same by hand.
+    /// let guard = coordinator.lock("orders/42").acquire().await?;
+    /// println!("{total}; {} is ours", guard.key());
+    /// let released = guard.unlock().await?;
+    /// assert!(released.confirmed);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn lock(&self, key: impl Into<String>) -> LockBuilder {
+        self.locks().lock(key)
+    }
+
+    pub(crate) fn locks(&self) -> Locks {
+        self.alive.locks.for_module(self.engine.module.clone())
+    }
+
+    /// A live config: binds the struct `T` to its prefix.
+    ///
+    /// ```no_run
+    /// # async fn example(coordinator: coord::Coordinator) -> coord::Result<()> {
+    /// #[derive(coord::CoordConfig)]
+    /// #[coord(prefix = "app")]
+    /// struct App {
+    ///     #[coord(default = 100)]
+    ///     max_connections: u32,
+    /// }
+    ///
+    /// let config = coordinator.config::<App>().start().await?;
+    /// println!("{}", config.load().max_connections);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn config<T: CoordConfig>(&self) -> ConfigBuilder<T> {
+        ConfigBuilder::new(self.engine.clone())
+    }
+
+    /// The config center: typed writes of single values.
+    #[must_use]
+    pub fn config_center(&self) -> ConfigCenter {
+        ConfigCenter::new(self.engine.clone())
+    }
+
+    /// The registry: registers and finds instances of services.
+    #[must_use]
+    pub fn registry(&self) -> Registry {
+        Registry::new(self.engine.clone())
+    }
+
+    /// Instance ids of the pool `pool`: small integers, each with one live holder at most.
+    pub fn instance_ids(&self, pool: &str, range: RangeInclusive<u32>) -> InstanceIds {
+        InstanceIds::new(self.engine.clone(), pool, range)
     }
 
     /// One linearizable round trip to etcd, and how long it took.

@@ -14,6 +14,7 @@ use tokio::{runtime, sync::Mutex};
 use crate::{
     coordinator::{Coordinator, WeakCoordinator},
     error::{Context, Error, Result},
+    lock::{LockGuard, Request},
     options::Options,
 };
 
@@ -93,6 +94,15 @@ pub(crate) async fn current() -> Result<Coordinator> {
         Some(coordinator) => Ok(coordinator),
         None => global().await,
     }
+}
+
+/// Acquires a lock for a function that may name its coordinator and usually does not.
+pub(crate) async fn acquire(request: Request, via: Option<&Coordinator>) -> Result<LockGuard> {
+    let coordinator = match via {
+        Some(coordinator) => coordinator.clone(),
+        None => current().await?,
+    };
+    request.acquire(&coordinator.locks()).await
 }
 
 /// Makes the threads of the runtime that `builder` will build carry `coordinator`. The thread that

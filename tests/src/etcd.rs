@@ -69,11 +69,11 @@ impl Etcd {
 
     /// The members of one cluster.
     async fn start_members(size: usize, config: EtcdConfig) -> anyhow::Result<Vec<Self>> {
-        let etcd = xtask::etcd::find()?;
+        let etcd = installed::find()?;
         runtime::run(async move {
             let access = Arc::new(Access::new(&config)?);
             for _ in 0..PORT_ATTEMPTS {
-                match Self::try_start(&etcd, size, &config, &access).await {
+                match Self::try_start(etcd, size, &config, &access).await {
                     Err(error) if error.is::<PortsTaken>() => continue,
                     other => return other,
                 }
@@ -203,8 +203,11 @@ impl Etcd {
     ///
     /// If there is no `etcdctl`, or if it fails; the message has what it printed.
     pub async fn etcdctl(&self, arguments: &[&str]) -> String {
-        let found = xtask::etcd::find().expect("an etcd was found before");
-        let ctl = found.ctl.expect("etcdctl lies beside etcd or on PATH");
+        let found = installed::find().expect("an etcd was found before");
+        let ctl = found
+            .ctl
+            .as_ref()
+            .expect("etcdctl lies beside etcd or on PATH");
         let mut command = Command::new(ctl);
         command
             .arg("--endpoints")

@@ -21,7 +21,7 @@ pub mod proxy;
 mod runtime;
 pub mod worker;
 
-pub use etcd::{Cluster, Etcd, EtcdConfig};
+pub use etcd::{Cluster, Etcd, EtcdConfig, ROOT_PASSWORD, ROOT_USER};
 pub use eventually::{Outcome, eventually, eventually_within};
 pub use median::median;
 pub use proxy::{Flow, Proxy};

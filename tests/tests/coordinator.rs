@@ -166,7 +166,9 @@ fn the_callers_runtime_may_go_and_another_may_come() {
     drop(first);
     runtime().block_on(async { coordinator.ping().await.unwrap() });
     // A runtime with neither timers nor IO of its own.
-    let bare = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let bare = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
     bare.block_on(async {
         coordinator.ping().await.unwrap();
         coordinator.close().await;
@@ -207,13 +209,20 @@ async fn a_killed_member_and_a_stopped_one_fail_only_the_calls_they_had() {
     let used = || {
         let endpoint = coordinator.health().connections[0].endpoint.clone();
         let endpoint = endpoint.expect("a connection");
-        cluster.endpoints().iter().position(|own| *own == endpoint).unwrap()
+        cluster
+            .endpoints()
+            .iter()
+            .position(|own| *own == endpoint)
+            .unwrap()
     };
     let killed = used();
     cluster.member(killed).kill();
     // One call at a time: the one that met the member's end, and those of an election if it led.
     let failed = failures_until_calm(&coordinator, 200).await;
-    assert!(failed <= 4, "{failed} calls failed after a member was killed");
+    assert!(
+        failed <= 4,
+        "{failed} calls failed after a member was killed"
+    );
     assert_ne!(used(), killed);
     // The dead member stays dead: not one call fails any more.
     assert_eq!(failures_until_calm(&coordinator, 200).await, 0);
@@ -222,7 +231,10 @@ async fn a_killed_member_and_a_stopped_one_fail_only_the_calls_they_had() {
     let stopped = used();
     cluster.member(stopped).stop();
     let failed = failures_until_calm(&coordinator, 200).await;
-    assert!(failed <= 4, "{failed} calls failed after a member was stopped");
+    assert!(
+        failed <= 4,
+        "{failed} calls failed after a member was stopped"
+    );
     assert_ne!(used(), stopped);
     assert_eq!(failures_until_calm(&coordinator, 200).await, 0);
     cluster.member(stopped).cont();
@@ -250,8 +262,14 @@ async fn calls_fail_fast_while_etcd_is_down_and_work_again_after() {
     assert!(!error.maybe_applied());
     assert!(!coordinator.health().is_good());
     etcd.restart().await;
-    eventually("calls to work again", async || coordinator.ping().await.is_ok()).await;
-    eventually("health to be good again", async || coordinator.health().is_good()).await;
+    eventually("calls to work again", async || {
+        coordinator.ping().await.is_ok()
+    })
+    .await;
+    eventually("health to be good again", async || {
+        coordinator.health().is_good()
+    })
+    .await;
     coordinator.close().await;
 }
 

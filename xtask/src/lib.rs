@@ -1,6 +1,9 @@
-//! What `cargo xtask` and the test kit have in common: where the workspace is, and where an etcd is.
+//! What `cargo xtask` and the test kit have in common: where the workspace is, where an etcd
+//! is, and which compiler's messages are compared.
 
 pub mod etcd;
+pub mod rustc;
+pub mod ui;
 
 use std::path::{Path, PathBuf};
 

@@ -14,6 +14,13 @@ mod txn;
 mod types;
 mod watch;
 
+#[cfg(test)]
+mod live_tests;
+#[cfg(test)]
+mod member;
+#[cfg(test)]
+mod tests;
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use etcd_client::{AuthClient, KvClient, LeaseClient, LeaseGrantOptions, WatchClient};

@@ -1,9 +1,21 @@
 //! [`FromNow`]: deletions below a prefix from now on, for the lock queues.
+//!
+//! A watch that starts at a past or current revision is served by etcd's 100 ms loop; one that
+//! starts at "now" is not, and a lock is handed over within a millisecond. The price: nothing is
+//! resumed. After every [`Signal::Opened`] the user makes its own read.
 
-use super::Source;
+use std::{collections::VecDeque, fmt, time::Duration};
+
+use super::{
+    Source,
+    line::Line,
+    mutation::mutated,
+    recovery::{Recovery, Remedy, Wait, Waited},
+    state::{Action, Input, OPEN_TIMEOUT, Read, SILENT, revision_of_the_store},
+};
 use crate::{
-    client::{Client, Span},
-    clock::Clock,
+    client::{CallError, Client, Event, EventKind, Span, WatchMessage, WatchRequest},
+    clock::{Clock, Instant},
 };
 
 /// What a from-now watch tells. The user makes its own reads after `Opened`.
@@ -18,21 +30,345 @@ pub(crate) enum Signal {
     Closed,
 }
 
-#[derive(Debug)]
+/// Follows deletions. Owned by one task; as with a [`Watcher`](super::Watcher), nothing happens but
+/// in [`next`](Self::next).
 pub(crate) struct FromNow<S: Source = Client> {
-    _source: S,
+    line: Line<S>,
+    machine: Machine,
+    name: String,
 }
 
 impl<S: Source> FromNow<S> {
-    pub(crate) fn new(_source: S, _clock: Clock, _span: Span) -> Self {
-        todo!()
+    /// A watch of deletions in `span`. It makes its first request when it is first polled.
+    pub(crate) fn new(source: S, clock: Clock, span: Span) -> Self {
+        let line = Line::new(source, clock);
+        let (Span::Key(name) | Span::Interval(name, _)) = &span;
+        Self {
+            name: String::from_utf8_lossy(name).into_owned(),
+            machine: Machine::new(line.now(), span),
+            line,
+        }
     }
 
-    /// The next signal. Never ends.
+    /// The next signal. Never ends and never fails.
     ///
     /// # Cancel safety
-    /// Safe at every await.
+    /// Safe at every await: a dropped call loses nothing, the next one goes on.
     pub(crate) async fn next(&mut self) -> Signal {
-        todo!()
+        loop {
+            if let Some(signal) = self.machine.signals.pop_front() {
+                return signal;
+            }
+            let input = self.line.wait(self.machine.due(), true).await;
+            for action in self.machine.step(self.line.now(), input) {
+                match self.line.perform(action) {
+                    Some(Action::Warn(trouble)) => {
+                        tracing::warn!(target: "coord::watch", watch = %self.name, "{trouble}");
+                    }
+                    Some(Action::Recovered) => {
+                        tracing::info!(target: "coord::watch", watch = %self.name, "events flow again");
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+impl<S: Source> fmt::Debug for FromNow<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FromNow")
+            .field("range", &self.name)
+            .field("state", &self.machine.state)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where a from-now watch stands.
+#[derive(Debug)]
+enum State {
+    /// A stream is needed.
+    Need(Wait),
+    /// It was asked for, and has not said `created` yet.
+    Opening { until: Instant },
+    /// Deletions flow, or would.
+    Watching(Live),
+    /// The stream is silent: the store's revision is read, to tell whether it had to answer.
+    Checking(Live),
+}
+
+#[derive(Debug)]
+struct Live {
+    /// The revision of `created`.
+    opened: i64,
+    since: Instant,
+    /// The parts so far of a message that came in fragments.
+    fragments: Vec<Event>,
+    unanswered: u32,
+    tick: Instant,
+}
+
+/// The from-now machine: shares opening, recovery and the line with the list-then-watch one, and has
+/// neither a map nor a place.
+#[derive(Debug)]
+struct Machine {
+    span: Span,
+    state: State,
+    recovery: Recovery,
+    troubled: Option<&'static str>,
+    signals: VecDeque<Signal>,
+}
+
+/// How often progress is asked for.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
+
+impl Machine {
+    fn new(now: Instant, span: Span) -> Self {
+        Self {
+            span,
+            state: State::Need(Wait::Until(now)),
+            recovery: Recovery::default(),
+            troubled: None,
+            signals: VecDeque::new(),
+        }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        match &self.state {
+            State::Need(Wait::Until(at)) => Some(*at),
+            State::Opening { until } => Some(*until),
+            State::Watching(live) => Some(live.tick),
+            // Calls are under way, and every call has a deadline.
+            State::Need(Wait::Token) | State::Checking(_) => None,
+        }
+    }
+
+    fn step(&mut self, now: Instant, input: Input) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let state = std::mem::replace(&mut self.state, State::Need(Wait::Token));
+        self.state = self.next(now, &mut actions, state, input);
+        actions
+    }
+
+    fn next(&mut self, now: Instant, act: &mut Vec<Action>, state: State, input: Input) -> State {
+        use State::{Checking, Need, Opening, Watching};
+        match (state, input) {
+            (Need(wait), input) => match self.recovery.waited(now, wait, input) {
+                Waited::Ready => {
+                    act.push(Action::Open(WatchRequest {
+                        span: self.span.clone(),
+                        start_revision: 0,
+                        no_put: true,
+                    }));
+                    let until = now + OPEN_TIMEOUT;
+                    Opening { until }
+                }
+                Waited::Not(wait) => Need(wait),
+                Waited::Refresh => {
+                    act.push(Action::RefreshToken);
+                    Need(Wait::Token)
+                }
+                Waited::Refused(at, error) => {
+                    self.trouble(act, "cannot refresh the token", &error.to_string());
+                    Need(Wait::Until(at))
+                }
+            },
+
+            (Opening { .. }, Input::Opened(Err(error))) => {
+                self.failed(now, act, None, "cannot open the watch", &error)
+            }
+            (Opening { until }, Input::Due) if until <= now => {
+                act.push(Action::LeaveEndpoint);
+                self.back(
+                    now,
+                    act,
+                    None,
+                    Remedy::Wait,
+                    "the watch was not opened in time",
+                    "",
+                )
+            }
+            // A refused watch is both `created` and `canceled`.
+            (Opening { .. }, Input::Message(message)) if message.canceled => {
+                self.canceled(now, act, None, &message)
+            }
+            (Opening { .. }, Input::Message(message)) if message.created => {
+                self.recovery.accepted();
+                if self.troubled.take().is_some() {
+                    act.push(Action::Recovered);
+                }
+                let opened = message.header.revision;
+                if !mutated!(FromNowHidesTheGap) {
+                    self.signals.push_back(Signal::Opened { revision: opened });
+                }
+                Watching(Live {
+                    opened,
+                    since: now,
+                    fragments: Vec::new(),
+                    unanswered: 0,
+                    tick: now + PROGRESS_INTERVAL,
+                })
+            }
+            (Opening { .. }, Input::Ended(error)) => self.ended(now, act, None, error),
+
+            (Watching(live) | Checking(live), Input::Ended(error)) => {
+                self.ended(now, act, Some(live), error)
+            }
+            (Watching(live) | Checking(live), Input::Message(message)) => {
+                self.message(now, act, live, message)
+            }
+            (Watching(mut live), Input::Due) if live.tick <= now => {
+                live.tick = now + PROGRESS_INTERVAL;
+                if live.unanswered >= SILENT {
+                    live.unanswered = 0;
+                    act.push(Action::Read(
+                        Read::Verify,
+                        revision_of_the_store(&self.span),
+                    ));
+                    return Checking(live);
+                }
+                live.unanswered += 1;
+                act.push(Action::AskProgress);
+                Watching(live)
+            }
+            (Checking(live), Input::Read(Read::Verify, Ok(reply))) => {
+                if reply.header.revision == live.opened {
+                    // Quiet: etcd answers no progress before the store moves on from `created`.
+                    return Watching(live);
+                }
+                act.push(Action::LeaveEndpoint);
+                self.back(
+                    now,
+                    act,
+                    Some(live),
+                    Remedy::Wait,
+                    "the stream is silent",
+                    "",
+                )
+            }
+            (Checking(live), Input::Read(Read::Verify, Err(error))) => {
+                act.push(Action::LeaveEndpoint);
+                let what = "the watch is silent and a read fails";
+                self.failed(now, act, Some(live), what, &error)
+            }
+            // The answer to a question that no longer stands.
+            (state, _) => state,
+        }
+    }
+
+    fn message(
+        &mut self,
+        now: Instant,
+        act: &mut Vec<Action>,
+        mut live: Live,
+        message: WatchMessage,
+    ) -> State {
+        live.unanswered = 0;
+        if message.canceled {
+            return self.canceled(now, act, Some(live), &message);
+        }
+        let progress = message.events.is_empty() && !message.fragment;
+        if progress && message.header.revision < live.opened {
+            return self.back(
+                now,
+                act,
+                Some(live),
+                Remedy::Wait,
+                "the server went back",
+                "",
+            );
+        }
+        live.fragments.extend(message.events);
+        if !message.fragment && !progress {
+            self.delete(std::mem::take(&mut live.fragments));
+        }
+        State::Watching(live)
+    }
+
+    /// One signal for every revision: deletions of one revision must be judged together.
+    fn delete(&mut self, events: Vec<Event>) {
+        let deletions = events
+            .into_iter()
+            .filter(|event| event.kind == EventKind::Delete);
+        for Event { kv, .. } in deletions {
+            match self.signals.back_mut() {
+                Some(Signal::Deleted { revision, keys }) if *revision == kv.mod_revision => {
+                    keys.push(kv.key);
+                }
+                _ => self.signals.push_back(Signal::Deleted {
+                    revision: kv.mod_revision,
+                    keys: vec![kv.key],
+                }),
+            }
+        }
+    }
+
+    fn canceled(
+        &mut self,
+        now: Instant,
+        act: &mut Vec<Action>,
+        live: Option<Live>,
+        message: &WatchMessage,
+    ) -> State {
+        let (remedy, reason) = (Remedy::of_cancel(message), &message.cancel_reason);
+        self.back(now, act, live, remedy, "etcd canceled the watch", reason)
+    }
+
+    fn ended(
+        &mut self,
+        now: Instant,
+        act: &mut Vec<Action>,
+        live: Option<Live>,
+        error: Option<CallError>,
+    ) -> State {
+        match error {
+            Some(error) => self.failed(now, act, live, "the stream broke", &error),
+            None => self.back(now, act, live, Remedy::Wait, "the stream ended", ""),
+        }
+    }
+
+    fn failed(
+        &mut self,
+        now: Instant,
+        act: &mut Vec<Action>,
+        live: Option<Live>,
+        what: &'static str,
+        error: &CallError,
+    ) -> State {
+        self.back(
+            now,
+            act,
+            live,
+            Remedy::of_error(error),
+            what,
+            &error.to_string(),
+        )
+    }
+
+    fn back(
+        &mut self,
+        now: Instant,
+        act: &mut Vec<Action>,
+        live: Option<Live>,
+        remedy: Remedy,
+        what: &'static str,
+        detail: &str,
+    ) -> State {
+        act.push(Action::Close);
+        if let Some(live) = live {
+            self.recovery.ended(now, live.since);
+            if !mutated!(FromNowHidesTheGap) {
+                self.signals.push_back(Signal::Closed);
+            }
+        }
+        self.trouble(act, what, detail);
+        State::Need(Wait::Until(self.recovery.failed(now, remedy)))
+    }
+
+    /// One warning per kind of trouble until the watch is well again.
+    fn trouble(&mut self, act: &mut Vec<Action>, what: &'static str, detail: &str) {
+        if self.troubled.replace(what) != Some(what) {
+            act.push(Action::Warn(format!("{what}: {detail}")));
+        }
     }
 }

@@ -4,6 +4,11 @@
 //! [`FromNow`] (the lock queues' watch, which must not wait for etcd's 100 ms loop).
 
 mod from_now;
+mod line;
+mod list;
+mod mutation;
+mod place;
+mod recovery;
 mod source;
 mod state;
 mod stream;

@@ -1,0 +1,114 @@
+//! Rules over more than one token: keys and placeholders.
+
+use super::model::{Field, Model};
+use crate::errors::Errors;
+
+pub(crate) fn check(errors: &Errors, model: &Model) {
+    if let Some(prefix) = &model.prefix {
+        if let Err(fault) = placeholders(&prefix.value()) {
+            errors.at(prefix, fault);
+        }
+        let path = prefix.value();
+        segments(
+            errors,
+            prefix,
+            path.strip_suffix('/').unwrap_or(&path),
+            true,
+        );
+    }
+    for (index, field) in model.fields.iter().enumerate() {
+        segments(errors, &field.key.tokens, &field.key.text, false);
+        for earlier in &model.fields[..index] {
+            apart(errors, earlier, field);
+        }
+    }
+}
+
+/// A key is segments with something in each, below its prefix.
+fn segments(errors: &Errors, tokens: &impl quote::ToTokens, key: &str, absolute: bool) {
+    let relative = key.strip_prefix('/');
+    if let (Some(relative), false) = (relative, absolute) {
+        errors.at(
+            tokens,
+            format!(
+                "a field's key stands below the prefix, without a leading `/`: write `{relative}`"
+            ),
+        );
+    } else if relative.unwrap_or(key).split('/').any(str::is_empty) {
+        errors.at(tokens, format!("`{key}` has an empty segment"));
+    }
+    if key.chars().any(char::is_control) {
+        errors.at(tokens, "a key has no control characters");
+    }
+}
+
+/// Two fields may share neither a key nor a key space: a list or a struct owns the keys below its own.
+fn apart(errors: &Errors, earlier: &Field, later: &Field) {
+    let (a, b) = (earlier.key.text.as_str(), later.key.text.as_str());
+    let inside = |outer: &str, inner: &str| {
+        inner
+            .strip_prefix(outer)
+            .is_some_and(|rest| rest.starts_with('/'))
+    };
+    if a == b {
+        errors.at(
+            &later.key.tokens,
+            format!(
+                "the key `{b}` is the field `{}`'s already: give one of them another with \
+                 `#[coord(key = \"…\")]`",
+                earlier.name
+            ),
+        );
+    } else if inside(a, b) || inside(b, a) {
+        errors.at(
+            &later.key.tokens,
+            format!(
+                "the key `{b}` and the key `{a}` of the field `{}` are one below the other: a \
+                 field owns all keys below its own",
+                earlier.name
+            ),
+        );
+    }
+}
+
+/// `{name}`, closed, and with a name.
+fn placeholders(prefix: &str) -> Result<(), String> {
+    let mut rest = prefix;
+    while let Some(at) = rest.find(['{', '}']) {
+        let Some(open) = rest[at..].strip_prefix('{') else {
+            return Err("this `}` closes no placeholder: a key has no braces of its own".into());
+        };
+        let Some((name, after)) = open.split_once('}') else {
+            return Err(format!(
+                "the placeholder `{{{open}` is not closed: add `}}`"
+            ));
+        };
+        let first = name.chars().next();
+        let valid = first.is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        if !valid {
+            return Err(format!(
+                "`{{{name}}}` is no placeholder: its name is letters, digits and `_`, as in `{{env}}`"
+            ));
+        }
+        rest = after;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::placeholders;
+
+    #[test]
+    fn placeholders_are_closed_and_named() {
+        for good in ["a", "{env}/a", "/x/{a_1}-{b}/", "{_}"] {
+            assert_eq!(placeholders(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "{", "}", "{}", "{a", "a}", "{a{b}}", "{1}", "{a b}", "{a:?}", "{{a}}",
+        ] {
+            assert!(placeholders(bad).is_err(), "{bad}");
+        }
+    }
+}
