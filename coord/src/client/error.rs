@@ -409,3 +409,205 @@ fn classify_words(code: Code, words: &str) -> Class {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        Certainty::{NotSent as Unsent, Refused, Unknown as Maybe},
+        *,
+    };
+
+    const STAY: bool = false;
+    const LEAVE: bool = true;
+
+    #[rustfmt::skip]
+    const TABLE: &[(Code, &str, Certainty, Reason, bool)] = &[
+        // What etcd says definitely.
+        (Code::NotFound, "etcdserver: requested lease not found", Refused, Reason::LeaseNotFound, STAY),
+        (Code::Unknown, "etcdserver: requested lease not found", Refused, Reason::LeaseNotFound, STAY),
+        (Code::FailedPrecondition, "etcdserver: lease already exists", Refused, Reason::LeaseExists, STAY),
+        (Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted", Refused, Reason::Compacted, STAY),
+        (Code::OutOfRange, "etcdserver: mvcc: required revision is a future revision", Refused, Reason::FutureRevision, STAY),
+        (Code::OutOfRange, "etcdserver: too large lease TTL", Refused, Reason::Invalid, STAY),
+        (Code::InvalidArgument, "etcdserver: duplicate key given in txn request", Refused, Reason::Invalid, STAY),
+        (Code::InvalidArgument, "etcdserver: too many operations in txn request", Refused, Reason::Invalid, STAY),
+        (Code::InvalidArgument, "etcdserver: key is not provided", Refused, Reason::Invalid, STAY),
+        (Code::InvalidArgument, "etcdserver: request is too large", Refused, Reason::Invalid, STAY),
+        (Code::ResourceExhausted, "grpc: received message larger than max (2097160 vs. 2097152)", Refused, Reason::Invalid, STAY),
+        (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded", Refused, Reason::NoSpace, STAY),
+        (Code::ResourceExhausted, "etcdserver: too many requests", Refused, Reason::Unavailable, STAY),
+        (Code::Unknown, "etcdserver: too many requests", Refused, Reason::Unavailable, STAY),
+        (Code::Unauthenticated, "etcdserver: invalid auth token", Refused, Reason::BadToken, STAY),
+        (Code::Unknown, "etcdserver: invalid auth token", Refused, Reason::BadToken, STAY),
+        (Code::InvalidArgument, "etcdserver: revision of auth store is old", Refused, Reason::BadToken, STAY),
+        (Code::PermissionDenied, "etcdserver: permission denied", Refused, Reason::Denied, STAY),
+        (Code::Unknown, "rpc error: code = PermissionDenied desc = etcdserver: permission denied", Refused, Reason::Denied, STAY),
+        (Code::InvalidArgument, "etcdserver: authentication failed, invalid user ID or password", Refused, Reason::Denied, STAY),
+        (Code::InvalidArgument, "etcdserver: user name is empty", Refused, Reason::Denied, STAY),
+        (Code::FailedPrecondition, "etcdserver: authentication is not enabled", Refused, Reason::Denied, STAY),
+        (Code::Unavailable, "etcdserver: no leader", Refused, Reason::Unavailable, LEAVE),
+        (Code::FailedPrecondition, "etcdserver: rpc not supported for learner", Refused, Reason::Unavailable, LEAVE),
+        (Code::Unimplemented, "unknown service etcdserverpb.KV", Refused, Reason::Other, STAY),
+        // What may have been done.
+        (Code::Unavailable, "etcdserver: request timed out", Maybe, Reason::Unavailable, LEAVE),
+        (Code::Unavailable, "etcdserver: request timed out, possibly due to connection lost", Maybe, Reason::Unavailable, LEAVE),
+        (Code::Unavailable, "etcdserver: request timed out, possibly due to previous leader failure", Maybe, Reason::Unavailable, LEAVE),
+        (Code::Unavailable, "etcdserver: leader changed", Maybe, Reason::Unavailable, STAY),
+        (Code::Unavailable, "etcdserver: server stopped", Maybe, Reason::Unavailable, LEAVE),
+        (Code::Unknown, "context deadline exceeded", Maybe, Reason::Unavailable, LEAVE),
+        (Code::DeadlineExceeded, "context deadline exceeded", Maybe, Reason::Unavailable, LEAVE),
+        (Code::OutOfRange, "Error, decoded message length too large: found 5 bytes, the limit is: 4 bytes", Maybe, Reason::TooLarge, STAY),
+        // The transport and what stands between: no code and no text of theirs proves anything.
+        (Code::Unknown, "transport error", Maybe, Reason::Unavailable, LEAVE),
+        (Code::Unknown, "h2 protocol error: error reading a body from connection", Maybe, Reason::Unavailable, LEAVE),
+        (Code::Unavailable, "http2 error", Maybe, Reason::Unavailable, LEAVE),
+        (Code::Unavailable, "tcp connect error", Maybe, Reason::Unavailable, LEAVE),
+        (Code::Cancelled, "operation was canceled", Maybe, Reason::Unavailable, LEAVE),
+        (Code::Cancelled, "Timeout expired", Maybe, Reason::Unavailable, LEAVE),
+        (Code::ResourceExhausted, "h2 protocol error: too much", Maybe, Reason::Unavailable, LEAVE),
+        (Code::Internal, "h2 protocol error: stream reset", Maybe, Reason::Unavailable, LEAVE),
+        (Code::PermissionDenied, "grpc-status header missing, mapped from HTTP status code 403", Maybe, Reason::Denied, STAY),
+        (Code::DataLoss, "etcdserver: corrupt cluster", Maybe, Reason::Other, STAY),
+        (Code::Aborted, "whatever", Maybe, Reason::Other, STAY),
+    ];
+
+    #[test]
+    fn every_failure_has_its_class() {
+        for &(code, message, certainty, reason, endpoint_failed) in TABLE {
+            let error = CallError::from(Status::new(code, message));
+            assert_eq!(
+                (error.certainty, error.reason, error.endpoint_failed),
+                (certainty, reason, endpoint_failed),
+                "{code:?} {message}"
+            );
+            assert_eq!(error.message, message);
+        }
+    }
+
+    #[test]
+    fn the_proof_that_nothing_was_sent_survives_the_stubs() {
+        let failures = [("http://a:1", "refused"), ("http://b:2", "silent")];
+        let down = NotSent::Down(
+            failures
+                .map(|(endpoint, error)| Failure {
+                    endpoint: endpoint.into(),
+                    error: error.into(),
+                })
+                .into(),
+        );
+        // As the stubs do with what a channel returns.
+        let status = Status::from_error(Box::new(down.into_status()));
+        let error = CallError::from(etcd_client::Error::GRpcStatus(status));
+        assert_eq!(
+            (error.certainty, error.reason),
+            (Unsent, Reason::Unavailable)
+        );
+        assert_eq!(
+            error.message,
+            "no etcd endpoint can be used: http://a:1: refused; http://b:2: silent"
+        );
+        let closed = CallError::from(NotSent::Closed);
+        assert_eq!((closed.certainty, closed.reason), (Unsent, Reason::Closed));
+    }
+
+    #[test]
+    fn public_errors_say_what_to_do() {
+        let limit = Duration::from_secs(5);
+        for (error, code, retryable, maybe_applied) in [
+            (
+                CallError::timeout(Maybe, limit, Some("http://a:1")),
+                "timeout",
+                true,
+                true,
+            ),
+            (
+                CallError::timeout(Unsent, limit, None),
+                "timeout",
+                true,
+                false,
+            ),
+            (
+                CallError::new(Maybe, Reason::Unavailable, ""),
+                "unavailable",
+                true,
+                true,
+            ),
+            (
+                CallError::new(Refused, Reason::Unavailable, ""),
+                "unavailable",
+                true,
+                false,
+            ),
+            (
+                CallError::new(Unsent, Reason::Unavailable, ""),
+                "unavailable",
+                true,
+                false,
+            ),
+            (
+                CallError::new(Refused, Reason::LeaseNotFound, ""),
+                "not_found",
+                false,
+                false,
+            ),
+            (
+                CallError::new(Refused, Reason::Compacted, ""),
+                "not_found",
+                false,
+                false,
+            ),
+            (
+                CallError::new(Refused, Reason::Invalid, ""),
+                "invalid",
+                false,
+                false,
+            ),
+            (
+                CallError::new(Refused, Reason::Denied, ""),
+                "denied",
+                false,
+                false,
+            ),
+            (
+                CallError::new(Refused, Reason::BadToken, ""),
+                "denied",
+                false,
+                false,
+            ),
+            (
+                CallError::new(Refused, Reason::NoSpace, ""),
+                "exhausted",
+                true,
+                false,
+            ),
+            (
+                CallError::new(Unsent, Reason::Closed, ""),
+                "closed",
+                false,
+                false,
+            ),
+        ] {
+            let reason = error.reason;
+            let error = error.into_error(Context::new("test"));
+            assert_eq!(
+                (error.code(), error.is_retryable(), error.maybe_applied()),
+                (code, retryable, maybe_applied),
+                "{reason:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_report_that_walks_the_chain_prints_nothing_twice() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("transport error")]
+        struct Outer(#[source] std::io::Error);
+        let reset = std::io::Error::other("connection reset");
+        let error = CallError::from(Status::from_error(Box::new(Outer(reset))));
+        let error = error.into_error(Context::new("read").key("k"));
+        assert_eq!(
+            in_one_line(&error),
+            "cannot read `k`: transport error (it may have taken effect): connection reset"
+        );
+    }
+}

@@ -17,8 +17,16 @@ use crate::tasks::{Tasks, Thread};
 /// One member, gone with this value or with the process.
 struct Etcd {
     endpoint: String,
-    _guard: Child,
+    guard: Child,
     _data: tempfile::TempDir,
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        drop(self.guard.stdin.take());
+        // Before its folder is removed.
+        let _ = self.guard.wait();
+    }
 }
 
 fn binary() -> Option<PathBuf> {
@@ -73,7 +81,7 @@ impl Etcd {
             .unwrap();
         Some(Self {
             endpoint: client,
-            _guard: guard,
+            guard,
             _data: data,
         })
     }
