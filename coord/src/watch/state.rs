@@ -33,7 +33,7 @@ use super::{
     list::{List, Sent, Turned},
     mutation::mutated,
     place::{Journal, Map, Place},
-    recovery::{Recovery, Remedy, Wait, Waited},
+    recovery::{Recovery, Remedy, Turn, Wait},
 };
 use crate::{
     client::{
@@ -145,25 +145,6 @@ pub(super) enum Read {
     Verify,
 }
 
-/// One step: the time, and what is to be done after it.
-struct Turn {
-    now: Instant,
-    actions: Vec<Action>,
-}
-
-impl Turn {
-    fn act(&mut self, action: Action) {
-        self.actions.push(action);
-    }
-
-    /// Once: a second call could lead back to the first endpoint.
-    fn leave_endpoint(&mut self) {
-        if !(self.actions.iter()).any(|action| matches!(action, Action::LeaveEndpoint)) {
-            self.act(Action::LeaveEndpoint);
-        }
-    }
-}
-
 /// The whole of what one watch knows.
 #[derive(Debug)]
 pub(super) struct Machine {
@@ -179,7 +160,6 @@ pub(super) struct Machine {
     /// A probe found a change that no stream had told, and none has told since.
     changed: bool,
     recovery: Recovery,
-    trouble: Option<(&'static str, String)>,
     opens: u64,
     alive_at: Option<Instant>,
     /// Of the stream's member; unknown again with every stream.
@@ -203,7 +183,6 @@ impl Machine {
             verify: None,
             changed: false,
             recovery: Recovery::default(),
-            trouble: None,
             opens: 0,
             alive_at: None,
             version: None,
@@ -244,7 +223,7 @@ impl Machine {
             _ => false,
         };
         let phase = match &self.state {
-            _ if waits && self.trouble.is_some() => Phase::BackingOff,
+            _ if waits && self.recovery.trouble().is_some() => Phase::BackingOff,
             State::Empty { .. } | State::Listing { .. } => Phase::Listing,
             State::Need(_) | State::Opening { .. } => Phase::Opening,
             State::Watching(_) | State::Probing(..) | State::Suspect(..) => Phase::Watching,
@@ -255,20 +234,14 @@ impl Machine {
             alive_at: self.alive_at,
             verified_at: self.place.verified_at(),
             reconnects: self.opens.saturating_sub(1),
-            trouble: (self.trouble.as_ref()).map(|(what, detail)| match detail.as_str() {
-                "" => (*what).to_owned(),
-                detail => format!("{what}: {detail}"),
-            }),
+            trouble: self.recovery.trouble(),
         }
     }
 
     /// Takes in what happened; says what to do. At most one of the actions publishes, and the map
     /// equals the store at that update's revision until the next step.
     pub(super) fn step(&mut self, now: Instant, input: Input) -> Vec<Action> {
-        let mut turn = Turn {
-            now,
-            actions: Vec::new(),
-        };
+        let mut turn = Turn::new(now);
         let state = std::mem::replace(&mut self.state, State::Need(Wait::Token));
         self.state = self.next(&mut turn, state, input);
         turn.actions
@@ -277,11 +250,11 @@ impl Machine {
     fn next(&mut self, turn: &mut Turn, state: State, input: Input) -> State {
         use State::{Empty, Listing, Need, Opening, Probing, Suspect, Watching};
         match (state, input) {
-            (Empty { why, wait }, input) => match self.waited(turn, wait, input) {
+            (Empty { why, wait }, input) => match self.recovery.waited(turn, wait, input) {
                 Ok(()) => self.list(turn, why),
                 Err(wait) => Empty { why, wait },
             },
-            (Need(wait), input) => match self.waited(turn, wait, input) {
+            (Need(wait), input) => match self.recovery.waited(turn, wait, input) {
                 Ok(()) => self.open(turn),
                 Err(wait) => Need(wait),
             },
@@ -348,7 +321,7 @@ impl Machine {
                 }
                 // The member lags, and that is all.
                 self.place.answered(&probe.sent, &reply.header);
-                self.well(turn);
+                self.recovery.well(turn);
                 Watching(live)
             }
             (Probing(live, _) | Suspect(live, _), Input::Read(Read::Probe, Err(error))) => {
@@ -383,22 +356,6 @@ impl Machine {
     }
 
     // Empty, Need
-
-    /// Ready for the next try: the backoff is over, and a stale token was replaced.
-    fn waited(&mut self, turn: &mut Turn, wait: Wait, input: Input) -> Result<(), Wait> {
-        match self.recovery.waited(turn.now, wait, input) {
-            Waited::Ready => Ok(()),
-            Waited::Not(wait) => Err(wait),
-            Waited::Refresh => {
-                turn.act(Action::RefreshToken);
-                Err(Wait::Token)
-            }
-            Waited::Refused(at, error) => {
-                self.trouble(turn, "cannot refresh the token", error.to_string());
-                Err(Wait::Until(at))
-            }
-        }
-    }
 
     fn list(&mut self, turn: &mut Turn, why: Cause) -> State {
         let list = List::new(self.span.clone(), self.page, self.place.sent(turn.now));
@@ -450,7 +407,7 @@ impl Machine {
                 };
             }
             Turned::Restart => {
-                let again = self.recovery.failed(turn.now, Remedy::Wait);
+                let again = self.recovery.pause(turn.now, Remedy::Wait);
                 return State::Listing {
                     why,
                     list,
@@ -459,12 +416,8 @@ impl Machine {
             }
             Turned::Failed(error) => {
                 let remedy = Remedy::of_error(&error);
-                let at = self.recovery.failed(turn.now, remedy);
-                self.trouble(turn, "cannot list", error.to_string());
-                return State::Empty {
-                    why,
-                    wait: Wait::Until(at),
-                };
+                let wait = (self.recovery).failed(turn, remedy, "cannot list", &error.message);
+                return State::Empty { why, wait };
             }
             Turned::Done => {}
         }
@@ -525,7 +478,7 @@ impl Machine {
         if self.place.is_ahead_of(&message.header) {
             return self.suspect(turn, live);
         }
-        self.well(turn);
+        self.recovery.well(turn);
         State::Watching(live)
     }
 
@@ -743,7 +696,7 @@ impl Machine {
     }
 
     fn failed(&mut self, turn: &mut Turn, what: &'static str, error: &CallError) -> State {
-        self.back(turn, Remedy::of_error(error), what, &error.to_string())
+        self.back(turn, Remedy::of_error(error), what, &error.message)
     }
 
     fn back(&mut self, turn: &mut Turn, remedy: Remedy, what: &'static str, detail: &str) -> State {
@@ -755,11 +708,8 @@ impl Machine {
     }
 
     fn empty(&mut self, turn: &mut Turn, why: Cause, what: &'static str, detail: &str) -> State {
-        self.trouble(turn, what, detail.to_owned());
-        State::Empty {
-            why,
-            wait: Wait::Until(self.recovery.failed(turn.now, Remedy::List)),
-        }
+        let wait = self.recovery.failed(turn, Remedy::List, what, detail);
+        State::Empty { why, wait }
     }
 
     fn reopen(
@@ -769,12 +719,7 @@ impl Machine {
         what: &'static str,
         detail: &str,
     ) -> State {
-        self.trouble(turn, what, detail.to_owned());
-        let at = self.recovery.failed(turn.now, remedy);
-        if self.recovery.suspects_endpoint() {
-            turn.leave_endpoint();
-        }
-        State::Need(Wait::Until(at))
+        State::Need(self.recovery.failed(turn, remedy, what, detail))
     }
 
     /// Rule 7: fragments and progress are in `live`; the audit and the verification go with it.
@@ -796,25 +741,6 @@ impl Machine {
                 cause,
                 changes,
             }));
-        }
-    }
-
-    /// One warning per kind of trouble until the watch is well again.
-    fn trouble(&mut self, turn: &mut Turn, what: &'static str, detail: String) {
-        let known = self
-            .trouble
-            .as_ref()
-            .is_some_and(|(known, _)| *known == what);
-        self.trouble = Some((what, detail));
-        if !known {
-            let text = self.status().trouble.unwrap_or_default();
-            turn.act(Action::Warn(text));
-        }
-    }
-
-    fn well(&mut self, turn: &mut Turn) {
-        if self.trouble.take().is_some() {
-            turn.act(Action::Recovered);
         }
     }
 }
