@@ -240,7 +240,7 @@ fn false_regression_from_an_answer_older_than_a_folded_event() {
         ensure(rig.lists() == 2, "an audit is under way")?;
         script.put("/a/b/x", "new");
         rig.run()?;
-        script.world().hold = None;
+        script.world().release();
         rig.recover()?;
         ensure(
             rig.causes() == [Cause::Listed, Cause::Events],
