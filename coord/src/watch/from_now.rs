@@ -9,9 +9,10 @@ use std::{collections::VecDeque, fmt, time::Duration};
 use super::{
     Source,
     line::Line,
+    list::revision_of_the_store,
     mutation::mutated,
     recovery::{Recovery, Remedy, Turn, Wait},
-    state::{Action, Input, OPEN_TIMEOUT, Read, SILENT, revision_of_the_store},
+    state::{Action, Input, OPEN_TIMEOUT, Read, SILENT},
 };
 use crate::{
     client::{CallError, Client, Event, EventKind, Span, WatchMessage, WatchRequest},

@@ -5,7 +5,6 @@ mod from_now;
 mod mutations;
 mod random;
 mod scenarios;
-mod table;
 
 use std::{
     pin::pin,
