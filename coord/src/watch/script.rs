@@ -12,6 +12,8 @@ use std::{
     task::Poll,
 };
 
+use rand::{Rng, rngs::StdRng};
+
 use super::{
     place::Map,
     source::{Source, SourceStream},
@@ -88,6 +90,8 @@ pub(super) struct World {
     /// Answers to these reads are made at once, and delivered after [`World::release`].
     pub(super) hold: Option<fn(&Range) -> bool>,
     releases: u64,
+    /// Every await is pending now and then, by these dice.
+    pub(super) stutter: Option<StdRng>,
     /// Compacts to the current revision before the next page that is not a first one is served.
     pub(super) compact_between_pages: u32,
     /// Puts this key before the next page that is not a first one is served.
@@ -154,6 +158,7 @@ impl Script {
             trickle: None,
             hold: None,
             releases: 0,
+            stutter: None,
             compact_between_pages: 0,
             put_between_pages: None,
             calls: Vec::new(),
@@ -184,6 +189,17 @@ impl Script {
 
     pub(super) fn delete(&self, key: &str) -> i64 {
         self.world().write(&[(key, None)])
+    }
+
+    async fn until(&self, ready: impl Fn(&World) -> bool) {
+        poll_fn(|_| {
+            let mut world = self.world();
+            match ready(&world) && !world.stutters() {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
     }
 
     /// How many calls are such.
@@ -279,7 +295,7 @@ impl World {
     pub(super) fn cut(&mut self) {
         for tape in self.tapes.values_mut() {
             tape.queue = [Err(error(Reason::Unavailable, "cut"))].into();
-            tape.silent = false;
+            (tape.silent, tape.canceled) = (false, true);
         }
     }
 
@@ -287,7 +303,7 @@ impl World {
     pub(super) fn end(&mut self) {
         for tape in self.tapes.values_mut() {
             tape.queue = [Ok(None)].into();
-            tape.silent = false;
+            (tape.silent, tape.canceled) = (false, true);
         }
     }
 
@@ -309,12 +325,12 @@ impl World {
         self.lost.insert(revision);
     }
 
-    pub(super) fn loses_anything(&self) -> bool {
-        !self.lost.is_empty()
-    }
-
     pub(super) fn streams(&self) -> usize {
         self.tapes.len()
+    }
+
+    fn stutters(&mut self) -> bool {
+        (self.stutter.as_mut()).is_some_and(|dice| dice.random_bool(0.5))
     }
 
     fn header(&self, member: usize, revision: i64) -> Header {
@@ -574,21 +590,14 @@ impl Source for Script {
             let held = world.hold.is_some_and(|holds| holds(&range));
             (world.range(&range), held, world.releases)
         };
-        poll_fn(|_| match held && self.world().releases == releases {
-            true => Poll::Pending,
-            false => Poll::Ready(()),
-        })
-        .await;
+        self.until(|world| !held || world.releases != releases)
+            .await;
         reply
     }
 
     async fn watch(&self, request: WatchRequest) -> Result<ScriptStream, CallError> {
         self.world().calls.push(Call::Watch(request.clone()));
-        poll_fn(|_| match self.world().stall_opens {
-            true => Poll::Pending,
-            false => Poll::Ready(()),
-        })
-        .await;
+        self.until(|world| !world.stall_opens).await;
         let mut world = self.world();
         if world.down {
             return Err(error(Reason::Unavailable, "no endpoint answers"));
@@ -601,6 +610,7 @@ impl Source for Script {
     }
 
     async fn refresh_token(&self) -> Result<(), CallError> {
+        self.until(|_| true).await;
         let mut world = self.world();
         world.calls.push(Call::Refresh);
         if world.down {
@@ -613,6 +623,7 @@ impl Source for Script {
     }
 
     async fn version_of(&self, member: u64) -> Option<Version> {
+        self.until(|_| true).await;
         let mut world = self.world();
         world.calls.push(Call::Version(member));
         let current = &world.members[world.endpoint];
@@ -635,10 +646,18 @@ pub(super) struct ScriptStream {
 
 impl SourceStream for ScriptStream {
     async fn next(&mut self) -> Result<Option<WatchMessage>, CallError> {
-        poll_fn(|_| self.script.world().next_message(self.id)).await
+        poll_fn(|_| {
+            let mut world = self.script.world();
+            match world.stutters() {
+                true => Poll::Pending,
+                false => world.next_message(self.id),
+            }
+        })
+        .await
     }
 
     async fn request_progress(&mut self) -> Result<(), CallError> {
+        self.script.until(|_| true).await;
         let mut world = self.script.world();
         world.calls.push(Call::Progress);
         world.progress(self.id);

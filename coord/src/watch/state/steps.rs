@@ -89,7 +89,7 @@ impl Machine {
             }
             Turned::Done => {}
         }
-        self.page = list.page();
+        self.grow_page(list.page());
         let (header, sent, keys) = list.finish();
         if self.place.went_back(&sent, &header) {
             why = Cause::Regressed;
@@ -104,6 +104,11 @@ impl Machine {
             changes,
         }));
         State::Need(Wait::Until(turn.now))
+    }
+
+    /// Pages that had to shrink grow again: the large values may be gone.
+    fn grow_page(&mut self, worked: i64) {
+        self.page = worked.saturating_mul(2).clamp(1, self.options.page.max(1));
     }
 
     // Opening
@@ -263,7 +268,7 @@ impl Machine {
             // Not a trouble of the watch's: the next one comes.
             Turned::Restart | Turned::Failed(_) => return false,
             Turned::Done => {
-                self.page = audit.list.page();
+                self.grow_page(audit.list.page());
                 let (header, sent, keys) = audit.list.finish();
                 if self.place.went_back(&sent, &header) {
                     return true;
