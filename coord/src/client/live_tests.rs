@@ -12,7 +12,10 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::tasks::{Tasks, Thread};
+use crate::{
+    options::Secret,
+    tasks::{Tasks, Thread},
+};
 
 /// One member, gone with this value or with the process.
 struct Etcd {

@@ -288,7 +288,7 @@ async fn a_stopped_member_holds_calls_until_their_deadline_and_is_left() {
     let here = Here::new();
     let [one, two] = [Member::start(1).await, Member::start(2).await];
     let options = Options {
-        request_timeout: Duration::from_millis(300),
+        request_timeout: Duration::from_secs(1),
         ..of(&[&one, &two])
     };
     let client = here.open(&options).await.unwrap();
@@ -372,7 +372,7 @@ async fn a_slow_call_to_the_only_endpoint_does_not_connect_anew() {
     let here = Here::new();
     let member = Member::start(1).await;
     let options = Options {
-        request_timeout: Duration::from_millis(200),
+        request_timeout: Duration::from_secs(1),
         ..of(&[&member])
     };
     let client = here.open(&options).await.unwrap();
@@ -394,7 +394,7 @@ async fn an_old_calls_late_failure_leaves_nothing() {
     let here = Here::new();
     let [one, two] = [Member::start(1).await, Member::start(2).await];
     let options = Options {
-        request_timeout: Duration::from_millis(500),
+        request_timeout: Duration::from_secs(1),
         ..of(&[&one, &two])
     };
     let client = here.open(&options).await.unwrap();
@@ -446,7 +446,7 @@ async fn a_keep_alive_without_an_answer_fails_the_stream_and_leaves_the_endpoint
     let here = Here::new();
     let [one, two] = [Member::start(1).await, Member::start(2).await];
     let options = Options {
-        request_timeout: Duration::from_millis(300),
+        request_timeout: Duration::from_secs(1),
         ..of(&[&one, &two])
     };
     let client = here.open(&options).await.unwrap();
@@ -472,7 +472,7 @@ async fn a_refused_token_is_fetched_anew_once_for_all_calls() {
     member.script(|script| script.token = Some("first"));
     let options = Options {
         user: Some("root".into()),
-        password: Some(Secret::new("secret")),
+        password: Some(crate::options::Secret::new("secret")),
         ..of(&[&member])
     };
     let client = here.open(&options).await.unwrap();
