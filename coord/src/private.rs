@@ -27,6 +27,10 @@ pub mod locked {
         key::join("acquire lock", parts)
     }
 
+    pub const fn via(coordinator: &Coordinator) -> Option<&Coordinator> {
+        Some(coordinator)
+    }
+
     pub async fn enter<R>(
         returns: Returns<R>,
         request: Request,
@@ -36,4 +40,9 @@ pub mod locked {
             .await
             .map_err(|error| returns.failed(error))
     }
+}
+
+/// `#[coord::service]`.
+pub mod service {
+    pub use crate::service::{NoId, Service, WithId, argument, launch, returns};
 }

@@ -62,3 +62,23 @@ impl Port {
         self.number
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_given_once_at_a_time() {
+        let held: Vec<Port> = (0..50).map(|_| Port::take()).collect();
+        let mut numbers: Vec<_> = held.iter().map(Port::number).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!(numbers.len(), 50);
+
+        let number = held[0].number();
+        assert!(Port::try_take(number).is_none());
+        let _server = TcpListener::bind(("127.0.0.1", number)).expect("only the lock is held");
+        drop(held);
+        assert!(Port::try_take(number).is_none());
+    }
+}

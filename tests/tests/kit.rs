@@ -130,6 +130,46 @@ async fn three_members_elect_another_leader() {
 }
 
 #[tokio::test]
+async fn a_whole_cluster_comes_back_with_its_data() {
+    let Some(cluster) = Cluster::start_or_skip(3, EtcdConfig::new()).await else {
+        return;
+    };
+    cluster
+        .member(0)
+        .client()
+        .await
+        .put("key", "kept", None)
+        .await
+        .expect("a put succeeds");
+    cluster.members().iter().for_each(Etcd::kill);
+    // None of them answers before another is there.
+    cluster.members().iter().for_each(Etcd::launch);
+    for member in cluster.members() {
+        member.ready().await;
+        assert_eq!(
+            value(&mut member.client().await, "key").await.as_deref(),
+            Some("kept")
+        );
+    }
+}
+
+#[test]
+fn an_etcd_that_is_named_is_used_or_the_test_fails() {
+    let output = std::process::Command::new(std::env::current_exe().expect("this test's path"))
+        .args(["--exact", "a_lease_of_one_second_is_granted"])
+        .env("COORD_ETCD_BIN", "/nowhere/etcd")
+        .env_remove("COORD_REQUIRE_ETCD")
+        .output()
+        .expect("it runs");
+    assert!(!output.status.success());
+    let output = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.contains("COORD_ETCD_BIN cannot be used: /nowhere/etcd"),
+        "{output}"
+    );
+}
+
+#[tokio::test]
 async fn tls_wants_the_certificates_of_its_authority() {
     let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new().tls()).await else {
         return;

@@ -34,7 +34,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "tests",
-        command: || test::command(&test::Arguments::default()),
+        command: || test::command(&test::Arguments::to_the_end()),
     },
     Step {
         name: "demo",
@@ -81,7 +81,7 @@ struct Outcome {
     took: Duration,
 }
 
-pub(crate) fn run() -> anyhow::Result<ExitCode> {
+pub(crate) fn run() -> ExitCode {
     let outcomes: Vec<Outcome> = STEPS.iter().map(run_step).collect();
     let failed = outcomes.iter().filter(|outcome| !outcome.passed).count();
     println!();
@@ -90,11 +90,11 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         println!("{word} {:7.1} s  {name}", took.as_secs_f64());
     }
     println!("ci: {} passed, {failed} failed", outcomes.len() - failed);
-    Ok(if failed == 0 {
+    if failed == 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
-    })
+    }
 }
 
 fn run_step(step: &Step) -> Outcome {

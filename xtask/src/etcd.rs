@@ -187,7 +187,9 @@ fn probe(server: &Path, on_path: &[PathBuf]) -> anyhow::Result<Etcd> {
     let text = String::from_utf8_lossy(&output.stdout);
     let version: Version = text.parse().map_err(|()| {
         let complaint = String::from_utf8_lossy(&output.stderr);
-        anyhow::anyhow!("{shown} --version does not answer like etcd: {text}{complaint}")
+        let said = text.lines().chain(complaint.lines()).next();
+        let said = said.unwrap_or_default();
+        anyhow::anyhow!("{shown} --version does not answer as etcd does: {said}")
     })?;
     anyhow::ensure!(
         version >= OLDEST,

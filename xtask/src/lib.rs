@@ -3,6 +3,7 @@
 
 pub mod etcd;
 pub mod rustc;
+pub mod ui;
 
 use std::path::{Path, PathBuf};
 

@@ -23,12 +23,20 @@ enum Xtask {
     Ci,
 }
 
-fn main() -> anyhow::Result<ExitCode> {
-    match Xtask::parse() {
+fn main() -> ExitCode {
+    run(Xtask::parse()).unwrap_or_else(|error| {
+        // What it says is for whoever called it; where in here it was said is not.
+        eprintln!("xtask: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(command: Xtask) -> anyhow::Result<ExitCode> {
+    match command {
         Xtask::Etcd => println!("{}", xtask::etcd::ensure()?.server.display()),
         Xtask::Test(arguments) => return cargo::run(&mut test::command(&arguments)?),
         Xtask::Demo(arguments) => return cargo::run(&mut demo::command(&arguments)?),
-        Xtask::Ci => return ci::run(),
+        Xtask::Ci => return Ok(ci::run()),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -6,11 +6,20 @@ use xtask::etcd::{BIN_VARIABLE, REQUIRE_VARIABLE};
 
 use crate::cargo;
 
-#[derive(Debug, Default, clap::Args)]
+#[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// For `cargo test`, as `-p coord-tests --test kit -- --nocapture`.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
+}
+
+impl Arguments {
+    /// Every test binary runs, also after one has failed.
+    pub(crate) fn to_the_end() -> Self {
+        Self {
+            arguments: vec!["--no-fail-fast".to_owned()],
+        }
+    }
 }
 
 /// The command that runs the tests; the etcd is there when this returns.

@@ -16,7 +16,6 @@ use crate::{
     engine::Engine,
     error::{Context, Error, Result},
     key::Prefix,
-    watch::{WatchOptions, Watcher},
 };
 
 const BIND: &str = "bind config";
@@ -67,40 +66,31 @@ impl<T: CoordConfig> ConfigBuilder<T> {
     /// # Cancel safety
     /// Safe to drop at any time: the watch ends.
     pub async fn start(self) -> Result<Config<T>> {
+        let engine = &self.engine;
+        engine.check_open(BIND)?;
         let prefix = self.resolve()?;
-        let Engine {
-            watches,
-            clock,
-            tasks,
-            options,
-            ..
-        } = self.engine;
         let place = prefix.as_str().to_owned();
-        let watcher = Watcher::new(
-            watches,
-            clock.clone(),
-            Span::prefix(&prefix),
-            WatchOptions {
-                sync_interval: options.config.sync_interval,
-                ..WatchOptions::default()
-            },
-        );
+        let watcher = engine.watcher(format!("config {place}"), Span::prefix(&prefix));
         let status = watcher.status();
         let (first, bound) = oneshot::channel();
         let ended = CancellationToken::new();
         let follow = live::follow::<T, _>(watcher, Reloader::new(prefix), place.clone(), first);
         // Runs until it is cancelled: by the guard, or with the coordinator's tasks.
-        drop(tasks.spawn(ended.clone().run_until_cancelled_owned(follow)));
+        drop(
+            engine
+                .tasks
+                .spawn(ended.clone().run_until_cancelled_owned(follow)),
+        );
         let alive = ended.drop_guard();
 
         let context = || Context::new(BIND).key(place.as_str());
-        let limit = options.connect_timeout + options.request_timeout;
-        match clock.timeout(limit, bound).await {
+        let limit = engine.options.connect_timeout + engine.options.request_timeout;
+        match engine.clock.timeout(limit, bound).await {
             Ok(Ok(Ok(readers))) => Ok(Config::new(
                 place,
                 readers,
                 Origin::Watched {
-                    clock,
+                    clock: engine.clock.clone(),
                     status,
                     _alive: alive,
                 },

@@ -69,6 +69,7 @@ impl ConfigCenter {
     }
 
     async fn write(&self, context: Context, op: Op) -> Result<i64> {
+        self.engine.check_open(context.operation())?;
         let txn = Txn {
             then: vec![op],
             ..Txn::default()

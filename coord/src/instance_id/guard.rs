@@ -65,16 +65,16 @@ pub(super) async fn watch(engine: Engine, slot: Slot) {
 /// The lease has been renewed after the deadline had passed. *Now* the slot is read: a read from
 /// before, or beside the renewal, would not show what happened until then.
 async fn verify(engine: &Engine, slot: &Slot) {
-    let mut backoff = Backoff::endless(Duration::from_millis(50), Duration::from_secs(1));
+    let mut backoff = backoff();
     while let Some(renewal) = slot.session.unverified() {
         match engine.calls.range(Range::new(Span::key(&slot.key))).await {
             Ok(reply) => {
                 let found = reply.kvs.first();
                 if !claim::is_mine(found, slot.epoch, slot.session.lease()) {
-                    slot.session.mark_lost(LostReason::Expired);
-                } else if slot.session.verified(renewal) {
-                    return;
+                    return slot.session.mark_lost(LostReason::Expired);
                 }
+                // Refused if its deadline has passed too: then the next renewal is verified.
+                slot.session.verified(renewal);
             }
             Err(error) => {
                 tracing::debug!(target: "coord::instance_id", slot = %slot.key, %error, "cannot verify");
@@ -87,25 +87,34 @@ async fn verify(engine: &Engine, slot: &Slot) {
 /// Frees the slot and then ends its lease. Belief has ended before. The guarded deletion may be
 /// repeated freely; if etcd does not answer, the lease runs out.
 pub(super) async fn release(engine: Engine, slot: Slot) -> Result<()> {
-    let mut backoff = Backoff::endless(Duration::from_millis(50), Duration::from_secs(1));
-    let mut freed = Ok(());
-    for _ in 0..engine.options.retry.max_attempts {
-        match engine
+    let mut tries = Backoff::for_call(&engine.options.retry);
+    let freed = loop {
+        let error = match engine
             .calls
             .txn(claim::release(&slot.key, slot.epoch))
             .await
         {
-            Ok(_) => {
-                freed = Ok(());
-                break;
-            }
-            Err(error) => {
-                let context = Context::new(RELEASE).key(slot.key.as_str());
-                freed = Err(error.into_error(context));
-                engine.clock.sleep(backoff.next_delay()).await;
-            }
+            Ok(_) => break Ok(()),
+            Err(error) => error,
+        };
+        match tries.next_try() {
+            Some(delay) => engine.clock.sleep(delay).await,
+            None => break Err(error.into_error(Context::new(RELEASE).key(slot.key.as_str()))),
         }
-    }
+    };
+    // It goes on in the background; what is waited for is only that the owner key is gone too.
+    let end = engine.keeper.end(&slot.session);
+    let ended = engine
+        .clock
+        .timeout(engine.options.request_timeout, end)
+        .await;
     // Either of the two frees the slot.
-    engine.keeper.end(&slot.session).await.or(freed)
+    match ended {
+        Ok(Ok(())) => Ok(()),
+        _ => freed,
+    }
+}
+
+pub(super) fn backoff() -> Backoff {
+    Backoff::endless(Duration::from_millis(50), Duration::from_secs(1))
 }

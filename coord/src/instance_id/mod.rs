@@ -119,7 +119,7 @@ impl InstanceIds {
             when_full,
             waited: false,
             failures: 0,
-            backoff: Backoff::endless(Duration::from_millis(50), Duration::from_secs(1)),
+            backoff: guard::backoff(),
         };
         loop {
             // One round is one lease with one owner key; what makes it end without an id makes both
@@ -192,6 +192,8 @@ impl Claiming<'_> {
         };
         let session = match engine.keeper.open(spec).await {
             Ok(session) => session,
+            // It has tried for a while already.
+            Err(error) if !self.waited => return Err(error),
             Err(error) => return self.failed(error).await.map(|()| None),
         };
         let ending = EndOnDrop::new(engine, &session);

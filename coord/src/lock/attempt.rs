@@ -205,13 +205,7 @@ impl Acquire<'_> {
             Step::Stuck(key) => return Err(self.stuck(&key)),
             _ => return Ok(Ended::Again),
         }
-        let hold = Hold::new(
-            identity,
-            key,
-            revision,
-            session.clone(),
-            engine.calls.clone(),
-        );
+        let hold = Hold::new(identity, key, revision, session.clone());
         tracing::debug!(target: "coord::lock", lock = self.name, token = revision, "lock acquired");
         Ok(Ended::Granted(LockGuard::new(hold, place, entry)))
     }

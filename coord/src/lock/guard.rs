@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{gate::Identity, hub::Place, session::LockSession};
 use crate::{
-    client::{Client, Range, Span},
+    client::{Range, Span},
     error::{Context, Error, LostReason, Result},
     key::Key,
     session::{LeasedKey, SessionState},
@@ -58,7 +58,6 @@ pub(super) struct Hold {
     entry: Key,
     revision: i64,
     session: Arc<LockSession>,
-    calls: Client,
     /// Why this one entry is gone, if its session is not.
     gone: OnceLock<LostReason>,
     signal: CancellationToken,
@@ -70,14 +69,12 @@ impl Hold {
         entry: Key,
         revision: i64,
         session: Arc<LockSession>,
-        calls: Client,
     ) -> Arc<Self> {
         Arc::new(Self {
             identity,
             entry,
             revision,
             session,
-            calls,
             gone: OnceLock::new(),
             signal: CancellationToken::new(),
         })
@@ -188,7 +185,7 @@ impl Held {
                 ..Range::new(Span::key(&self.0.entry))
             };
             let reply =
-                self.0.calls.range(range).await.map_err(|error| {
+                self.0.session.engine().read(range).await.map_err(|error| {
                     error.into_error(Context::new("verify lock").key(self.key()))
                 })?;
             if reply.kvs.first().map(|kv| kv.create_revision) != Some(self.0.revision) {

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt as _, future::BoxFuture, future::Shared};
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, Shared},
+};
 
 use crate::{
     client::{Certainty, Reason, Span, Txn},
@@ -17,7 +20,6 @@ use crate::{
     key::Key,
     retry::Backoff,
     session::{LeasedKey, PastDeadline, Session, SessionSpec},
-    watch::{WatchOptions, Watcher},
 };
 
 /// One lock session: one lease with its session key.
@@ -32,6 +34,7 @@ pub(super) struct LockSession {
     incarnation: AtomicI64,
     /// Which cluster this is: two coordinators on one cluster mean the same locks.
     cluster: u64,
+    engine: Engine,
     nonces: AtomicU64,
     _session_key: LeasedKey,
 }
@@ -44,6 +47,10 @@ impl LockSession {
     /// The session key.
     pub(super) fn key(&self) -> &Key {
         &self.key
+    }
+
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
     }
 
     pub(super) fn cluster(&self) -> u64 {
@@ -158,6 +165,7 @@ async fn open(engine: Engine) -> Result<Arc<LockSession>> {
         // A late copy of the put may raise it: then the next acquire learns that from its answer.
         incarnation: AtomicI64::new(header.revision),
         cluster: header.cluster_id,
+        engine: engine.clone(),
         nonces: AtomicU64::new(0),
         _session_key: session_key,
         session,
@@ -174,12 +182,7 @@ async fn open(engine: Engine) -> Result<Arc<LockSession>> {
 /// Watches the session key: its deletion means that the lease was revoked or ran out, whatever the
 /// heartbeat says.
 async fn follow(engine: Engine, open: Weak<LockSession>, session: Session, key: Key) {
-    let mut watcher = Watcher::new(
-        engine.watches.clone(),
-        engine.clock.clone(),
-        Span::key(&key),
-        WatchOptions::default(),
-    );
+    let mut watcher = engine.watcher(key.as_str(), Span::key(&key));
     let mut lost = std::pin::pin!(session.lost());
     loop {
         tokio::select! {

@@ -111,6 +111,13 @@ impl Registration {
         self.reached(Content::Withdrawn).await;
     }
 
+    /// As [`deregister`](Self::deregister), for who keeps the handle; the lease is left to the
+    /// coordinator's closing.
+    pub(crate) async fn leave(&self) {
+        self.forward(Target::Gone);
+        self.reached(Content::Gone).await;
+    }
+
     /// A target never goes back: who leaves does not publish any more.
     fn forward(&self, to: Target) {
         self.target.send_if_modified(|target| {
@@ -178,11 +185,12 @@ impl Keeping {
             };
             self.chain.adopt(session.lease());
             self.live(&session, &mut life_cycle, &mut routable).await;
-            let ended = self.engine.keeper.end(&session).await;
             if self.chain.known() == Some(Content::Gone) {
-                if let Err(error) = ended {
-                    tracing::debug!(target: "coord::registry", %error, "the lease was not revoked");
-                }
+                // A late copy of the first link cannot bring the record back under a dead lease.
+                // It goes on in the background, so it need not be waited for longer than this.
+                let end = self.engine.keeper.end(&session);
+                let limit = self.engine.options.request_timeout;
+                drop(self.engine.clock.timeout(limit, end).await);
                 break;
             }
         }

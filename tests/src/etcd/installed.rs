@@ -22,7 +22,8 @@ pub(super) fn find() -> Result<&'static Etcd, &'static Missing> {
 ///
 /// # Panics
 ///
-/// If there is none and `COORD_REQUIRE_ETCD` is `1`, as `cargo xtask test` and CI set it.
+/// If there is none and `COORD_REQUIRE_ETCD` is `1`, as `cargo xtask test` and CI set it; and if
+/// `COORD_ETCD_BIN` names one that cannot be used.
 #[must_use]
 pub fn installed() -> Option<&'static Etcd> {
     let missing = match find() {
@@ -31,9 +32,11 @@ pub fn installed() -> Option<&'static Etcd> {
     };
     let required = env::var_os(REQUIRE_VARIABLE).is_some_and(|value| value == "1");
     assert!(!required, "{REQUIRE_VARIABLE} is 1, and: {missing}");
+    // Whoever names one wants the tests to run with it.
+    assert!(!matches!(missing, Missing::Refused(_)), "{missing}");
 
     let test = thread::current().name().unwrap_or("a test").to_owned();
-    let lines = format!("\nLEFT OUT: {test} needs a real etcd (`cargo xtask etcd` gets one)\n");
-    let _ = io::stderr().write_all(lines.as_bytes());
+    let told = format!("\nLEFT OUT: {test}: {missing}\n  (`cargo xtask etcd` gets one)\n");
+    let _ = io::stderr().write_all(told.as_bytes());
     None
 }

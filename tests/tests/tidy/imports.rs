@@ -6,7 +6,7 @@ use crate::code::{Code, Mention, Name};
 
 /// Plain things that know nothing of coordination. They may use one another, all above may use them.
 const LEAVES: &[&str] = &[
-    "clock", "error", "key", "metrics", "options", "retry", "tasks",
+    "clock", "error", "host", "key", "metrics", "options", "retry", "tasks",
 ];
 
 /// The client and what stands on it.

@@ -62,7 +62,9 @@ pub(crate) fn decode<T: CoordConfig>(
         faults: RefCell::default(),
         unknown: RefCell::default(),
     };
-    let entries = tree::entries(prefix, map);
+    let (entries, odd) = tree::entries(prefix, map);
+    odd.iter()
+        .for_each(|entry| cx.stranger(&entry.kv.key, None));
     let root = Branch::root(&entries);
     let value = T::decode(&Scope {
         source: Source::Keys(root),
@@ -351,3 +353,6 @@ impl<'s> Scope<'s> {
             .ok()
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -11,14 +11,23 @@ pub(crate) struct Entry<'a> {
     pub(crate) kv: &'a KeyValue,
 }
 
-/// All keys below `prefix`, sorted by path because the map is sorted by key.
-pub(crate) fn entries<'a>(prefix: &Prefix, map: &'a BTreeMap<Vec<u8>, KeyValue>) -> Vec<Entry<'a>> {
+/// All keys below `prefix`, sorted by path because the map is sorted by key; and those that no field
+/// can mean, because one of their segments is empty: `a//b`, `a/`.
+pub(crate) fn entries<'a>(
+    prefix: &Prefix,
+    map: &'a BTreeMap<Vec<u8>, KeyValue>,
+) -> (Vec<Entry<'a>>, Vec<Entry<'a>>) {
     map.iter()
         .filter_map(|(key, kv)| {
             let path = prefix.strip(key)?;
             Some(Entry { path, kv })
         })
-        .collect()
+        .partition(|entry| {
+            entry
+                .path
+                .split(|byte| *byte == b'/')
+                .all(|it| !it.is_empty())
+        })
 }
 
 /// A place in the tree: the key that stands there, and those below it.
@@ -149,7 +158,7 @@ mod tests {
     #[test]
     fn neighbours_are_not_children() {
         let map = map(&["a", "a-b", "a.", "a/x", "a/y/z", "ab", "b/c"]);
-        let entries = entries(&prefix(), &map);
+        let (entries, _) = entries(&prefix(), &map);
         let root = Branch::root(&entries);
         let a = root.at("a");
         assert!(a.own.is_some());
@@ -167,23 +176,26 @@ mod tests {
     }
 
     #[test]
-    fn empty_segments_are_segments() {
-        let map = map(&["a/", "a//b"]);
-        let entries = entries(&prefix(), &map);
-        let a = Branch::root(&entries).at("a");
-        assert!(a.own.is_none());
-        let children = a.children();
-        assert_eq!(children.len(), 1);
-        assert!(children[&b""[..]].own.is_some() && children[&b""[..]].has_below());
+    fn keys_with_empty_segments_stand_apart() {
+        let map = map(&["", "a", "a/", "a//b", "/a", "b/c"]);
+        let (entries, odd) = entries(&prefix(), &map);
+        let paths = |entries: &[Entry<'_>]| -> Vec<_> {
+            entries
+                .iter()
+                .map(|it| String::from_utf8_lossy(it.path).into_owned())
+                .collect()
+        };
+        assert_eq!(paths(&entries), ["a", "b/c"]);
+        assert_eq!(paths(&odd), ["", "/a", "a/", "a//b"]);
     }
 
     proptest::proptest! {
         /// `children` and `at` agree with splitting the keys by hand.
         #[test]
         fn agrees_with_splitting(keys in proptest::collection::btree_set("[a-c./-]{1,5}", 0..20)) {
-            let keys: Vec<_> = keys.iter().map(String::as_str).collect();
+            let keys: Vec<_> = keys.iter().map(String::as_str).filter(|key| key.split('/').all(|it| !it.is_empty())).collect();
             let map = map(&keys);
-            let entries = entries(&prefix(), &map);
+            let (entries, _) = entries(&prefix(), &map);
             let root = Branch::root(&entries);
             let mut expected = BTreeMap::<&[u8], usize>::new();
             for key in &keys {

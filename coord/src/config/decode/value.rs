@@ -274,8 +274,8 @@ impl<'a> Value<'a> {
             .children()
             .into_iter()
             .filter_map(|(segment, child)| match std::str::from_utf8(segment) {
-                Ok(name) if !name.is_empty() => Some((name, child)),
-                _ => {
+                Ok(name) => Some((name, child)),
+                Err(_) => {
                     child.keys().for_each(|kv| self.cx.stranger(&kv.key, None));
                     None
                 }

@@ -5,12 +5,18 @@
 
 mod echo;
 mod etcd;
+mod lock;
 
 use std::process::ExitCode;
 
 type Command = fn(Vec<String>) -> anyhow::Result<()>;
 
-const COMMANDS: &[(&str, Command)] = &[("echo", echo::run), ("etcd", etcd::run)];
+const COMMANDS: &[(&str, Command)] = &[
+    ("echo", echo::run),
+    ("etcd", etcd::run),
+    ("lock-hold", lock::hold),
+    ("lock-sections", lock::sections),
+];
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
