@@ -118,7 +118,7 @@ impl KeepAlives {
         }
     }
 
-    /// Sends one keep-alive. It leaves with the next poll of [`next`](Self::next).
+    /// Sends one keep-alive. The first one leaves with the next poll of [`next`](Self::next).
     ///
     /// # Cancel safety
     /// Safe: it is sent or not.

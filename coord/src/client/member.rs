@@ -209,13 +209,13 @@ async fn respond(
             std::future::pending().await
         }
     }
-    if let Some(token) = script
-        .token
-        .filter(|_| path != "/etcdserverpb.Auth/Authenticate")
+    let takes_any = is_status || path == "/etcdserverpb.Auth/Authenticate";
+    let shown = request.headers().get("token");
+    if let Some(token) = script.token
+        && !takes_any
+        && shown.is_none_or(|shown| shown != token)
     {
-        if request.headers().get("token").is_none_or(|it| it != token) && !is_status {
-            return Status::unauthenticated("etcdserver: invalid auth token").into_http();
-        }
+        return Status::unauthenticated("etcdserver: invalid auth token").into_http();
     }
     let header = Some(PbResponseHeader {
         member_id: id,

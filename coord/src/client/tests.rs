@@ -23,7 +23,7 @@ const HANG: Duration = Duration::from_secs(60);
 struct Here {
     tasks: Tasks,
     clock: Clock,
-    thread: Thread,
+    _thread: Thread,
 }
 
 impl Here {
@@ -32,7 +32,7 @@ impl Here {
         Self {
             tasks: thread.tasks(&CancellationToken::new()),
             clock: Clock::real(thread.handle().clone()),
-            thread,
+            _thread: thread,
         }
     }
 
@@ -288,7 +288,7 @@ async fn a_stopped_member_holds_calls_until_their_deadline_and_is_left() {
     let here = Here::new();
     let [one, two] = [Member::start(1).await, Member::start(2).await];
     let options = Options {
-        request_timeout: Duration::from_millis(300),
+        request_timeout: Duration::from_secs(1),
         ..of(&[&one, &two])
     };
     let client = here.open(&options).await.unwrap();
@@ -372,7 +372,7 @@ async fn a_slow_call_to_the_only_endpoint_does_not_connect_anew() {
     let here = Here::new();
     let member = Member::start(1).await;
     let options = Options {
-        request_timeout: Duration::from_millis(200),
+        request_timeout: Duration::from_secs(1),
         ..of(&[&member])
     };
     let client = here.open(&options).await.unwrap();
@@ -394,7 +394,7 @@ async fn an_old_calls_late_failure_leaves_nothing() {
     let here = Here::new();
     let [one, two] = [Member::start(1).await, Member::start(2).await];
     let options = Options {
-        request_timeout: Duration::from_millis(500),
+        request_timeout: Duration::from_secs(1),
         ..of(&[&one, &two])
     };
     let client = here.open(&options).await.unwrap();
@@ -446,7 +446,7 @@ async fn a_keep_alive_without_an_answer_fails_the_stream_and_leaves_the_endpoint
     let here = Here::new();
     let [one, two] = [Member::start(1).await, Member::start(2).await];
     let options = Options {
-        request_timeout: Duration::from_millis(300),
+        request_timeout: Duration::from_secs(1),
         ..of(&[&one, &two])
     };
     let client = here.open(&options).await.unwrap();
@@ -472,7 +472,7 @@ async fn a_refused_token_is_fetched_anew_once_for_all_calls() {
     member.script(|script| script.token = Some("first"));
     let options = Options {
         user: Some("root".into()),
-        password: Some(Secret::new("secret")),
+        password: Some(crate::options::Secret::new("secret")),
         ..of(&[&member])
     };
     let client = here.open(&options).await.unwrap();
@@ -588,8 +588,8 @@ fn a_client_outlives_the_runtime_that_opened_it_and_works_on_any_executor() {
     assert_eq!(runtime().block_on(asks(&client)), 1);
     // A failover too is made without the caller's runtime.
     member.close_connections();
+    bare(here.until("dialled", || member.counts().0 == 2));
     assert_eq!(bare(asks(&client)), 1);
-    drop(here.thread.clone());
 }
 
 /// The least executor there is.

@@ -121,11 +121,7 @@ struct Tape {
 }
 
 fn error(reason: Reason, message: &str) -> CallError {
-    CallError {
-        certainty: Certainty::Unknown,
-        reason,
-        message: message.to_owned(),
-    }
+    CallError::new(Certainty::Unknown, reason, message)
 }
 
 fn within(span: &Span, key: &[u8]) -> bool {

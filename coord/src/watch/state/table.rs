@@ -162,11 +162,11 @@ fn probe(revision: i64, term: u64, changed: &[KeyValue], count: i64) -> Input {
 }
 
 fn error(reason: Reason) -> CallError {
-    CallError {
-        certainty: crate::client::Certainty::Unknown,
+    CallError::new(
+        crate::client::Certainty::Unknown,
         reason,
-        message: "as the test wants it".to_owned(),
-    }
+        "as the test wants it",
+    )
 }
 
 fn failed(read: Read, reason: Reason) -> Input {
