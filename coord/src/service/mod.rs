@@ -37,8 +37,8 @@ use std::{
 
 pub use builder::{NoId, Service, WithId};
 pub use context::{Context, Shutdown};
-pub use extract::{Argument, FromContext, MainReturn, Returns, argument, returns};
 use extract::StartError;
+pub use extract::{FromContext, MainReturn, Returns, argument, returns};
 use settings::Settings;
 use signals::Signals;
 use stopping::Stopping;
