@@ -38,7 +38,7 @@ use std::{
 pub use builder::{NoId, Service, WithId};
 pub use context::{Context, Shutdown};
 use extract::StartError;
-pub use extract::{Argument, FromContext, MainReturn, Returns, argument, returns};
+pub use extract::{FromContext, MainReturn, Returns, argument, returns};
 use settings::Settings;
 use signals::Signals;
 use stopping::Stopping;
