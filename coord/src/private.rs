@@ -27,6 +27,10 @@ pub mod locked {
         key::join("acquire lock", parts)
     }
 
+    pub const fn via(coordinator: &Coordinator) -> Option<&Coordinator> {
+        Some(coordinator)
+    }
+
     pub async fn enter<R>(
         returns: Returns<R>,
         request: Request,

@@ -79,7 +79,9 @@ impl Function {
                 (Shape::Boxed(boxed), output)
             }
             _ => {
-                errors.at(signature.fn_token, not_async(&item));
+                if signature.constness.is_none() {
+                    errors.at(signature.fn_token, not_async(&item));
+                }
                 (Shape::Async, None)
             }
         };
@@ -125,7 +127,7 @@ impl Function {
                 &root,
                 match valid.as_slice() {
                     [] => format!("`{name}` is no argument: `{function}` has none"),
-                    valid => nearest::unknown(&format!("argument of `{function}`:"), &name, valid),
+                    valid => nearest::unknown("argument", &name, valid),
                 },
             );
         }
