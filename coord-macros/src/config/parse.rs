@@ -146,17 +146,17 @@ fn field(errors: &Errors, field: syn::Field) -> Option<Field> {
 fn given_default(value: syn::Expr) -> Default {
     match literal(value) {
         Ok(text) => Default::Text(text),
-        Err(value) => Default::Value(Box::new(value)),
+        Err(value) => Default::Value(value),
     }
 }
 
-fn literal(value: syn::Expr) -> Result<syn::LitStr, syn::Expr> {
+fn literal(value: syn::Expr) -> Result<syn::LitStr, Box<syn::Expr>> {
     match value {
         syn::Expr::Lit(syn::ExprLit {
             lit: syn::Lit::Str(text),
             attrs,
         }) if attrs.is_empty() => Ok(text),
-        value => Err(value),
+        value => Err(Box::new(value)),
     }
 }
 
