@@ -15,7 +15,7 @@ use super::*;
 use crate::tasks::{Tasks, Thread};
 
 /// One member, gone with this value or with the process.
-struct Etcd {
+pub(crate) struct Etcd {
     endpoint: String,
     guard: Child,
     _data: tempfile::TempDir,
@@ -43,7 +43,7 @@ fn binary() -> Option<PathBuf> {
 }
 
 impl Etcd {
-    fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let Some(binary) = binary() else {
             assert!(
                 std::env::var_os("COORD_REQUIRE_ETCD").is_none(),
@@ -86,7 +86,7 @@ impl Etcd {
         })
     }
 
-    async fn client(&self, here: &Here) -> Client {
+    pub(crate) async fn client(&self, here: &Here) -> Client {
         loop {
             match here.open(&self.endpoint).await {
                 Ok(client) => return client,
@@ -99,14 +99,14 @@ impl Etcd {
 }
 
 /// Where coord's own tasks run.
-struct Here {
-    tasks: Tasks,
-    clock: Clock,
+pub(crate) struct Here {
+    pub(crate) tasks: Tasks,
+    pub(crate) clock: Clock,
     _thread: Thread,
 }
 
 impl Here {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let thread = Thread::start("client test").unwrap();
         Self {
             tasks: thread.tasks(&CancellationToken::new()),
