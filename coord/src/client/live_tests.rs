@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// One member, gone with this value or with the process.
-struct Etcd {
+pub(crate) struct Etcd {
     endpoint: String,
     guard: Child,
     _data: tempfile::TempDir,
@@ -46,7 +46,7 @@ fn binary() -> Option<PathBuf> {
 }
 
 impl Etcd {
-    fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         Self::start_with("http", &[])
     }
 
@@ -94,7 +94,7 @@ impl Etcd {
         })
     }
 
-    async fn client(&self, here: &Here) -> Client {
+    pub(crate) async fn client(&self, here: &Here) -> Client {
         here.open_once_up(&self.options()).await
     }
 
@@ -107,14 +107,14 @@ impl Etcd {
 }
 
 /// Where coord's own tasks run.
-struct Here {
-    tasks: Tasks,
-    clock: Clock,
+pub(crate) struct Here {
+    pub(crate) tasks: Tasks,
+    pub(crate) clock: Clock,
     _thread: Thread,
 }
 
 impl Here {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let thread = Thread::start("client test").unwrap();
         Self {
             tasks: thread.tasks(&CancellationToken::new()),

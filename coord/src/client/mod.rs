@@ -18,7 +18,7 @@ mod types;
 mod watch;
 
 #[cfg(test)]
-mod live_tests;
+pub(crate) mod live_tests;
 #[cfg(test)]
 mod member;
 #[cfg(test)]
