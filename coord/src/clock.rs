@@ -38,7 +38,7 @@ impl Instant {
         u64::try_from(self.0.as_micros()).unwrap_or(u64::MAX)
     }
 
-    pub(crate) fn from_micros(micros: u64) -> Self {
+    pub(crate) const fn from_micros(micros: u64) -> Self {
         Self(Duration::from_micros(micros))
     }
 }

@@ -1,9 +1,19 @@
 //! [`Engine`]: what every part stands on: the connections, the two engines, the clock, the keys.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
 
 use crate::{
-    client::Client, clock::Clock, key::Layout, options::Options, session::Keeper, tasks::Tasks,
+    client::{CallError, Client, Range, RangeReply, Reason, Span},
+    clock::Clock,
+    error::{Error, Result},
+    key::Layout,
+    options::Options,
+    retry::Backoff,
+    session::Keeper,
+    tasks::Tasks,
+    watch::{WatchOptions, WatchStatus, Watcher},
 };
 
 /// Shared by all parts and modules of one coordinator. Cheap to clone.
@@ -13,6 +23,8 @@ pub(crate) struct Engine {
     pub(crate) calls: Client,
     /// For watches alone: unread watch streams block the calls that share their connection.
     pub(crate) watches: Client,
+    /// The heartbeat's own connection: for the health report; only the keeper uses it.
+    pub(crate) heartbeat: Client,
     pub(crate) keeper: Keeper,
     pub(crate) clock: Clock,
     /// Where background work of the parts lives; cancelled when the coordinator closes.
@@ -21,4 +33,66 @@ pub(crate) struct Engine {
     pub(crate) options: Arc<Options>,
     /// The module's or service's name, for records and spans; `None` for the root.
     pub(crate) module: Option<Arc<str>>,
+    pub(crate) watched: Watched,
+}
+
+impl Engine {
+    /// `Closed` once the coordinator is.
+    pub(crate) fn check_open(&self, operation: &'static str) -> Result<()> {
+        if self.tasks.cancelled().is_cancelled() {
+            Err(Error::closed(operation))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// A watch of `span` that the health report shows as `name` for as long as it lives.
+    pub(crate) fn watcher(&self, name: impl Into<String>, span: Span) -> Watcher {
+        let options = WatchOptions {
+            sync_interval: self.options.config.sync_interval,
+            ..WatchOptions::default()
+        };
+        let watcher = Watcher::new(self.watches.clone(), self.clock.clone(), span, options);
+        self.watched.add(name.into(), watcher.status());
+        watcher
+    }
+
+    /// A read for the caller, repeated as the options say: a read is safe to repeat whatever became
+    /// of the one before.
+    pub(crate) async fn read(&self, range: Range) -> Result<RangeReply, CallError> {
+        let mut backoff = Backoff::for_call(&self.options.retry);
+        loop {
+            let error = match self.calls.range(range.clone()).await {
+                Ok(reply) => return Ok(reply),
+                Err(error) => error,
+            };
+            match backoff.next_try() {
+                Some(delay) if matches!(error.reason, Reason::Unavailable | Reason::Timeout) => {
+                    self.clock.sleep(delay).await;
+                }
+                _ => return Err(error),
+            }
+        }
+    }
+}
+
+/// The statuses of the watches that are open, for the health report.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Watched(Arc<Mutex<Vec<(String, watch::Receiver<WatchStatus>)>>>);
+
+impl Watched {
+    fn add(&self, name: String, status: watch::Receiver<WatchStatus>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|(_, status)| status.has_changed().is_ok());
+        all.push((name, status));
+    }
+
+    /// Each watch that still lives, by name. An error of `has_changed` says that its owner is gone.
+    pub(crate) fn statuses(&self) -> Vec<(String, WatchStatus)> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|(_, status)| status.has_changed().is_ok());
+        all.iter()
+            .map(|(name, status)| (name.clone(), status.borrow().clone()))
+            .collect()
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! | part | key |
 //! |---|---|
-//! | config | `<ns>config/<prefix>/…`, or any absolute key that starts with `/` |
+//! | config | `/<ns>config/<prefix>/…`, or any absolute key that starts with `/` |
 //! | lock queue | `<ns>coord/lock/<name>!/<mode><lease hex>.<nonce>` |
 //! | lock session | `<ns>coord/session/<lease hex>` |
 //! | registry | `<ns>coord/svc/<service>/<zone or ->/<instance>`, `<ns>coord/inst/<service>/<instance>` |
@@ -109,13 +109,21 @@ impl Layout {
     /// and the config prefix, so that keys which other programs own can be bound too.
     pub(crate) fn config(&self, path: &str) -> Result<Prefix> {
         let path = path.strip_suffix('/').unwrap_or(path);
-        check("bind config", path)?;
-        let full = match path.strip_prefix('/') {
-            Some("") => return Err(Error::invalid("bind config", "the prefix is empty")),
-            Some(_) => format!("{path}/"),
-            None => format!("{}{}{path}/", self.namespace, self.config),
-        };
-        Ok(Prefix(full))
+        Ok(Prefix(self.config_path("bind config", path)? + "/"))
+    }
+
+    /// One config key, absolute or not as for [`config`](Self::config).
+    pub(crate) fn config_key(&self, key: &str) -> Result<Key> {
+        self.config_path("write config", key).map(Key)
+    }
+
+    fn config_path(&self, operation: &'static str, path: &str) -> Result<String> {
+        check(operation, path)?;
+        match path.strip_prefix('/') {
+            Some("") => Err(Error::invalid(operation, "the key is empty")),
+            Some(_) => Ok(path.to_owned()),
+            None => Ok(format!("/{}{}{path}", self.namespace, self.config)),
+        }
     }
 
     /// The queue of the lock `name`. The `!` ends the name, so that `jobs` and `jobs/1` are two
@@ -176,11 +184,11 @@ impl Layout {
         )))
     }
 
-    /// The key that tells a retried claim which id it has.
-    pub(crate) fn id_owner(&self, pool: &str, uuid: &str) -> Result<Key> {
+    /// The keys that tell a repeated claim which id it has.
+    pub(crate) fn id_owners(&self, pool: &str) -> Result<Prefix> {
         segment("claim an instance id", "pool name", pool)?;
-        Ok(Key(format!(
-            "{}{}id/{pool}/own/{uuid}",
+        Ok(Prefix(format!(
+            "{}{}id/{pool}/own/",
             self.namespace, self.registry
         )))
     }
@@ -283,7 +291,7 @@ mod tests {
         let keys = layout();
         assert_eq!(
             keys.config("app").expect("valid").as_str(),
-            "prod/config/app/"
+            "/prod/config/app/"
         );
         assert_eq!(
             keys.config("/config/app/").expect("valid").as_str(),

@@ -1,18 +1,242 @@
-//! coord
+//! Declarative distributed coordination for services, on etcd.
+//!
+//! A struct bound to etcd keys and reloaded live, a function that runs under a distributed lock or
+//! not at all, a `main` that is registered exactly while it can serve: declared by three macros, and
+//! every one of them with a hand-written equal below it.
+//!
+//! # Terms
+//!
+//! - **coordinator** — the handle: connections to one etcd cluster and all that lives on them.
+//! - **lease** — etcd's timer; keys put under it go when it runs out or is revoked.
+//! - **session** — one life of one lease, renewed in the background on a thread of its own.
+//! - **revision** — etcd's store-wide counter; each write is one. A key's *create revision* is its
+//!   identity, its *mod revision* its version.
+//! - **fencing token** — a lock's create revision: grows from holder to holder, so that a resource
+//!   can refuse the one that came too late.
+//! - **watch** — etcd's stream of changes; here always gap-free, and never ended by an error.
+//!
+//! # First steps
+//!
+//! ```no_run
+//! use coord::{Coordinator, Options};
+//!
+//! # async fn example() -> coord::Result<()> {
+//! let coordinator = Coordinator::connect(Options::from_env()?).await?;   // COORD_ENDPOINTS=…
+//! coord::set_global(coordinator.clone());                                // for `#[locked]`
+//! coordinator.ping().await?;
+//! coordinator.close().await;                                             // releases all it holds
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Features
+//!
+//! | feature | default | what it brings; why to turn it off |
+//! |---|---|---|
+//! | `macros` | yes | the three macros; off: no proc-macro to build, the library alone |
+//! | `tls` | yes | TLS to etcd (rustls with ring); off: plain endpoints only |
 #![allow(dead_code)]
 
-mod client;
-mod clock;
+// In reading order: the handle, the parts, what they stand on, the leaves.
+mod service;
+
+mod coordinator;
+mod global;
+
+pub mod config;
+mod instance_id;
+mod lock;
+mod registry;
+
 mod engine;
-mod error;
-mod key;
-mod options;
-mod retry;
+
 mod session;
-mod tasks;
 mod watch;
 
+mod client;
+
+mod clock;
+mod error;
+mod host;
+mod key;
+#[cfg(test)]
+mod mini_etcd;
+mod options;
+#[doc(hidden)]
+pub mod private;
+mod retry;
+mod tasks;
+
+pub use config::{Config, ConfigBuilder, ConfigCenter, CoordConfig};
+#[cfg(feature = "macros")]
+#[doc = include_str!("config/derive.md")]
+pub use coord_macros::CoordConfig;
+pub use coordinator::{ConnectionHealth, Coordinator, Health, SessionHealth, WatchHealth};
 pub use error::{Context as ErrorContext, Error, Holder, LostReason, Result};
+pub use global::{global, set_global};
+pub use instance_id::{InstanceId, InstanceIds};
+pub use lock::{FencingToken, Held, LockBuilder, LockGuard, Released};
 pub use options::{
     ConfigOptions, LockOptions, Options, Pem, RegistryOptions, RetryOptions, Secret, TlsOptions,
 };
+pub use registry::{
+    Instance, InstanceEvent, InstanceEvents, InstanceSpec, Registration, Registry, Status,
+};
+pub use service::{Context, FromContext, Service, Shutdown};
+
+/// Runs an `async fn` under a distributed lock, or not at all.
+///
+/// ```no_run
+/// # struct Receipt;
+/// #[derive(Debug)]
+/// enum ShipError {
+///     Locked(coord::Error),
+///     SoldOut,
+/// }
+///
+/// impl From<coord::Error> for ShipError {
+///     fn from(error: coord::Error) -> Self {
+///         Self::Locked(error)
+///     }
+/// }
+///
+/// #[coord::locked("orders/{order_id}", wait = "5s", guard = held)]
+/// async fn ship(order_id: u64) -> Result<Receipt, ShipError> {
+///     println!("shipping {order_id} with token {}", held.fencing_token());
+///     Ok(Receipt)
+/// }
+/// ```
+///
+/// The body runs once the lock is held, and is polled only while it is: when the lock is lost (the
+/// process was paused, etcd was unreachable for too long, the lease was revoked), the body is dropped
+/// where it stands and the call returns [`Error::Lost`]. Afterwards the lock is released in the
+/// background.
+///
+/// The function returns a `Result` whose error type is made from [`Error`].
+///
+/// # The key
+/// Text and holes: `orders/{order.id:04}`. A hole is any expression over the arguments and `self`,
+/// with a format as in [`format!`]. It is evaluated before the arguments move into the body, and
+/// percent-encoded (`/`, `!`, `%` and what is not ASCII), so that it stays within its segment. A key
+/// that comes out empty or longer than 1 KiB is [`Error::Invalid`].
+///
+/// # Words
+/// | word | meaning | default |
+/// |---|---|---|
+/// | `wait = "5s"` | longest time in the queue, connecting included; a literal, an expression of type [`Duration`](std::time::Duration), or `forever` | [`LockOptions::wait`] |
+/// | `try` | do not wait: [`Error::Busy`] if somebody holds it | |
+/// | `guard = name` | the body sees `name: &`[`Held`] | |
+/// | `via = expr` | the [`Coordinator`] to use | the runtime's own, else the [global](global()) one |
+/// | `crate = ::path` | where this crate is | `::coord` |
+///
+/// # The same by hand
+/// ```no_run
+/// # struct Receipt;
+/// # async fn example(order_id: u64) -> Result<Receipt, coord::Error> {
+/// let coordinator = coord::global().await?;
+/// coordinator
+///     .lock(format!("orders/{order_id}"))
+///     .wait(std::time::Duration::from_secs(5))
+///     .run(async |held| {
+///         println!("shipping {order_id} with token {}", held.fencing_token());
+///         Ok(Receipt)
+///     })
+///     .await?
+/// # }
+/// ```
+///
+/// # Notes
+/// - A lock is not reentrant: acquiring it again from inside the body is [`Error::WouldDeadlock`] at
+///   once. Branches of a `join!` are not inside of each other and wait properly; what the body spawns
+///   does not count as inside.
+/// - What the body has spawned, and what it does between two awaits, is not stopped by the loss of the
+///   lock. Let what the lock protects compare the [fencing token](FencingToken).
+/// - Put `#[locked]` above `#[tokio::main]` and `#[tokio::test]`.
+/// - Arguments are dropped before the lock is released, except those behind a pattern (`(a, b): Pair`,
+///   `_: Guard`).
+#[cfg(feature = "macros")]
+pub use coord_macros::locked;
+
+/// Makes an `async fn main` a service: it is registered exactly while it can serve, and leaves
+/// without losing a request.
+///
+/// ```no_run
+/// use coord::{Config, Context, CoordConfig};
+///
+/// #[derive(CoordConfig)]
+/// #[coord(prefix = "{service}")]
+/// struct AppConfig {
+///     #[coord(default = 100)]
+///     max_connections: u32,
+/// }
+///
+/// #[coord::service(name = "user-service", listen = "0.0.0.0:50051", instance_id(max = 1023))]
+/// async fn main(ctx: Context, config: Config<AppConfig>) -> std::io::Result<()> {
+///     let listener = ctx.listener().map_err(std::io::Error::other)?;
+///     ctx.ready(); // from here on other services find it
+///     let shutdown = ctx.shutdown();
+///     tokio::pin!(shutdown);
+///     loop {
+///         tokio::select! {
+///             accepted = listener.accept() => {
+///                 let (_connection, peer) = accepted?;
+///                 println!("{peer}, one of at most {}", config.load().max_connections);
+///             }
+///             () = &mut shutdown => return Ok(()),
+///         }
+///     }
+/// }
+/// ```
+///
+/// # The life of a service
+/// It connects (an etcd that does not answer is waited for up to a minute, with a warning), binds its
+/// listener, claims its instance id, makes the arguments, and runs `main` on a runtime of its own.
+/// With [`Context::ready`] it becomes routable; until then it is registered as starting.
+///
+/// | what ends it | what happens |
+/// |---|---|
+/// | SIGTERM | others no longer find it; after `drain` [`Context::shutdown`] is done; `main` returns |
+/// | SIGINT | the same without the drain |
+/// | `main` returns | deregistered at once |
+/// | a panic in `main` | deregistered at once; exit code 101 |
+/// | `main` does not return within `shutdown_timeout` | it is dropped; exit code 1 |
+/// | a second signal | deregistered at once; the process exits, whatever its threads do, with 128 plus the signal's number |
+///
+/// The instance id is given back last, when `main` and its tasks have ended. After a panic, a second
+/// signal or a `main` that was dropped something may still be using it, so it is left to expire; the
+/// same goes for everything after [`std::process::exit`], and after a panic with `panic = "abort"`.
+///
+/// # Arguments
+/// Up to eight, in any order: [`Context`], [`Coordinator`], [`Shutdown`], [`Config<T>`], with
+/// `instance_id` also [`InstanceId`], and any type of yours that implements [`FromContext`]. `main`
+/// returns what any Rust `main` may.
+///
+/// # Words
+/// A variable of the environment wins over its word, and the word over the default. `name = expr`
+/// takes any expression, too; what is written as a literal is checked at compile time.
+///
+/// | word | variable | meaning | default |
+/// |---|---|---|---|
+/// | `name = "…"` | `COORD_SERVICE_NAME` | the service's name: one key segment | the binary's, else the package's |
+/// | `version = "…"` | `COORD_SERVICE_VERSION` | told to others | the package's |
+/// | `endpoints = ["…"]` | `COORD_ENDPOINTS` | etcd's client URLs | none: an error |
+/// | `listen = "0.0.0.0:50051"` | `COORD_LISTEN` | bound before `main`; port 0 is any free one | it listens nowhere |
+/// | | `COORD_ADVERTISE` | what others are told: `host:port`, or a host | the bound address; for `0.0.0.0` and `[::]` `POD_IP`, else the address of the route to etcd |
+/// | `ttl = "10s"` | `COORD_TTL` | how long it stays listed after a crash; whole seconds | [`RegistryOptions::ttl`] |
+/// | `instance_id(max = 1023)` | `COORD_INSTANCE_ID_MAX` | claims an id of 0 to `max` from the pool with the service's name | no id |
+/// | `drain = "10s"` | `COORD_DRAIN` | how long requests are still served after SIGTERM: until everybody has heard of it | 10 s |
+/// | `shutdown_timeout = "15s"` | `COORD_SHUTDOWN_TIMEOUT` | how long `main` and its tasks have to end once they are told | 15 s |
+/// | | `COORD_ETCD_DOWN` | how long an etcd that does not answer is waited for at the start | 60 s |
+/// | `runtime(flavor = multi_thread, worker_threads = 4)` | | tokio's; the other flavor is `current_thread` | multi-thread, one worker per core |
+/// | `before = init` | | a `fn()` that is called before anything else, for what must stand before the first thread and the first log line, such as a `tracing` subscriber | |
+/// | `crate = ::path` | | where this crate is | `::coord` |
+///
+/// Every other option of [`Options`] is read as [`Options::from_env`] reads it.
+///
+/// A service without an address (it listens nowhere, or only where nobody else reaches it) runs, and
+/// is not published; `ready` then warns.
+///
+/// # The same by hand
+/// See [`Service`].
+#[cfg(feature = "macros")]
+pub use coord_macros::service;

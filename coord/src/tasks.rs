@@ -100,6 +100,18 @@ impl Tasks {
     }
 }
 
+#[cfg(test)]
+impl Tasks {
+    /// Tasks on the runtime of the test that calls it.
+    pub(crate) fn current() -> Self {
+        Self {
+            handle: Handle::current(),
+            tracker: TaskTracker::new(),
+            cancelled: CancellationToken::new(),
+        }
+    }
+}
+
 /// A spawned task's output. `None`: the task was cancelled, or it panicked.
 #[derive(Debug)]
 pub(crate) struct Task<T>(oneshot::Receiver<T>);

@@ -1,1 +1,28 @@
-//! .
+//! The test kit: real etcds, links that fail on command, processes that are paused and killed.
+//!
+//! Everything here works against the outside of coord: it starts servers and processes, damages
+//! what lies between them, and looks at the store with a client of its own.
+//!
+//! * [`etcd`]: a real etcd, alone or as a cluster, with TLS and authentication on request.
+//! * [`proxy`]: one TCP link that delays, holds, loses or cuts what goes through it.
+//! * [`worker`]: other processes that run a part of the test.
+//! * [`eventually()`]: waits for a condition; no test sleeps.
+//! * [`median`]: what measurements are compared by.
+//!
+//! What the kit starts ends with the test process, however that ends.
+
+pub mod etcd;
+mod eventually;
+mod guardian;
+mod median;
+mod ports;
+mod process;
+pub mod proxy;
+mod runtime;
+pub mod worker;
+
+pub use etcd::{Cluster, Etcd, EtcdConfig, ROOT_PASSWORD, ROOT_USER};
+pub use eventually::{Outcome, eventually, eventually_within};
+pub use median::median;
+pub use proxy::{Flow, Proxy};
+pub use worker::Worker;

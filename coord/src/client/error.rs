@@ -1,6 +1,8 @@
 //! [`CallError`]: what a failed call means: not sent, refused, or unknown.
 
-use std::fmt;
+use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
+
+use tonic::{Code, Status};
 
 use crate::error::{Context, Error};
 
@@ -37,6 +39,8 @@ pub(crate) enum Reason {
     Invalid,
     /// The store is full.
     NoSpace,
+    /// The coordinator was closed.
+    Closed,
     Other,
 }
 
@@ -47,12 +51,107 @@ pub(crate) struct CallError {
     pub(crate) reason: Reason,
     /// In words, without the cause's.
     pub(crate) message: String,
+    /// The limit that passed, for [`Reason::Timeout`].
+    limit: Duration,
+    /// The member or the connection to it is at fault: the next call should go to another one.
+    endpoint_failed: bool,
+    cause: Option<Below>,
 }
 
 impl CallError {
+    pub(crate) fn new(certainty: Certainty, reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            certainty,
+            reason,
+            message: message.into(),
+            limit: Duration::ZERO,
+            endpoint_failed: false,
+            cause: None,
+        }
+    }
+
+    /// What a watch was cancelled for, from the text that etcd gives with it.
+    pub(crate) fn canceled_watch(reason: &str) -> Self {
+        // Over this path the text is all there is; its code stands inside it, if anywhere.
+        Self::from_words(Code::Unknown, reason)
+    }
+
+    pub(super) fn timeout(certainty: Certainty, limit: Duration, endpoint: Option<&str>) -> Self {
+        let limit_text = humantime::format_duration(limit);
+        let message = match endpoint {
+            Some(endpoint) => format!("no answer from {endpoint} within {limit_text}"),
+            None => format!("no endpoint was connected within {limit_text}"),
+        };
+        Self {
+            limit,
+            endpoint_failed: certainty == Certainty::Unknown,
+            ..Self::new(certainty, Reason::Timeout, message)
+        }
+    }
+
+    /// The stream was closed under the call.
+    pub(super) fn stream_ended() -> Self {
+        Self::new(
+            Certainty::NotSent,
+            Reason::Unavailable,
+            "the stream has ended",
+        )
+    }
+
+    /// An answer without a part that every answer has.
+    pub(super) fn malformed() -> Self {
+        Self::new(
+            Certainty::Unknown,
+            Reason::Other,
+            "the answer is incomplete: this is no etcd",
+        )
+    }
+
+    pub(super) fn endpoint_failed(&self) -> bool {
+        self.endpoint_failed
+    }
+
+    fn from_words(code: Code, message: &str) -> Self {
+        let Class(certainty, reason, endpoint_failed) = classify(code, message);
+        Self {
+            endpoint_failed,
+            ..Self::new(certainty, reason, message)
+        }
+    }
+
     /// The public error for a call made for `context`.
-    pub(crate) fn into_error(self, _context: Context) -> Error {
-        todo!()
+    pub(crate) fn into_error(self, context: Context) -> Error {
+        let maybe_applied = self.certainty == Certainty::Unknown;
+        let detail = self.message;
+        let context = match self.cause {
+            Some(cause) => context.cause(cause),
+            None => context,
+        };
+        match self.reason {
+            Reason::Unavailable | Reason::LeaseExists | Reason::Other => Error::Unavailable {
+                context,
+                maybe_applied,
+                detail,
+            },
+            Reason::Timeout => Error::Timeout {
+                context,
+                limit: self.limit,
+                maybe_applied,
+                holder: None,
+                position: None,
+            },
+            // This variant has no words of its own for what etcd said.
+            Reason::LeaseNotFound | Reason::Compacted => Error::NotFound {
+                context: context.cause(Words(detail)),
+            },
+            Reason::FutureRevision | Reason::TooLarge | Reason::Invalid => Error::Invalid {
+                context,
+                faults: vec![detail],
+            },
+            Reason::BadToken | Reason::Denied => Error::Denied { context, detail },
+            Reason::NoSpace => Error::Exhausted { context, detail },
+            Reason::Closed => Error::Closed { context },
+        }
     }
 }
 
@@ -62,4 +161,453 @@ impl fmt::Display for CallError {
     }
 }
 
-impl std::error::Error for CallError {}
+impl StdError for CallError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.cause
+            .as_ref()
+            .map(|cause| cause as &(dyn StdError + 'static))
+    }
+}
+
+impl From<etcd_client::Error> for CallError {
+    fn from(error: etcd_client::Error) -> Self {
+        match error {
+            etcd_client::Error::GRpcStatus(status) => status.into(),
+            // The crate's own words for a stream or a channel that ended.
+            other => Self {
+                endpoint_failed: true,
+                ..Self::new(Certainty::Unknown, Reason::Unavailable, other.to_string())
+            },
+        }
+    }
+}
+
+impl From<Status> for CallError {
+    fn from(status: Status) -> Self {
+        if let Some(not_sent) = NotSent::find(&status) {
+            return not_sent.clone().into();
+        }
+        let cause = Below::of(&status);
+        let mut error = Self::from_words(status.code(), status.message());
+        if let Some(depth) = cause {
+            error.cause = Some(Below {
+                status: Arc::new(status),
+                depth,
+            });
+        }
+        error
+    }
+}
+
+/// An endpoint and why it could not be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) endpoint: Arc<str>,
+    pub(super) error: String,
+}
+
+/// The proof that a request did not leave: our channel returns it instead of sending.
+///
+/// It travels inside a [`Status`], as its source, since nothing else passes through the stubs.
+#[derive(Clone, Debug)]
+pub(super) enum NotSent {
+    /// No endpoint answers; each with its last error.
+    Down(Arc<[Failure]>),
+    /// The connection was lost before the request was handed to it: the next one may carry it.
+    Lost,
+    /// The connection's owner was closed.
+    Closed,
+}
+
+impl NotSent {
+    pub(super) fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
+        error
+            .downcast_ref()
+            .or_else(|| below(error).find_map(|error| error.downcast_ref()))
+    }
+
+    pub(super) fn into_status(self) -> Status {
+        let mut status = Status::unavailable(self.to_string());
+        status.set_source(Arc::new(self));
+        status
+    }
+}
+
+impl From<NotSent> for CallError {
+    fn from(not_sent: NotSent) -> Self {
+        let reason = match not_sent {
+            NotSent::Down(_) | NotSent::Lost => Reason::Unavailable,
+            NotSent::Closed => Reason::Closed,
+        };
+        Self::new(Certainty::NotSent, reason, not_sent.to_string())
+    }
+}
+
+impl fmt::Display for NotSent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Down(failures) => {
+                f.write_str("no etcd endpoint can be used")?;
+                for (i, Failure { endpoint, error }) in failures.iter().enumerate() {
+                    let separator = if i == 0 { ": " } else { "; " };
+                    write!(f, "{separator}{endpoint}: {error}")?;
+                }
+                Ok(())
+            }
+            Self::Lost => f.write_str("the connection was lost before the request was sent"),
+            Self::Closed => f.write_str("the connection is closed"),
+        }
+    }
+}
+
+impl StdError for NotSent {}
+
+/// etcd's own words, as a cause.
+#[derive(Debug)]
+struct Words(String);
+
+impl fmt::Display for Words {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl StdError for Words {}
+
+/// What lay below a status. The levels that only repeat its message are left out, so that a report
+/// which walks the chain prints nothing twice.
+#[derive(Clone, Debug)]
+struct Below {
+    status: Arc<Status>,
+    depth: usize,
+}
+
+impl Below {
+    /// How far down the first level with words of its own is.
+    fn of(status: &Status) -> Option<usize> {
+        below(status).position(|error| error.to_string() != status.message())
+    }
+
+    fn error(&self) -> &(dyn StdError + 'static) {
+        // `of` has found this level.
+        below(&*self.status)
+            .nth(self.depth)
+            .unwrap_or(&*self.status)
+    }
+}
+
+impl fmt::Display for Below {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self.error(), f)
+    }
+}
+
+impl StdError for Below {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.error().source()
+    }
+}
+
+/// The chain of causes.
+fn below<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    let mut level = error.source();
+    std::iter::from_fn(move || {
+        let error = level?;
+        level = error.source();
+        Some(error)
+    })
+}
+
+/// An error and everything below it in one line, each text once.
+pub(super) fn in_one_line(error: &(dyn StdError + 'static)) -> String {
+    let mut line = error.to_string();
+    for error in below(error) {
+        let text = error.to_string();
+        if !line.ends_with(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+    }
+    line
+}
+
+/// Certainty, reason, and whether the member or the connection to it is at fault.
+#[derive(Debug, PartialEq, Eq)]
+struct Class(Certainty, Reason, bool);
+
+/// Text before code: three conditions share `OUT_OF_RANGE`, and services that etcd builds on its own
+/// client lose the code. Only what starts with etcd's own words is an answer of etcd: a broken
+/// connection or a proxy can produce every code, and their word is no proof that nothing was done.
+fn classify(code: Code, message: &str) -> Class {
+    use Certainty::{Refused, Unknown};
+    let text = match message.rsplit_once("desc = ") {
+        Some((_, text)) => text,
+        None => message,
+    };
+    if let Some(words) = text.strip_prefix("etcdserver: ") {
+        return classify_words(code, words);
+    }
+    match code {
+        Code::OutOfRange if text.contains("message length too large") => {
+            // This client's own decode limit: the request was carried out.
+            Class(Unknown, Reason::TooLarge, false)
+        }
+        Code::ResourceExhausted if text.starts_with("grpc: received message larger than max") => {
+            Class(Refused, Reason::Invalid, false)
+        }
+        Code::Unimplemented => Class(Refused, Reason::Other, false),
+        Code::PermissionDenied | Code::Unauthenticated => Class(Unknown, Reason::Denied, false),
+        Code::Unknown
+        | Code::Unavailable
+        | Code::Cancelled
+        | Code::DeadlineExceeded
+        | Code::Internal
+        | Code::ResourceExhausted => Class(Unknown, Reason::Unavailable, true),
+        _ => Class(Unknown, Reason::Other, false),
+    }
+}
+
+fn classify_words(code: Code, words: &str) -> Class {
+    use Certainty::{Refused, Unknown};
+    match words {
+        "mvcc: required revision has been compacted" => Class(Refused, Reason::Compacted, false),
+        "mvcc: required revision is a future revision" => {
+            Class(Refused, Reason::FutureRevision, false)
+        }
+        "mvcc: database space exceeded" => Class(Refused, Reason::NoSpace, false),
+        "requested lease not found" => Class(Refused, Reason::LeaseNotFound, false),
+        "lease already exists" => Class(Refused, Reason::LeaseExists, false),
+        // Every member refuses while the cluster is this far behind: going to another is no use.
+        "too many requests" => Class(Refused, Reason::Unavailable, false),
+        // Said before anything is proposed.
+        "no leader" | "rpc not supported for learner" => Class(Refused, Reason::Unavailable, true),
+        "invalid auth token" | "revision of auth store is old" => {
+            Class(Refused, Reason::BadToken, false)
+        }
+        "permission denied"
+        | "authentication failed, invalid user ID or password"
+        | "authentication is not enabled"
+        | "invalid auth management"
+        | "user name is empty"
+        | "user name not found"
+        | "role name not found" => Class(Refused, Reason::Denied, false),
+        // The member is well, and may have proposed it already.
+        "leader changed" => Class(Unknown, Reason::Unavailable, false),
+        _ => match code {
+            Code::InvalidArgument
+            | Code::FailedPrecondition
+            | Code::OutOfRange
+            | Code::NotFound
+            | Code::AlreadyExists => Class(Refused, Reason::Invalid, false),
+            Code::PermissionDenied | Code::Unauthenticated => Class(Refused, Reason::Denied, false),
+            Code::ResourceExhausted => Class(Refused, Reason::Unavailable, false),
+            // "request timed out" with its reasons, "server stopped".
+            Code::Unavailable | Code::DeadlineExceeded => Class(Unknown, Reason::Unavailable, true),
+            _ => Class(Unknown, Reason::Other, false),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        Certainty::{NotSent as Unsent, Refused, Unknown as Maybe},
+        *,
+    };
+
+    const STAY: bool = false;
+    const LEAVE: bool = true;
+
+    #[rustfmt::skip]
+    const TABLE: &[(Code, &str, Certainty, Reason, bool)] = &[
+        // What etcd says definitely.
+        (Code::NotFound, "etcdserver: requested lease not found", Refused, Reason::LeaseNotFound, STAY),
+        (Code::Unknown, "etcdserver: requested lease not found", Refused, Reason::LeaseNotFound, STAY),
+        (Code::FailedPrecondition, "etcdserver: lease already exists", Refused, Reason::LeaseExists, STAY),
+        (Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted", Refused, Reason::Compacted, STAY),
+        (Code::OutOfRange, "etcdserver: mvcc: required revision is a future revision", Refused, Reason::FutureRevision, STAY),
+        (Code::OutOfRange, "etcdserver: too large lease TTL", Refused, Reason::Invalid, STAY),
+        (Code::InvalidArgument, "etcdserver: duplicate key given in txn request", Refused, Reason::Invalid, STAY),
+        (Code::InvalidArgument, "etcdserver: too many operations in txn request", Refused, Reason::Invalid, STAY),
+        (Code::InvalidArgument, "etcdserver: key is not provided", Refused, Reason::Invalid, STAY),
+        (Code::InvalidArgument, "etcdserver: request is too large", Refused, Reason::Invalid, STAY),
+        (Code::ResourceExhausted, "grpc: received message larger than max (2097160 vs. 2097152)", Refused, Reason::Invalid, STAY),
+        (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded", Refused, Reason::NoSpace, STAY),
+        (Code::ResourceExhausted, "etcdserver: too many requests", Refused, Reason::Unavailable, STAY),
+        (Code::Unknown, "etcdserver: too many requests", Refused, Reason::Unavailable, STAY),
+        (Code::Unauthenticated, "etcdserver: invalid auth token", Refused, Reason::BadToken, STAY),
+        (Code::Unknown, "etcdserver: invalid auth token", Refused, Reason::BadToken, STAY),
+        (Code::InvalidArgument, "etcdserver: revision of auth store is old", Refused, Reason::BadToken, STAY),
+        (Code::PermissionDenied, "etcdserver: permission denied", Refused, Reason::Denied, STAY),
+        (Code::Unknown, "rpc error: code = PermissionDenied desc = etcdserver: permission denied", Refused, Reason::Denied, STAY),
+        (Code::InvalidArgument, "etcdserver: authentication failed, invalid user ID or password", Refused, Reason::Denied, STAY),
+        (Code::InvalidArgument, "etcdserver: user name is empty", Refused, Reason::Denied, STAY),
+        (Code::FailedPrecondition, "etcdserver: authentication is not enabled", Refused, Reason::Denied, STAY),
+        (Code::Unavailable, "etcdserver: no leader", Refused, Reason::Unavailable, LEAVE),
+        (Code::FailedPrecondition, "etcdserver: rpc not supported for learner", Refused, Reason::Unavailable, LEAVE),
+        (Code::Unimplemented, "unknown service etcdserverpb.KV", Refused, Reason::Other, STAY),
+        // What may have been done.
+        (Code::Unavailable, "etcdserver: request timed out", Maybe, Reason::Unavailable, LEAVE),
+        (Code::Unavailable, "etcdserver: request timed out, possibly due to connection lost", Maybe, Reason::Unavailable, LEAVE),
+        (Code::Unavailable, "etcdserver: request timed out, possibly due to previous leader failure", Maybe, Reason::Unavailable, LEAVE),
+        (Code::Unavailable, "etcdserver: leader changed", Maybe, Reason::Unavailable, STAY),
+        (Code::Unavailable, "etcdserver: server stopped", Maybe, Reason::Unavailable, LEAVE),
+        (Code::Unknown, "context deadline exceeded", Maybe, Reason::Unavailable, LEAVE),
+        (Code::DeadlineExceeded, "context deadline exceeded", Maybe, Reason::Unavailable, LEAVE),
+        (Code::OutOfRange, "Error, decoded message length too large: found 5 bytes, the limit is: 4 bytes", Maybe, Reason::TooLarge, STAY),
+        // The transport and what stands between: no code and no text of theirs proves anything.
+        (Code::Unknown, "transport error", Maybe, Reason::Unavailable, LEAVE),
+        (Code::Unknown, "h2 protocol error: error reading a body from connection", Maybe, Reason::Unavailable, LEAVE),
+        (Code::Unavailable, "http2 error", Maybe, Reason::Unavailable, LEAVE),
+        (Code::Unavailable, "tcp connect error", Maybe, Reason::Unavailable, LEAVE),
+        (Code::Cancelled, "operation was canceled", Maybe, Reason::Unavailable, LEAVE),
+        (Code::Cancelled, "Timeout expired", Maybe, Reason::Unavailable, LEAVE),
+        (Code::ResourceExhausted, "h2 protocol error: too much", Maybe, Reason::Unavailable, LEAVE),
+        (Code::Internal, "h2 protocol error: stream reset", Maybe, Reason::Unavailable, LEAVE),
+        (Code::PermissionDenied, "grpc-status header missing, mapped from HTTP status code 403", Maybe, Reason::Denied, STAY),
+        (Code::DataLoss, "etcdserver: corrupt cluster", Maybe, Reason::Other, STAY),
+        (Code::Aborted, "whatever", Maybe, Reason::Other, STAY),
+    ];
+
+    #[test]
+    fn every_failure_has_its_class() {
+        for &(code, message, certainty, reason, endpoint_failed) in TABLE {
+            let error = CallError::from(Status::new(code, message));
+            assert_eq!(
+                (error.certainty, error.reason, error.endpoint_failed),
+                (certainty, reason, endpoint_failed),
+                "{code:?} {message}"
+            );
+            assert_eq!(error.message, message);
+        }
+    }
+
+    #[test]
+    fn the_proof_that_nothing_was_sent_survives_the_stubs() {
+        let failures = [("http://a:1", "refused"), ("http://b:2", "silent")];
+        let down = NotSent::Down(
+            failures
+                .map(|(endpoint, error)| Failure {
+                    endpoint: endpoint.into(),
+                    error: error.into(),
+                })
+                .into(),
+        );
+        // As the stubs do with what a channel returns.
+        let status = Status::from_error(Box::new(down.into_status()));
+        let error = CallError::from(etcd_client::Error::GRpcStatus(status));
+        assert_eq!(
+            (error.certainty, error.reason),
+            (Unsent, Reason::Unavailable)
+        );
+        assert_eq!(
+            error.message,
+            "no etcd endpoint can be used: http://a:1: refused; http://b:2: silent"
+        );
+        let closed = CallError::from(NotSent::Closed);
+        assert_eq!((closed.certainty, closed.reason), (Unsent, Reason::Closed));
+    }
+
+    #[test]
+    fn public_errors_say_what_to_do() {
+        let limit = Duration::from_secs(5);
+        for (error, code, retryable, maybe_applied) in [
+            (
+                CallError::timeout(Maybe, limit, Some("http://a:1")),
+                "timeout",
+                true,
+                true,
+            ),
+            (
+                CallError::timeout(Unsent, limit, None),
+                "timeout",
+                true,
+                false,
+            ),
+            (
+                CallError::new(Maybe, Reason::Unavailable, ""),
+                "unavailable",
+                true,
+                true,
+            ),
+            (
+                CallError::new(Refused, Reason::Unavailable, ""),
+                "unavailable",
+                true,
+                false,
+            ),
+            (
+                CallError::new(Unsent, Reason::Unavailable, ""),
+                "unavailable",
+                true,
+                false,
+            ),
+            (
+                CallError::new(Refused, Reason::LeaseNotFound, ""),
+                "not_found",
+                false,
+                false,
+            ),
+            (
+                CallError::new(Refused, Reason::Compacted, ""),
+                "not_found",
+                false,
+                false,
+            ),
+            (
+                CallError::new(Refused, Reason::Invalid, ""),
+                "invalid",
+                false,
+                false,
+            ),
+            (
+                CallError::new(Refused, Reason::Denied, ""),
+                "denied",
+                false,
+                false,
+            ),
+            (
+                CallError::new(Refused, Reason::BadToken, ""),
+                "denied",
+                false,
+                false,
+            ),
+            (
+                CallError::new(Refused, Reason::NoSpace, ""),
+                "exhausted",
+                true,
+                false,
+            ),
+            (
+                CallError::new(Unsent, Reason::Closed, ""),
+                "closed",
+                false,
+                false,
+            ),
+        ] {
+            let reason = error.reason;
+            let error = error.into_error(Context::new("test"));
+            assert_eq!(
+                (error.code(), error.is_retryable(), error.maybe_applied()),
+                (code, retryable, maybe_applied),
+                "{reason:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_report_that_walks_the_chain_prints_nothing_twice() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("transport error")]
+        struct Outer(#[source] std::io::Error);
+        let reset = std::io::Error::other("connection reset");
+        let error = CallError::from(Status::from_error(Box::new(Outer(reset))));
+        let error = error.into_error(Context::new("read").key("k"));
+        assert_eq!(
+            in_one_line(&error),
+            "cannot read `k`: transport error (it may have taken effect): connection reset"
+        );
+    }
+}

@@ -1,13 +1,35 @@
-//! [`Keeper`]: the one heartbeat.
+//! [`Keeper`]: the one heartbeat: opens sessions, renews them all, ends them.
 
-use std::time::Duration;
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
-use super::{Session, SessionSpec, SessionState, UndoQueue};
-use crate::{client::Client, clock::Clock, error::Result, tasks::Tasks};
+use futures_util::future::join_all;
+use tokio::sync::{Notify, oneshot};
+
+use super::{
+    Session, SessionSpec, SessionState, UndoQueue,
+    grant::{self, Unclaimed},
+    heart::Heart,
+    heartbeat,
+    server::{Server, transient},
+};
+use crate::{
+    client::{CallError, Client, Reason},
+    clock::{Clock, Instant},
+    error::{Context, Error, LostReason, Result},
+    retry::Backoff,
+    tasks::{Task, Tasks},
+};
 
 /// Opens sessions and renews them all over one stream. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Keeper {}
+pub(crate) struct Keeper {
+    shared: Arc<Shared>,
+    undo: UndoQueue,
+}
 
 /// One session in the health report.
 #[derive(Clone, Copy, Debug)]
@@ -18,49 +40,226 @@ pub(crate) struct SessionHealth {
     pub(crate) remaining: Duration,
 }
 
+/// What the Keeper and its tasks share.
+pub(super) struct Shared {
+    pub(super) calls: Arc<dyn Server>,
+    pub(super) clock: Clock,
+    pub(super) tasks: Tasks,
+    /// Locked for single steps only; nothing foreign runs under it.
+    heart: Mutex<Heart>,
+    /// Wakes the heartbeat's task after a change of `heart` or of a session.
+    pub(super) poke: Arc<Notify>,
+}
+
 impl Keeper {
     /// `heartbeat` is a connection that nothing else uses, and `heartbeat_tasks` live on its thread;
     /// grants, revokes and the undo queue go over `calls`, on `tasks`.
     pub(crate) fn start(
-        _calls: Client,
-        _heartbeat: Client,
-        _clock: Clock,
-        _tasks: Tasks,
-        _heartbeat_tasks: Tasks,
+        calls: Client,
+        heartbeat: Client,
+        clock: Clock,
+        tasks: Tasks,
+        heartbeat_tasks: Tasks,
     ) -> Self {
-        todo!()
+        Self::over(
+            Arc::new(calls),
+            Arc::new(heartbeat),
+            clock,
+            tasks,
+            heartbeat_tasks,
+        )
     }
 
-    /// Grants a lease under a fresh random id and starts to renew it.
+    pub(super) fn over(
+        calls: Arc<dyn Server>,
+        heartbeat: Arc<dyn Server>,
+        clock: Clock,
+        tasks: Tasks,
+        heartbeat_tasks: Tasks,
+    ) -> Self {
+        let undo = UndoQueue::start(calls.clone(), clock.clone(), &tasks);
+        let shared = Arc::new(Shared {
+            calls,
+            heart: Mutex::new(Heart::new(clock.now())),
+            clock,
+            tasks,
+            poke: Arc::default(),
+        });
+        drop(heartbeat_tasks.spawn(heartbeat::run(
+            shared.clone(),
+            heartbeat,
+            heartbeat_tasks.clone(),
+        )));
+        Self { shared, undo }
+    }
+
+    /// Grants a lease under a fresh random id and starts to renew it. Keeps trying for about five
+    /// seconds while etcd does not answer.
     ///
     /// # Cancel safety
     /// Safe: a lease whose grant was under way is revoked in the background.
-    pub(crate) async fn open(&self, _spec: SessionSpec) -> Result<Session> {
-        todo!()
+    pub(crate) async fn open(&self, spec: SessionSpec) -> Result<Session> {
+        if self.shared.heart().is_closed() {
+            return Err(Error::closed("open session"));
+        }
+        let (caller, opened) = oneshot::channel::<Result<Unclaimed>>();
+        let shared = self.shared.clone();
+        // In a task, which outlives a caller that is dropped, because a grant whose answer nobody
+        // waits for still makes a lease.
+        drop(self.shared.tasks.spawn(async move {
+            let mut caller = caller;
+            let opened = grant::grant(&shared, &spec, &mut caller).await;
+            // A session that cannot be handed over is dropped here, and so revoked.
+            let _ = caller.send(opened);
+        }));
+        match opened.await {
+            Ok(opened) => Ok(opened?.claim()),
+            // The task was cancelled.
+            Err(_) => Err(Error::closed("open session")),
+        }
     }
 
-    /// Ends renewals and revokes the lease, with all its keys. Best effort: on an error the lease
-    /// runs out by itself.
-    pub(crate) async fn end(&self, _session: &Session) -> Result<()> {
-        todo!()
+    /// Ends renewals and the belief in the lease, and revokes it with all its keys. Best effort: it
+    /// is tried for as long as the lease can live, and after an error the lease runs out by itself.
+    ///
+    /// # Cancel safety
+    /// Safe: from the first poll on it goes on in the background.
+    pub(crate) async fn end(&self, session: &Session) -> Result<()> {
+        self.shared.end(session).await.unwrap_or_else(|| {
+            let context = Context::new("end session");
+            Err(Error::Closed { context })
+        })
     }
 
     /// Ends renewals and leaves the lease to run out: after a panic or a forced exit.
-    pub(crate) fn abandon(&self, _session: &Session) {
-        todo!()
+    pub(crate) fn abandon(&self, session: &Session) {
+        // In this order: a lost session that is still in there would be revoked.
+        self.shared.heart().remove(session.lease());
+        session.mark_lost(LostReason::Closed);
     }
 
     pub(crate) fn undo(&self) -> &UndoQueue {
-        todo!()
+        &self.undo
     }
 
     pub(crate) fn health(&self) -> Vec<SessionHealth> {
-        todo!()
+        let sessions: Vec<Session> = self.shared.heart().sessions().cloned().collect();
+        sessions
+            .iter()
+            .map(|session| SessionHealth {
+                purpose: session.purpose(),
+                lease: session.lease(),
+                state: session.state(),
+                remaining: session.remaining(),
+            })
+            .collect()
     }
 
     /// Ends every session (revoking what has not been abandoned) and lets the undo queue run dry,
-    /// within `limit`. Later `open`s are `Closed`.
-    pub(crate) async fn close(&self, _limit: Duration) {
-        todo!()
+    /// within `limit`. Later `open`s are `Closed`, and what is left in the undo queue is dropped.
+    ///
+    /// # Cancel safety
+    /// What was begun goes on; the undo queue stays open. Call it again.
+    pub(crate) async fn close(&self, limit: Duration) {
+        let sessions = self.shared.heart().close();
+        for session in &sessions {
+            session.mark_lost(LostReason::Closed);
+        }
+        self.shared.poke.notify_one();
+        let revoked: Vec<_> = sessions
+            .iter()
+            .map(|session| self.shared.revoke(session.lease(), session.ttl()))
+            .collect();
+        let done = async {
+            join_all(revoked).await;
+            self.undo.drained().await;
+        };
+        if self.shared.clock.timeout(limit, done).await.is_err() {
+            tracing::warn!(
+                target: "coord::session",
+                undone = self.undo.len(),
+                "closed before etcd had confirmed everything; what is left goes with its lease"
+            );
+        }
+        self.undo.close();
     }
 }
+
+impl Shared {
+    pub(super) fn heart(&self) -> MutexGuard<'_, Heart> {
+        self.heart.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The session of a lease that was granted with `ttl` and first asked for at `sent`, renewed from
+    /// now on. `None`: closed.
+    pub(super) fn adopt(
+        &self,
+        spec: &SessionSpec,
+        lease: i64,
+        ttl: Duration,
+        sent: Instant,
+    ) -> Option<Session> {
+        let (clock, poke) = (self.clock.clone(), self.poke.clone());
+        let session = Session::new(spec, lease, ttl, sent, clock, poke);
+        let adopted = self.heart().adopt(sent, session.clone());
+        self.poke.notify_one();
+        adopted.then_some(session)
+    }
+
+    /// See [`Keeper::end`].
+    pub(super) fn end(&self, session: &Session) -> Task<Result<()>> {
+        // First the belief, then the revoke; and out of the heart first, or it would revoke too.
+        self.heart().remove(session.lease());
+        session.mark_lost(LostReason::Closed);
+        self.revoke(session.lease(), session.ttl())
+    }
+
+    /// Revokes a lease in the background, as long as it can be there.
+    pub(super) fn revoke(&self, lease: i64, ttl: Duration) -> Task<Result<()>> {
+        let (calls, clock) = (self.calls.clone(), self.clock.clone());
+        self.tasks.spawn(async move {
+            revoke(&*calls, &clock, lease, ttl).await.map_err(|error| {
+                tracing::debug!(
+                    target: "coord::session",
+                    lease = format_args!("{lease:016x}"), %error, "lease not revoked; it will run out"
+                );
+                error.into_error(Context::new("end session"))
+            })
+        })
+    }
+}
+
+async fn revoke(
+    calls: &dyn Server,
+    clock: &Clock,
+    lease: i64,
+    ttl: Duration,
+) -> Result<(), CallError> {
+    // A leader change gives it its full TTL once more; after that it is surely over.
+    let over = clock.now() + ttl * 2;
+    let mut backoff = Backoff::endless(Duration::from_millis(50), Duration::from_secs(1));
+    loop {
+        let error = match calls.revoke(lease).await {
+            Ok(()) => return Ok(()),
+            Err(error) if error.reason == Reason::LeaseNotFound => return Ok(()),
+            Err(error) => error,
+        };
+        if !transient(&error) || clock.now() >= over {
+            return Err(error);
+        }
+        if error.reason == Reason::BadToken {
+            // If this fails, the next try says so.
+            let _ = calls.refresh_token().await;
+        }
+        clock.sleep(backoff.next_delay()).await;
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,64 +1,128 @@
 //! [`LeasedKey`]: a key that lives with a session, and owns its undo.
 
-use super::{Receipt, Session, UndoQueue};
+use super::{Receipt, Session, Undo, UndoQueue};
 use crate::{client::Op, key::Key};
 
 /// A key that is or may come to be on etcd under a session's lease.
 ///
 /// It is made *before* the transaction that puts it is sent: if the caller is dropped in between,
 /// the drop hands the key to the undo queue.
+///
+/// | how it stands | a drop or release |
+/// |---|---|
+/// | never sent | does nothing |
+/// | every copy of the put answered | deletes the key |
+/// | a copy unanswered, or one that ended unknown | sets the fence and deletes the key |
 #[derive(Debug)]
-pub(crate) struct LeasedKey {}
+pub(crate) struct LeasedKey {
+    key: Key,
+    fence: Option<Key>,
+    session: Session,
+    undo: UndoQueue,
+    put: Put,
+    /// A copy of the put ended unknown. Later answers settle only themselves.
+    unknown: bool,
+}
+
+/// What became of the put that was sent last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Put {
+    NotSent,
+    InFlight,
+    Settled,
+}
 
 impl LeasedKey {
     /// `fence`: the session key whose rewriting keeps late copies of the put from taking effect
     /// (the put's transaction must compare its `mod_revision`). Without one an unknown put is undone
     /// by a plain delete.
     pub(crate) fn prepare(
-        _session: &Session,
-        _key: Key,
-        _fence: Option<Key>,
-        _undo: &UndoQueue,
+        session: &Session,
+        key: Key,
+        fence: Option<Key>,
+        undo: &UndoQueue,
     ) -> Self {
-        todo!()
+        Self {
+            key,
+            fence,
+            session: session.clone(),
+            undo: undo.clone(),
+            put: Put::NotSent,
+            unknown: false,
+        }
     }
 
     pub(crate) fn key(&self) -> &Key {
-        todo!()
+        &self.key
     }
 
     pub(crate) fn session(&self) -> &Session {
-        todo!()
+        &self.session
     }
 
     /// The put, for a transaction.
-    pub(crate) fn put(&self, _value: Vec<u8>) -> Op {
-        todo!()
+    pub(crate) fn put(&self, value: Vec<u8>) -> Op {
+        Op::Put {
+            key: self.key.as_bytes().to_vec(),
+            value,
+            lease: self.session.lease(),
+        }
     }
 
-    /// A copy of the put was sent and its answer is not known (say so *before* it is sent, take it
-    /// back with [`settled`](Self::settled)). Sticky once a send ended unknown.
+    /// A copy of the put is about to be sent: say so *before* it is, and then say how it ended with
+    /// [`settled`](Self::settled) or [`unknown`](Self::unknown).
     pub(crate) fn sent(&mut self) {
-        todo!()
+        self.put = Put::InFlight;
     }
 
-    /// The copy that was sent last has been answered, and no copy before it is unanswered.
+    /// The copy that was sent last has been answered, whatever the answer.
     pub(crate) fn settled(&mut self) {
-        todo!()
+        self.put = Put::Settled;
     }
 
-    /// A copy that was sent ended unknown: from now on the undo is the fence.
+    /// The copy that was sent last ended unknown: from now on the undo is the fence.
     pub(crate) fn unknown(&mut self) {
-        todo!()
+        self.put = Put::Settled;
+        self.unknown = true;
     }
 
     /// Deletes the key in the background and returns what can be waited for.
-    pub(crate) fn release(self) -> Receipt {
-        todo!()
+    pub(crate) fn release(mut self) -> Receipt {
+        self.take_undo()
+            .map_or_else(Receipt::nothing, |undo| self.undo.push(undo))
     }
 
     /// Nothing is to be undone: the key is known to be gone, or its session is.
-    pub(crate) fn forget(self) {
-        todo!()
+    pub(crate) fn forget(mut self) {
+        drop(self.take_undo());
+    }
+
+    /// What undoes it; once.
+    fn take_undo(&mut self) -> Option<Undo> {
+        let put = std::mem::replace(&mut self.put, Put::NotSent);
+        if put == Put::NotSent {
+            return None;
+        }
+        let keys = vec![self.key.clone()];
+        let unsure = self.unknown || put == Put::InFlight;
+        Some(match &self.fence {
+            Some(session_key) if unsure => Undo::Fence {
+                session_key: session_key.clone(),
+                lease: self.session.lease(),
+                keys,
+            },
+            _ => Undo::Delete { keys },
+        })
     }
 }
+
+impl Drop for LeasedKey {
+    fn drop(&mut self) {
+        if let Some(undo) = self.take_undo() {
+            drop(self.undo.push(undo));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -14,17 +14,26 @@
 //! 4. What a passed deadline means is given by the session's user ([`PastDeadline`]).
 //! 5. Nothing blocks in `Drop`, and nothing needs a runtime there.
 
+mod grant;
+mod handle;
+mod heart;
+mod heartbeat;
 mod keeper;
 mod leased_key;
+#[cfg(test)]
+mod script;
+mod server;
+mod terms;
 mod undo;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
+pub(crate) use handle::{Lost, Renewal, Session};
 pub(crate) use keeper::{Keeper, SessionHealth};
 pub(crate) use leased_key::LeasedKey;
 pub(crate) use undo::{Receipt, Undo, UndoQueue};
 
-use crate::{clock::Instant, error::LostReason};
+use crate::error::LostReason;
 
 /// What it means that a session's local deadline passed while its lease may still live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +58,7 @@ pub(crate) struct SessionSpec {
     /// How long a confirmed renewal is believed, if shorter than the TTL that etcd grants. The rest
     /// of the TTL is a cool-down that nobody else's clock can eat.
     pub(crate) hold: Option<Duration>,
-    /// Default: a third of `hold` or TTL.
+    /// Default: a third of `hold` or TTL. Kept between a thirtieth and a half of it.
     pub(crate) renew_interval: Option<Duration>,
     pub(crate) past_deadline: PastDeadline,
 }
@@ -61,69 +70,9 @@ pub(crate) enum SessionState {
     Live,
     /// Past its deadline, policy `Resume` or `Verify`: not confirmed at the moment.
     Overdue,
-    /// Policy `Verify`: renewed again after having been overdue; the user is to verify and then to
-    /// call [`Session::verified`].
+    /// Policy `Verify`: renewed again after having been overdue; the user is to ask for the renewal
+    /// ([`Session::unverified`]), to read its key, and then to call [`Session::verified`].
     Unverified,
     /// For good.
     Lost(LostReason),
-}
-
-/// One life of one lease. Cheap to clone; every clone is the same session.
-#[derive(Clone, Debug)]
-pub(crate) struct Session(Arc<()>);
-
-impl Session {
-    pub(crate) fn lease(&self) -> i64 {
-        todo!()
-    }
-
-    /// The TTL that etcd granted.
-    pub(crate) fn ttl(&self) -> Duration {
-        todo!()
-    }
-
-    /// Until when a confirmed renewal is believed: one atomic read.
-    pub(crate) fn deadline(&self) -> Instant {
-        todo!()
-    }
-
-    /// The state by the clock: `Live` only before the deadline, whether or not the Keeper has
-    /// noticed its passing yet. One clock read, two atomic reads.
-    pub(crate) fn state(&self) -> SessionState {
-        todo!()
-    }
-
-    pub(crate) fn is_live(&self) -> bool {
-        self.state() == SessionState::Live
-    }
-
-    /// The time until the deadline; zero if not live.
-    pub(crate) fn remaining(&self) -> Duration {
-        todo!()
-    }
-
-    /// Done when the session is lost: for a `Dead` session also the moment its deadline passes.
-    ///
-    /// # Cancel safety
-    /// Safe.
-    pub(crate) fn lost(&self) -> impl Future<Output = LostReason> + Send + Sync + 'static + use<> {
-        std::future::pending()
-    }
-
-    /// The next change of state, and each one after it.
-    pub(crate) fn states(&self) -> tokio::sync::watch::Receiver<SessionState> {
-        todo!()
-    }
-
-    /// Declares it lost (its user saw its key deleted): keep-alives stop, waiters wake. The first
-    /// reason stays.
-    pub(crate) fn mark_lost(&self, _reason: LostReason) {
-        todo!()
-    }
-
-    /// Policy `Verify`: the user has read, after the renewal that made it `Unverified`, that its key
-    /// is its own. Live again if the deadline of that renewal has not passed.
-    pub(crate) fn verified(&self) {
-        todo!()
-    }
 }

@@ -1,6 +1,31 @@
 //! [`UndoQueue`]: what drops must undo, as plain data, retried until done.
+//!
+//! One transaction is under way at a time; what comes in meanwhile goes together in the next. So an
+//! idle queue adds nothing to a release, and a busy one needs few transactions.
 
-use crate::{client::KeyValue, error::Result, key::Key};
+mod ledger;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use tokio::sync::{Notify, oneshot};
+
+use self::ledger::{Found, Ledger, Next};
+use super::server::Server;
+use crate::{
+    client::{KeyValue, Reason},
+    clock::Clock,
+    error::{Error, Result},
+    key::Key,
+    tasks::Tasks,
+};
 
 /// One thing to undo.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,32 +43,152 @@ pub(crate) enum Undo {
 }
 
 /// Takes undos from anywhere, also from a `Drop` outside any runtime; runs them in the background.
-#[derive(Clone, Debug)]
-pub(crate) struct UndoQueue {}
+#[derive(Clone)]
+pub(crate) struct UndoQueue(Arc<Shared>);
+
+struct Shared {
+    clock: Clock,
+    /// Locked for single steps only; nothing foreign runs under it.
+    ledger: Mutex<Ledger>,
+    /// There is something to send.
+    pushed: Notify,
+    /// There is nothing left.
+    dry: Notify,
+    closed: AtomicBool,
+}
 
 impl UndoQueue {
+    /// The worker lives on `tasks` and ends with them.
+    pub(super) fn start(server: Arc<dyn Server>, clock: Clock, tasks: &Tasks) -> Self {
+        let shared = Arc::new(Shared {
+            ledger: Mutex::new(Ledger::new(clock.now())),
+            clock,
+            pushed: Notify::new(),
+            dry: Notify::new(),
+            closed: AtomicBool::new(false),
+        });
+        drop(tasks.spawn(work(shared.clone(), server)));
+        Self(shared)
+    }
+
     /// Never blocks. The receipt may be dropped.
-    pub(crate) fn push(&self, _undo: Undo) -> Receipt {
-        todo!()
+    pub(crate) fn push(&self, undo: Undo) -> Receipt {
+        let (reply, receipt) = oneshot::channel();
+        {
+            let mut ledger = self.0.ledger();
+            // Asked under the lock: after `close` nothing comes in any more.
+            if !self.0.closed.load(Ordering::SeqCst) {
+                ledger.push(self.0.clock.now(), undo, reply);
+            }
+        }
+        self.0.pushed.notify_one();
+        Receipt(Outcome::Awaited(receipt))
     }
 
     /// How many are waiting or under way.
     pub(crate) fn len(&self) -> usize {
-        todo!()
+        self.0.ledger().len()
+    }
+
+    /// Until nothing is left.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub(super) async fn drained(&self) {
+        loop {
+            // Made before the look, so that no notice is missed.
+            let dry = self.0.dry.notified();
+            if self.len() == 0 {
+                return;
+            }
+            dry.await;
+        }
+    }
+
+    /// Drops what is left, and whatever comes later.
+    pub(super) fn close(&self) {
+        {
+            let mut ledger = self.0.ledger();
+            self.0.closed.store(true, Ordering::SeqCst);
+            ledger.clear();
+        }
+        self.0.pushed.notify_one();
+        self.0.dry.notify_waiters();
+    }
+}
+
+impl fmt::Debug for UndoQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UndoQueue")
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn work(shared: Arc<Shared>, server: Arc<dyn Server>) {
+    while !shared.closed.load(Ordering::SeqCst) {
+        let next = shared.ledger().next(shared.clock.now());
+        match next {
+            Next::Wait(None) => shared.pushed.notified().await,
+            Next::Wait(Some(until)) => tokio::select! {
+                () = shared.pushed.notified() => {}
+                () = shared.clock.sleep_until(until) => {}
+            },
+            Next::Send(batch) => {
+                let result = server.txn(batch.txn.clone()).await;
+                if matches!(&result, Err(error) if error.reason == Reason::BadToken) {
+                    // If this fails, the next try says so.
+                    let _ = server.refresh_token().await;
+                }
+                let answers = shared.ledger().settle(shared.clock.now(), &batch, result);
+                for (reply, answer) in answers {
+                    // Nobody may be waiting for it.
+                    let _ = reply.send(answer);
+                }
+                if shared.ledger().len() == 0 {
+                    shared.dry.notify_waiters();
+                }
+            }
+        }
     }
 }
 
 /// Waits for one undo.
 #[derive(Debug)]
 #[must_use = "the undo runs anyway; drop the receipt to say that nobody waits"]
-pub(crate) struct Receipt {}
+pub(crate) struct Receipt(Outcome);
+
+#[derive(Debug)]
+enum Outcome {
+    Awaited(oneshot::Receiver<Result<Found>>),
+    /// Nothing was ever sent: there is nothing to delete.
+    Nothing,
+}
 
 impl Receipt {
-    /// What was deleted: for each key of the undo, in order, the record that was there.
+    pub(super) fn nothing() -> Self {
+        Self(Outcome::Nothing)
+    }
+
+    /// What was deleted: for each key of the undo, in order, the record that was there. `None` for a
+    /// key that was gone, or whose delete had to be repeated after an unknown answer: it cannot be
+    /// told then. An error: etcd refuses (and is asked again now and then, unless it never can), or
+    /// the queue was closed before it was done.
     ///
     /// # Cancel safety
     /// Safe: the undo goes on.
     pub(crate) async fn done(self) -> Result<Vec<Option<KeyValue>>> {
-        todo!()
+        match self.0 {
+            Outcome::Nothing => Ok(vec![None]),
+            Outcome::Awaited(answer) => answer
+                .await
+                .unwrap_or_else(|_| Err(Error::closed("delete"))),
+        }
     }
 }

@@ -1,8 +1,13 @@
 //! [`Options`]: what a coordinator is told: where etcd is, how long to wait, where keys stand.
 
+mod env;
+mod validate;
+
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
+
+use crate::error::{Context, Error, Result};
 
 /// A value that is never shown: `Debug` prints `***`, and nothing else in this crate prints it.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
@@ -197,6 +202,122 @@ pub struct RegistryOptions {
     /// How long a crashed instance stays listed. Whole seconds. Default: 10 s.
     #[serde(with = "duration")]
     pub ttl: Duration,
+}
+
+impl Options {
+    /// For a developer's machine: etcd on `localhost:2379`, short leases, so that a killed process
+    /// is forgotten quickly. The only preset that fills in an endpoint.
+    ///
+    /// ```
+    /// assert_eq!(coord::Options::development().endpoints, ["http://localhost:2379"]);
+    /// ```
+    #[must_use]
+    pub fn development() -> Self {
+        let mut options = Self::test();
+        options.endpoints = vec!["http://localhost:2379".into()];
+        options
+    }
+
+    /// For production: the defaults, with a patient connect timeout for rolling restarts of etcd.
+    #[must_use]
+    pub fn production() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(10),
+            ..Self::default()
+        }
+    }
+
+    /// For tests: the shortest leases that a loaded machine renews safely.
+    #[must_use]
+    pub fn test() -> Self {
+        let mut options = Self::default();
+        options.lock.ttl = Duration::from_secs(5);
+        options.registry.ttl = Duration::from_secs(5);
+        options
+    }
+
+    /// A preset by name: `development`, `production` or `test`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] that names the presets.
+    pub fn preset(name: &str) -> Result<Self> {
+        match name {
+            "development" => Ok(Self::development()),
+            "production" => Ok(Self::production()),
+            "test" => Ok(Self::test()),
+            _ => Err(Error::invalid(
+                "read options",
+                format!("no preset `{name}`: there are `development`, `production` and `test`"),
+            )),
+        }
+    }
+
+    /// The defaults with what the environment says over them: `COORD_ENDPOINTS` (comma-separated),
+    /// `COORD_REQUEST_TIMEOUT=3s`, `COORD_LOCK_TTL=10s`: `COORD_` and the option's path in capitals.
+    /// `COORD_PRESET` chooses what to start from, `COORD_VAR_<NAME>` sets a placeholder, and a secret
+    /// can be in a file: `COORD_PASSWORD_FILE`.
+    ///
+    /// A variable that begins with `COORD_` and is none of these gets a warning with the nearest name.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with every variable that does not parse.
+    pub fn from_env() -> Result<Self> {
+        env::read(std::env::vars_os())
+    }
+
+    /// Adds a value for the placeholder `{name}` in config prefixes.
+    #[must_use]
+    pub fn var(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.vars.insert(name.into(), value.into());
+        self
+    }
+
+    /// Sets [`endpoints`](Self::endpoints).
+    #[must_use]
+    pub fn endpoints<E: Into<String>>(mut self, endpoints: impl IntoIterator<Item = E>) -> Self {
+        self.endpoints = endpoints.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Checks everything that can be checked without etcd.
+    /// [`connect`](crate::Coordinator::connect) calls it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with every fault, not only the first.
+    pub fn validate(&self) -> Result<()> {
+        let faults = validate::faults(self);
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Invalid {
+                context: Context::new("use these options"),
+                faults,
+            })
+        }
+    }
+
+    /// The namespace as keys begin with it: empty, or ending in `/`.
+    pub(crate) fn key_namespace(&self) -> String {
+        with_slash(&self.namespace)
+    }
+
+    /// Where the parts' keys stand.
+    pub(crate) fn layout(&self) -> crate::key::Layout {
+        crate::key::Layout::new(
+            &self.key_namespace(),
+            &with_slash(&self.config.prefix),
+            &with_slash(&self.lock.prefix),
+            &with_slash(&self.registry.prefix),
+        )
+    }
+}
+
+fn with_slash(prefix: &str) -> String {
+    if prefix.is_empty() || prefix.ends_with('/') {
+        prefix.to_owned()
+    } else {
+        format!("{prefix}/")
+    }
 }
 
 impl Default for Options {

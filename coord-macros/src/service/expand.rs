@@ -1,0 +1,100 @@
+//! The expansion: the user's function inside the real `main`, and one call.
+//!
+//! Locals have mixed-site spans, so that they meet none of the user's names. Each check of a type is
+//! a call of its own with that type's span: one error, under it.
+
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{format_ident, quote, quote_spanned};
+use syn::{ItemFn, Visibility, spanned::Spanned as _};
+
+use super::{
+    args::{Args, Flavor},
+    function::Function,
+};
+
+pub(super) fn expand(args: &Args, function: &Function) -> TokenStream {
+    let coord = &args.coord;
+    let private = quote!(#coord::private::service);
+    let (item, name) = (inner(&function.item), &function.item.sig.ident);
+    let visibility = &function.item.vis;
+    let spec = spec(args, &private);
+
+    let span = function.returns.span().resolved_at(Span::mixed_site());
+    let returned = &function.returns;
+    let returns = quote_spanned!(span=> #private::returns::<#returned>());
+
+    let context = Ident::new("context", Span::mixed_site());
+    let scope = match &args.instance_id {
+        Some(_) => quote!(#private::WithId),
+        None => quote!(#private::NoId),
+    };
+    let made = function.arguments.iter().map(|ty| {
+        let span = ty.span().resolved_at(Span::mixed_site());
+        let argument = quote_spanned!(span=> #private::argument::<#scope, #ty>());
+        quote!(#argument.get(#context).await?)
+    });
+    let names: Vec<_> = (0..function.arguments.len())
+        .map(|n| format_ident!("argument{n}", span = Span::mixed_site()))
+        .collect();
+    quote! {
+        #visibility fn #name() -> ::std::process::ExitCode {
+            #item
+            #private::launch(
+                #spec,
+                #returns,
+                async |#context: &#coord::Context| ::core::result::Result::Ok((#(#made,)*)),
+                |(#(#names,)*)| #name(#(#names),*),
+            )
+        }
+    }
+}
+
+/// The function alone, where something is wrong: it still stands, inside a `main` that does nothing,
+/// so that nothing else is said of a `main` that is async or has arguments.
+pub(super) fn without_service(item: &ItemFn) -> TokenStream {
+    let (visibility, name, item) = (&item.vis, &item.sig.ident, inner(item));
+    quote! {
+        #visibility fn #name() {
+            #[allow(dead_code)]
+            #item
+        }
+    }
+}
+
+fn inner(item: &ItemFn) -> ItemFn {
+    ItemFn {
+        vis: Visibility::Inherited,
+        ..item.clone()
+    }
+}
+
+fn spec(args: &Args, private: &TokenStream) -> TokenStream {
+    let words = [
+        ("name", &args.name),
+        ("version", &args.version),
+        ("endpoints", &args.endpoints),
+        ("listen", &args.listen),
+        ("ttl", &args.ttl),
+        ("drain", &args.drain),
+        ("shutdown_timeout", &args.shutdown_timeout),
+        ("before", &args.before),
+        ("instance_id", &args.instance_id),
+        ("worker_threads", &args.worker_threads),
+    ];
+    let given = words.into_iter().filter_map(|(word, value)| {
+        let value = value.as_ref()?;
+        // At the value, so that a value of the wrong type is what an error points at.
+        let method = Ident::new(word, value.span().resolved_at(Span::mixed_site()));
+        Some(quote!(.#method(#value)))
+    });
+    let flavor = (args.flavor == Flavor::CurrentThread).then(|| quote!(.current_thread()));
+    // The user's crate is what these name: they are read where they stand.
+    quote! {
+        #private::Service::of_crate(
+            ::core::option_env!("CARGO_BIN_NAME"),
+            ::core::option_env!("CARGO_PKG_NAME"),
+            ::core::option_env!("CARGO_PKG_VERSION"),
+        )
+        #(#given)* #flavor
+    }
+}

@@ -1,0 +1,239 @@
+//! The way back: a value as the text that decodes to it again.
+
+use std::{fmt, time::Duration};
+
+use serde::{
+    Serialize, Serializer,
+    ser::{self, Impossible, SerializeStruct},
+};
+
+/// The text for `value`: plain for what is one word or number, JSON for the rest.
+pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<String, String> {
+    match value.serialize(Plain) {
+        Ok(text) => Ok(text),
+        Err(NotPlain::Structured) => {
+            serde_json::to_string(value).map_err(|error| error.to_string())
+        }
+        Err(NotPlain::Refused(reason)) => Err(reason),
+    }
+}
+
+/// Writes single values, and says of everything else that it is none.
+struct Plain;
+
+#[derive(Debug)]
+enum NotPlain {
+    Structured,
+    Refused(String),
+}
+
+impl fmt::Display for NotPlain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Structured => f.write_str("it is not one plain value"),
+            Self::Refused(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl std::error::Error for NotPlain {}
+
+impl ser::Error for NotPlain {
+    fn custom<T: fmt::Display>(reason: T) -> Self {
+        Self::Refused(reason.to_string())
+    }
+}
+
+type Result<T, E = NotPlain> = std::result::Result<T, E>;
+
+macro_rules! display {
+    ($($method:ident $type:ty;)*) => {$(
+        fn $method(self, value: $type) -> Result<String> {
+            Ok(value.to_string())
+        }
+    )*};
+}
+
+impl Serializer for Plain {
+    type Ok = String;
+    type Error = NotPlain;
+    type SerializeSeq = Impossible<String, NotPlain>;
+    type SerializeTuple = Impossible<String, NotPlain>;
+    type SerializeTupleStruct = Impossible<String, NotPlain>;
+    type SerializeTupleVariant = Impossible<String, NotPlain>;
+    type SerializeMap = Impossible<String, NotPlain>;
+    type SerializeStruct = Span;
+    type SerializeStructVariant = Impossible<String, NotPlain>;
+
+    display! {
+        serialize_bool bool;
+        serialize_i8 i8;
+        serialize_i16 i16;
+        serialize_i32 i32;
+        serialize_i64 i64;
+        serialize_i128 i128;
+        serialize_u8 u8;
+        serialize_u16 u16;
+        serialize_u32 u32;
+        serialize_u64 u64;
+        serialize_u128 u128;
+    }
+
+    fn serialize_f32(self, value: f32) -> Result<String> {
+        finite(value.is_finite(), || format!("{value:?}"))
+    }
+
+    fn serialize_f64(self, value: f64) -> Result<String> {
+        finite(value.is_finite(), || format!("{value:?}"))
+    }
+
+    fn serialize_char(self, value: char) -> Result<String> {
+        self.serialize_str(value.encode_utf8(&mut [0; 4]))
+    }
+
+    /// Reading drops one line end, so a text that ends in one gets another.
+    fn serialize_str(self, value: &str) -> Result<String> {
+        let mut text = value.to_owned();
+        if text.ends_with('\n') {
+            text.push('\n');
+        }
+        Ok(text)
+    }
+
+    fn serialize_bytes(self, _value: &[u8]) -> Result<String> {
+        Err(NotPlain::Structured)
+    }
+
+    fn serialize_none(self) -> Result<String> {
+        let reason = "there is no text for `None`: delete the key instead";
+        Err(NotPlain::Refused(reason.to_owned()))
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<String> {
+        value.serialize(self)
+    }
+
+    fn serialize_unit(self) -> Result<String> {
+        Ok(String::new())
+    }
+
+    fn serialize_unit_struct(self, _name: &'static str) -> Result<String> {
+        Ok(String::new())
+    }
+
+    fn serialize_unit_variant(
+        self,
+        _name: &'static str,
+        _index: u32,
+        variant: &'static str,
+    ) -> Result<String> {
+        Ok(variant.to_owned())
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _name: &'static str,
+        value: &T,
+    ) -> Result<String> {
+        value.serialize(self)
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _name: &'static str,
+        _index: u32,
+        _variant: &'static str,
+        _value: &T,
+    ) -> Result<String> {
+        Err(NotPlain::Structured)
+    }
+
+    fn serialize_seq(self, _len: Option<usize>) -> Result<Self::SerializeSeq> {
+        Err(NotPlain::Structured)
+    }
+
+    fn serialize_tuple(self, _len: usize) -> Result<Self::SerializeTuple> {
+        Err(NotPlain::Structured)
+    }
+
+    fn serialize_tuple_struct(
+        self,
+        _name: &'static str,
+        _len: usize,
+    ) -> Result<Self::SerializeTupleStruct> {
+        Err(NotPlain::Structured)
+    }
+
+    fn serialize_tuple_variant(
+        self,
+        _name: &'static str,
+        _index: u32,
+        _variant: &'static str,
+        _len: usize,
+    ) -> Result<Self::SerializeTupleVariant> {
+        Err(NotPlain::Structured)
+    }
+
+    fn serialize_map(self, _len: Option<usize>) -> Result<Self::SerializeMap> {
+        Err(NotPlain::Structured)
+    }
+
+    fn serialize_struct(self, name: &'static str, len: usize) -> Result<Span> {
+        match (name, len) {
+            ("Duration", 2) => Ok(Span::default()),
+            _ => Err(NotPlain::Structured),
+        }
+    }
+
+    fn serialize_struct_variant(
+        self,
+        _name: &'static str,
+        _index: u32,
+        _variant: &'static str,
+        _len: usize,
+    ) -> Result<Self::SerializeStructVariant> {
+        Err(NotPlain::Structured)
+    }
+}
+
+fn finite(finite: bool, text: impl FnOnce() -> String) -> Result<String> {
+    if finite {
+        Ok(text())
+    } else {
+        let reason = "a number in config must be finite";
+        Err(NotPlain::Refused(reason.to_owned()))
+    }
+}
+
+/// What serde makes of `std::time::Duration`: two whole numbers, seconds and nanoseconds.
+#[derive(Default)]
+struct Span {
+    secs: Option<u64>,
+    nanos: Option<u32>,
+}
+
+impl SerializeStruct for Span {
+    type Ok = String;
+    type Error = NotPlain;
+
+    fn serialize_field<T: Serialize + ?Sized>(
+        &mut self,
+        name: &'static str,
+        value: &T,
+    ) -> Result<()> {
+        let text = value.serialize(Plain)?;
+        match name {
+            "secs" => self.secs = text.parse().ok(),
+            "nanos" => self.nanos = text.parse().ok(),
+            _ => return Err(NotPlain::Structured),
+        }
+        Ok(())
+    }
+
+    fn end(self) -> Result<String> {
+        let (Some(secs), Some(nanos @ 0..1_000_000_000)) = (self.secs, self.nanos) else {
+            return Err(NotPlain::Structured);
+        };
+        Ok(humantime::format_duration(Duration::new(secs, nanos)).to_string())
+    }
+}

@@ -1,0 +1,257 @@
+//! The task that keeps a [`Config`](super::Config) current, and what it shares with the readers.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{oneshot, watch};
+
+use super::{
+    decode::UnknownKey,
+    reloader::{Outcome, Reload, Reloader},
+    shape::CoordConfig,
+    status::Refusal,
+};
+use crate::watch::{Cause, Source, Update, Watcher};
+
+/// How often a change was refused, per prefix.
+const REFUSALS: &str = "coord_config_refusals_total";
+
+/// What readers read.
+#[derive(Debug)]
+pub(super) struct Store<T> {
+    pub(super) value: ArcSwap<T>,
+    record: Mutex<Record>,
+}
+
+/// What the last updates came to, for the status.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Record {
+    pub(super) applied_revision: i64,
+    pub(super) refusal: Option<Refusal>,
+    pub(super) unknown: Vec<UnknownKey>,
+}
+
+impl<T> Store<T> {
+    pub(super) fn record(&self) -> MutexGuard<'_, Record> {
+        // Nothing panics while it is held.
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One value in use after another. Kept apart from [`Store`], so that a read is one `ArcSwap` load.
+#[derive(Debug)]
+pub(super) struct Step<T> {
+    pub(super) value: Arc<T>,
+    pub(super) revision: i64,
+    /// Counts the values.
+    pub(super) generation: u64,
+    /// The fields that ever changed, each with the generation that changed it last: whoever was
+    /// slow learns of every field that changed since, and nothing is kept per reader.
+    pub(super) changed: Arc<BTreeMap<Arc<str>, u64>>,
+}
+
+impl<T> Clone for Step<T> {
+    fn clone(&self) -> Self {
+        Self {
+            value: self.value.clone(),
+            revision: self.revision,
+            generation: self.generation,
+            changed: self.changed.clone(),
+        }
+    }
+}
+
+/// How far the store was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) revision: i64,
+    /// How often the store's history went back.
+    pub(super) regressions: u64,
+}
+
+/// The readers' ends.
+#[derive(Debug)]
+pub(super) struct Readers<T> {
+    pub(super) store: Arc<Store<T>>,
+    pub(super) steps: watch::Receiver<Step<T>>,
+    pub(super) seen: watch::Receiver<Seen>,
+}
+
+/// The one writer. Readers learn from its drop that nothing more comes.
+#[derive(Debug)]
+pub(super) struct Writer<T> {
+    prefix: String,
+    store: Arc<Store<T>>,
+    steps: watch::Sender<Step<T>>,
+    seen: watch::Sender<Seen>,
+}
+
+impl<T> Writer<T> {
+    pub(super) fn new(prefix: String, value: Arc<T>, revision: i64) -> (Self, Readers<T>) {
+        let store = Arc::new(Store {
+            value: ArcSwap::new(value.clone()),
+            record: Mutex::new(Record {
+                applied_revision: revision,
+                ..Record::default()
+            }),
+        });
+        let (steps, steps_read) = watch::channel(Step {
+            value,
+            revision,
+            generation: 0,
+            changed: Arc::default(),
+        });
+        let (seen, seen_read) = watch::channel(Seen {
+            revision,
+            regressions: 0,
+        });
+        let writer = Self {
+            prefix,
+            store: store.clone(),
+            steps,
+            seen,
+        };
+        let readers = Readers {
+            store,
+            steps: steps_read,
+            seen: seen_read,
+        };
+        (writer, readers)
+    }
+
+    /// Makes visible what an update came to: first the value, then the status, then the news of
+    /// them, so that whoever is woken finds both.
+    pub(super) fn publish(&self, update: &Update, reload: Reload<T>) {
+        if let Some(unknown) = reload.unknown {
+            self.unknown(unknown);
+        }
+        match reload.outcome {
+            Outcome::Same => {
+                let mut record = self.store.record();
+                // An update without changes says nothing about a refusal.
+                if !update.changes.is_empty() && record.refusal.take().is_some() {
+                    tracing::info!(
+                        target: "coord::config",
+                        prefix = self.prefix,
+                        revision = update.revision,
+                        "the refused config change was taken back"
+                    );
+                }
+            }
+            Outcome::New(value, fields) => {
+                self.store.value.store(value.clone());
+                {
+                    let mut record = self.store.record();
+                    record.applied_revision = update.revision;
+                    record.refusal = None;
+                }
+                tracing::info!(
+                    target: "coord::config",
+                    prefix = self.prefix,
+                    revision = update.revision,
+                    fields = fields.join(", "),
+                    "config changed"
+                );
+                self.steps.send_modify(|step| {
+                    step.value = value;
+                    step.revision = update.revision;
+                    step.generation += 1;
+                    let changed = Arc::make_mut(&mut step.changed);
+                    changed.extend(fields.into_iter().map(|field| (field, step.generation)));
+                });
+            }
+            Outcome::Refused(refusal) => self.refuse(refusal),
+        }
+        self.seen.send_modify(|seen| {
+            seen.revision = update.revision;
+            seen.regressions += u64::from(update.cause == Cause::Regressed);
+        });
+    }
+
+    /// The store has reached `revision` without a change below the prefix.
+    fn reached(&self, revision: i64) {
+        self.seen.send_if_modified(|seen| {
+            let later = revision > seen.revision;
+            seen.revision = seen.revision.max(revision);
+            later
+        });
+    }
+
+    fn refuse(&self, refusal: Refusal) {
+        let mut record = self.store.record();
+        let known = record
+            .refusal
+            .as_ref()
+            .is_some_and(|before| before.faults == refusal.faults);
+        // The same faults with a later change elsewhere are not news.
+        if !known {
+            metrics::counter!(REFUSALS, "prefix" => self.prefix.clone()).increment(1);
+            tracing::warn!(
+                target: "coord::config",
+                prefix = self.prefix,
+                %refusal,
+                "config change refused; the value from before stays in use"
+            );
+        }
+        record.refusal = Some(refusal);
+    }
+
+    pub(super) fn unknown(&self, unknown: Vec<UnknownKey>) {
+        let mut record = self.store.record();
+        if record.unknown == unknown {
+            return;
+        }
+        for key in unknown.iter().filter(|key| !record.unknown.contains(key)) {
+            let hint = key.did_you_mean.as_deref();
+            tracing::warn!(
+                target: "coord::config",
+                key = key.key,
+                did_you_mean = hint,
+                "a config key that no field reads"
+            );
+        }
+        record.unknown = unknown;
+    }
+}
+
+/// Binds, tells `first` how that went, then follows the watch until it is cancelled.
+pub(super) async fn follow<T: CoordConfig, S: Source>(
+    mut watcher: Watcher<S>,
+    mut reloader: Reloader,
+    prefix: String,
+    first: oneshot::Sender<Result<Readers<T>, Refusal>>,
+) {
+    let update = watcher.next().await;
+    let reload = reloader.apply::<T>(watcher.map(), &update);
+    let (writer, readers) = match reload.outcome {
+        Outcome::New(value, _) => Writer::new(prefix, value, update.revision),
+        Outcome::Refused(refusal) => {
+            // Nobody may be waiting for it: `start` was dropped.
+            let _ = first.send(Err(refusal));
+            return;
+        }
+        Outcome::Same => return,
+    };
+    writer.unknown(reload.unknown.unwrap_or_default());
+    if first.send(Ok(readers)).is_err() {
+        return;
+    }
+    let mut status = watcher.status();
+    loop {
+        tokio::select! {
+            // An update comes before the news that its revision was reached.
+            biased;
+            update = watcher.next() => {
+                let reload = reloader.apply::<T>(watcher.map(), &update);
+                writer.publish(&update, reload);
+            }
+            Ok(()) = status.changed() => {
+                let revision = status.borrow_and_update().revision;
+                writer.reached(revision);
+            }
+        }
+    }
+}

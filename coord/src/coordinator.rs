@@ -1,0 +1,478 @@
+//! [`Coordinator`]: the handle. Connects, gives out the parts, closes.
+
+use std::{
+    fmt,
+    ops::RangeInclusive,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    client::{Client, ConnectionState, Purpose, Range, Span},
+    clock::Clock,
+    config::{ConfigBuilder, ConfigCenter, CoordConfig},
+    engine::{Engine, Watched},
+    error::{Context, Error, Result},
+    instance_id::InstanceIds,
+    lock::{LockBuilder, Locks},
+    options::Options,
+    registry::Registry,
+    session::{Keeper, SessionState},
+    tasks::{Tasks, Thread},
+    watch::Phase,
+};
+
+/// How long closing may take: revoking a lease is one call, and what is not revoked runs out.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+
+/// A connection to the cluster and everything that lives on it. Cheap to clone: every clone, and
+/// every [module](Self::module), shares the same connections, sessions and keys.
+///
+/// It runs on threads of its own, so it serves any number of runtimes, outlives them, and loses
+/// nothing while they are busy.
+///
+/// When the last clone is dropped everything is released in the background, as
+/// [`close`](Self::close) does it in the foreground: so keep one for as long as a lock guard, a live
+/// config or a registration is to live.
+///
+/// ```no_run
+/// # async fn example() -> coord::Result<()> {
+/// use coord::{Coordinator, Options};
+///
+/// let coordinator = Coordinator::connect(Options::development()).await?;
+/// println!("etcd answers in {:?}", coordinator.ping().await?);
+/// coordinator.close().await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Coordinator {
+    /// Its drop, with the last clone's, starts the closing.
+    alive: Arc<Alive>,
+    engine: Engine,
+}
+
+#[derive(Debug)]
+struct Alive {
+    /// Cancelled by the drop of the last handle; the closer waits for it.
+    dropped: CancellationToken,
+    closing: Closing,
+    engine: Engine,
+    locks: Locks,
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.dropped.cancel();
+    }
+}
+
+/// What it takes to close: everything but the handle, so that the closer can own it.
+#[derive(Clone, Debug)]
+struct Closing {
+    keeper: Keeper,
+    /// The parts' background work. Ends first.
+    parts: Tasks,
+    /// The connections and the keeper. End last.
+    base: Tasks,
+    heartbeat: Tasks,
+    /// The threads end with their last clone.
+    _threads: [Thread; 2],
+}
+
+impl Closing {
+    async fn close(&self) {
+        self.parts.close().await;
+        self.keeper.close(CLOSE_LIMIT).await;
+        self.base.close().await;
+        self.heartbeat.close().await;
+    }
+}
+
+impl Coordinator {
+    /// Connects to etcd.
+    ///
+    /// # Errors
+    /// [`NotConfigured`](Error::NotConfigured) if the options name no endpoint;
+    /// [`Invalid`](Error::Invalid) with every fault of the options at once;
+    /// [`Unavailable`](Error::Unavailable), within the connect timeout, with each endpoint and what
+    /// became of it; [`Denied`](Error::Denied) if etcd refuses the user.
+    ///
+    /// # Cancel safety
+    /// Safe: what was opened is closed.
+    pub async fn connect(options: Options) -> Result<Self> {
+        const OPERATION: &str = "connect to etcd";
+        if options.endpoints.is_empty() {
+            return Err(Error::NotConfigured {
+                context: Context::new(OPERATION),
+                detail: "no endpoint is set: set COORD_ENDPOINTS or Options::endpoints, or use \
+                         Options::development() for localhost"
+                    .into(),
+            });
+        }
+        options.validate()?;
+
+        let thread = |name| {
+            Thread::start(name).map_err(|error| Error::Unavailable {
+                context: Context::new(OPERATION).cause(error),
+                maybe_applied: false,
+                detail: "the machine gave no thread".into(),
+            })
+        };
+        let (io, heart) = (thread("coord-io")?, thread("coord-heartbeat")?);
+        let root = CancellationToken::new();
+        // Until this is defused, dropping the future ends the connections opened so far.
+        let cancel = root.clone().drop_guard();
+        let (base, parts) = (io.tasks(&root), io.tasks(&root));
+        let heartbeat = heart.tasks(&root);
+        let clock = Clock::real(io.handle().clone());
+        let heart_clock = Clock::real(heart.handle().clone());
+
+        let (calls, watches, beats) = futures_util::try_join!(
+            Client::open(Purpose::Calls, &options, &clock, &base),
+            Client::open(Purpose::Watches, &options, &clock, &base),
+            Client::open(Purpose::KeepAlives, &options, &heart_clock, &heartbeat),
+        )?;
+        let keeper = Keeper::start(
+            calls.clone(),
+            beats.clone(),
+            heart_clock,
+            base.clone(),
+            heartbeat.clone(),
+        );
+        let engine = Engine {
+            calls,
+            watches,
+            heartbeat: beats,
+            keeper: keeper.clone(),
+            clock,
+            tasks: parts.clone(),
+            layout: Arc::new(options.layout()),
+            options: Arc::new(options),
+            module: None,
+            watched: Watched::default(),
+        };
+        let closing = Closing {
+            keeper,
+            parts,
+            base: base.clone(),
+            heartbeat,
+            _threads: [io.clone(), heart],
+        };
+        cancel.disarm();
+
+        let dropped = CancellationToken::new();
+        // The closer is tracked by nobody else: it ends right after everything else has.
+        io.tasks(&CancellationToken::new()).spawn({
+            let (dropped, closing) = (dropped.clone(), closing.clone());
+            async move {
+                dropped.cancelled().await;
+                closing.close().await;
+            }
+        });
+        let alive = Arc::new(Alive {
+            dropped,
+            closing,
+            locks: Locks::new(engine.clone()),
+            engine: engine.clone(),
+        });
+        Ok(Self { alive, engine })
+    }
+
+    /// The coordinator of a part of the program: the same connections, sessions and keys; its name
+    /// stands in log spans and in the records that it writes. Only
+    /// [`Options::namespace`](crate::Options::namespace) separates keys.
+    #[must_use]
+    pub fn module(&self, name: &str) -> Self {
+        let mut module = self.clone();
+        module.engine.module = Some(name.into());
+        module
+    }
+
+    /// The module's name; `None` for the root.
+    #[must_use]
+    pub fn module_name(&self) -> Option<&str> {
+        self.engine.module.as_deref()
+    }
+
+    /// The lock `key`, to be acquired: one holder at a time among all processes, first come first
+    /// served.
+    ///
+    /// ```no_run
+    /// # async fn example(coordinator: coord::Coordinator) -> coord::Result<()> {
+    /// use std::time::Duration;
+    ///
+    /// // Runs under the lock, or not at all: if the lock is lost, the body is dropped.
+    /// let total = coordinator
+    ///     .lock("orders/42")
+    ///     .wait(Duration::from_secs(5))
+    ///     .run(async |held| {
+    ///         println!("token {}, for another {:?}", held.fencing_token(), held.remaining());
+    ///         7
+    ///     })
+    ///     .await?;
+    ///
+    /// // The same by hand.
+    /// let guard = coordinator.lock("orders/42").acquire().await?;
+    /// println!("{total}; {} is ours", guard.key());
+    /// let released = guard.unlock().await?;
+    /// assert!(released.confirmed);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn lock(&self, key: impl Into<String>) -> LockBuilder {
+        self.locks().lock(key)
+    }
+
+    pub(crate) fn locks(&self) -> Locks {
+        self.alive.locks.for_module(self.engine.module.clone())
+    }
+
+    /// A live config: binds the struct `T` to its prefix.
+    ///
+    /// ```no_run
+    /// # async fn example(coordinator: coord::Coordinator) -> coord::Result<()> {
+    /// #[derive(coord::CoordConfig)]
+    /// #[coord(prefix = "app")]
+    /// struct App {
+    ///     #[coord(default = 100)]
+    ///     max_connections: u32,
+    /// }
+    ///
+    /// let config = coordinator.config::<App>().start().await?;
+    /// println!("{}", config.load().max_connections);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn config<T: CoordConfig>(&self) -> ConfigBuilder<T> {
+        ConfigBuilder::new(self.engine.clone())
+    }
+
+    /// The config center: typed writes of single values.
+    #[must_use]
+    pub fn config_center(&self) -> ConfigCenter {
+        ConfigCenter::new(self.engine.clone())
+    }
+
+    /// The registry: registers and finds instances of services.
+    #[must_use]
+    pub fn registry(&self) -> Registry {
+        Registry::new(self.engine.clone())
+    }
+
+    /// Instance ids of the pool `pool`: small integers, each with one live holder at most.
+    pub fn instance_ids(&self, pool: &str, range: RangeInclusive<u32>) -> InstanceIds {
+        InstanceIds::new(self.engine.clone(), pool, range)
+    }
+
+    /// One linearizable round trip to etcd, and how long it took.
+    ///
+    /// # Errors
+    /// [`Unavailable`](Error::Unavailable) or [`Timeout`](Error::Timeout) after the retries that the
+    /// options allow; [`Closed`](Error::Closed).
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn ping(&self) -> Result<Duration> {
+        const OPERATION: &str = "ping etcd";
+        self.engine.check_open(OPERATION)?;
+        let key = self.engine.layout.lock_session(0);
+        let mut range = Range::new(Span::key(&key));
+        range.count_only = true;
+        let sent = self.engine.clock.now();
+        self.engine
+            .read(range)
+            .await
+            .map_err(|error| error.into_error(Context::new(OPERATION)))?;
+        Ok(self.engine.clock.now().since(sent))
+    }
+
+    /// What this coordinator knows of itself at the moment: nothing is asked of etcd.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let engine = &self.engine;
+        let now = engine.clock.now();
+        let connection = |purpose, client: &Client| {
+            let (endpoint, trouble) = match client.connection() {
+                ConnectionState::Connected { endpoint, .. } => (Some(endpoint), None),
+                ConnectionState::Connecting => (None, Some("connecting".to_owned())),
+                ConnectionState::Down { errors } => (None, Some(describe(&errors))),
+            };
+            ConnectionHealth {
+                purpose,
+                endpoint,
+                trouble,
+            }
+        };
+        Health {
+            closed: engine.tasks.cancelled().is_cancelled(),
+            connections: vec![
+                connection("calls", &engine.calls),
+                connection("watches", &engine.watches),
+                connection("heartbeat", &engine.heartbeat),
+            ],
+            sessions: engine
+                .keeper
+                .health()
+                .into_iter()
+                .map(|session| SessionHealth {
+                    purpose: session.purpose,
+                    lease: session.lease,
+                    live: session.state == SessionState::Live,
+                    remaining: session.remaining,
+                })
+                .collect(),
+            watches: engine
+                .watched
+                .statuses()
+                .into_iter()
+                .map(|(name, status)| WatchHealth {
+                    name,
+                    current: status.phase == Phase::Watching,
+                    revision: status.revision,
+                    verified: status.verified_at.map(|at| now.since(at)),
+                    reconnects: status.reconnects,
+                    trouble: status.trouble,
+                })
+                .collect(),
+            undo_backlog: engine.keeper.undo().len(),
+        }
+    }
+
+    /// Releases everything and ends the connections: locks are given back, registrations and ids
+    /// removed (each by revoking its lease), live configs stop at their last value. Takes at most a
+    /// second or so; what could not be released by then runs out with its lease. Every later call is
+    /// [`Closed`](Error::Closed). A second close does nothing.
+    ///
+    /// # Cancel safety
+    /// Safe: the closing goes on in the background once every clone is dropped.
+    pub async fn close(&self) {
+        self.alive.closing.close().await;
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// True for clones and modules of one coordinator.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.alive, &other.alive)
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakCoordinator {
+        WeakCoordinator {
+            alive: Arc::downgrade(&self.alive),
+            module: self.engine.module.clone(),
+        }
+    }
+}
+
+/// A coordinator that does not keep itself from being closed.
+#[derive(Clone, Debug)]
+pub(crate) struct WeakCoordinator {
+    alive: Weak<Alive>,
+    module: Option<Arc<str>>,
+}
+
+impl WeakCoordinator {
+    pub(crate) fn upgrade(&self) -> Option<Coordinator> {
+        let alive = self.alive.upgrade()?;
+        let mut engine = alive.engine.clone();
+        engine.module.clone_from(&self.module);
+        Some(Coordinator { alive, engine })
+    }
+}
+
+impl fmt::Debug for Coordinator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Coordinator")
+            .field("module", &self.module_name())
+            .field("endpoints", &self.engine.options.endpoints)
+            .finish_non_exhaustive()
+    }
+}
+
+fn describe(errors: &[(String, String)]) -> String {
+    let each: Vec<_> = errors
+        .iter()
+        .map(|(endpoint, error)| format!("{endpoint}: {error}"))
+        .collect();
+    each.join("; ")
+}
+
+/// See [`Coordinator::health`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Health {
+    /// The coordinator has been closed.
+    pub closed: bool,
+    /// One for each purpose.
+    pub connections: Vec<ConnectionHealth>,
+    /// Every lease that is kept alive.
+    pub sessions: Vec<SessionHealth>,
+    /// Every watch that is open.
+    pub watches: Vec<WatchHealth>,
+    /// Keys that were given up and are not yet known to be deleted.
+    pub undo_backlog: usize,
+}
+
+impl Health {
+    /// True if every connection stands, every lease is renewed in time and every watch is current.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        !self.closed
+            && self
+                .connections
+                .iter()
+                .all(|connection| connection.endpoint.is_some())
+            && self.sessions.iter().all(|session| session.live)
+            && self.watches.iter().all(|watch| watch.current)
+    }
+}
+
+/// One connection. See [`Health`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConnectionHealth {
+    /// `calls`, `watches` or `heartbeat`.
+    pub purpose: &'static str,
+    /// The endpoint that it stands to; `None` while there is none.
+    pub endpoint: Option<String>,
+    /// Why there is none.
+    pub trouble: Option<String>,
+}
+
+/// One lease. See [`Health`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SessionHealth {
+    /// What it holds: `lock`, `registration` or `instance id`.
+    pub purpose: &'static str,
+    /// etcd's id of the lease.
+    pub lease: i64,
+    /// Renewed in time.
+    pub live: bool,
+    /// Until it would have to be given up if no renewal succeeded.
+    pub remaining: Duration,
+}
+
+/// One watch. See [`Health`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct WatchHealth {
+    /// What it follows.
+    pub name: String,
+    /// Events flow, or would.
+    pub current: bool,
+    /// The revision that its view equals; 0 before the first list.
+    pub revision: i64,
+    /// How long ago the view was last known to be complete; `None`: never yet.
+    pub verified: Option<Duration>,
+    /// How often its stream was opened again.
+    pub reconnects: u64,
+    /// The last trouble, while it lasts.
+    pub trouble: Option<String>,
+}

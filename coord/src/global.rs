@@ -1,0 +1,129 @@
+//! The process-wide coordinator, and the one that a runtime carries.
+//!
+//! A function with `#[locked]` has no coordinator among its arguments. It uses, in this order: the
+//! one that its attribute names; the one that the runtime carries whose thread polls it (a service's
+//! or a test's runtime does); the global one.
+
+use std::{
+    cell::RefCell,
+    sync::{PoisonError, RwLock},
+};
+
+use tokio::{runtime, sync::Mutex};
+
+use crate::{
+    coordinator::{Coordinator, WeakCoordinator},
+    error::{Context, Error, Result},
+    lock::{LockGuard, Request},
+    options::Options,
+};
+
+static GLOBAL: RwLock<Option<Coordinator>> = RwLock::new(None);
+/// Held while the first use connects: the others wait for the same connection.
+static CONNECTING: Mutex<()> = Mutex::const_new(());
+
+thread_local! {
+    static CARRIED: RefCell<Option<WeakCoordinator>> = const { RefCell::new(None) };
+}
+
+/// Makes `coordinator` the one that [`global`] returns, in place of any before.
+pub fn set_global(coordinator: Coordinator) {
+    let before = GLOBAL
+        .write()
+        .unwrap_or_else(PoisonError::into_inner)
+        .replace(coordinator);
+    // Outside the lock: this may be the last clone, whose drop does work.
+    drop(before);
+}
+
+fn get() -> Option<Coordinator> {
+    GLOBAL
+        .read()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone()
+}
+
+/// Makes `coordinator` the global one if there is none yet.
+pub(crate) fn set_global_if_none(coordinator: &Coordinator) {
+    let mut global = GLOBAL.write().unwrap_or_else(PoisonError::into_inner);
+    global.get_or_insert_with(|| coordinator.clone());
+}
+
+/// Takes the global coordinator away, if it is this one: for a service that ends.
+pub(crate) fn unset_global(coordinator: &Coordinator) {
+    let mut global = GLOBAL.write().unwrap_or_else(PoisonError::into_inner);
+    let before = global.take_if(|set| set.is_same(coordinator));
+    drop(global);
+    drop(before);
+}
+
+/// The process-wide coordinator: the one given to [`set_global`]; else the first use connects from
+/// the environment, if `COORD_ENDPOINTS` is set.
+///
+/// # Errors
+/// [`NotConfigured`](Error::NotConfigured) if there is neither; what
+/// [`connect`](Coordinator::connect) says.
+///
+/// # Cancel safety
+/// Safe: the next call connects.
+pub async fn global() -> Result<Coordinator> {
+    if let Some(coordinator) = get() {
+        return Ok(coordinator);
+    }
+    let _one = CONNECTING.lock().await;
+    if let Some(coordinator) = get() {
+        return Ok(coordinator);
+    }
+    let options = Options::from_env()?;
+    if options.endpoints.is_empty() {
+        return Err(Error::NotConfigured {
+            context: Context::new("use the global coordinator"),
+            detail: "none was set with `coord::set_global`, and COORD_ENDPOINTS is not set".into(),
+        });
+    }
+    let coordinator = Coordinator::connect(options).await?;
+    set_global_if_none(&coordinator);
+    Ok(get().unwrap_or(coordinator))
+}
+
+/// The coordinator for code that was given none: the runtime's, else the global one.
+pub(crate) async fn current() -> Result<Coordinator> {
+    let carried =
+        CARRIED.with_borrow(|carried| carried.as_ref().and_then(WeakCoordinator::upgrade));
+    match carried {
+        Some(coordinator) => Ok(coordinator),
+        None => global().await,
+    }
+}
+
+/// Acquires a lock for a function that may name its coordinator and usually does not.
+pub(crate) async fn acquire(request: Request, via: Option<&Coordinator>) -> Result<LockGuard> {
+    let coordinator = match via {
+        Some(coordinator) => coordinator.clone(),
+        None => current().await?,
+    };
+    request.acquire(&coordinator.locks()).await
+}
+
+/// Makes the threads of the runtime that `builder` will build carry `coordinator`. The thread that
+/// calls `block_on` is not one of them: see [`enter`].
+pub(crate) fn carry(builder: &mut runtime::Builder, coordinator: &Coordinator) {
+    let weak = coordinator.downgrade();
+    builder.on_thread_start(move || CARRIED.set(Some(weak.clone())));
+}
+
+/// Makes the calling thread carry `coordinator` until the guard is dropped.
+pub(crate) fn enter(coordinator: &Coordinator) -> Entered {
+    Entered(CARRIED.replace(Some(coordinator.downgrade())))
+}
+
+/// See [`enter`].
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Entered(Option<WeakCoordinator>);
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        CARRIED.set(self.0.take());
+    }
+}

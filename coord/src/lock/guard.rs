@@ -1,0 +1,255 @@
+//! [`LockGuard`] and [`Held`]: a lock that is held.
+
+use std::{
+    fmt,
+    ops::Deref,
+    pin::pin,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{gate::Identity, hub::Place, session::LockSession};
+use crate::{
+    client::{Range, Span},
+    error::{Context, Error, LostReason, Result},
+    key::Key,
+    session::{LeasedKey, SessionState},
+};
+
+/// A number that grows with every holder of a lock.
+///
+/// Hand it to what the lock protects, and let that refuse a number lower than the highest it has
+/// seen: then a holder that was paused past its lease, and does not know it yet, can do no harm.
+///
+/// It is the create revision of the holder's queue entry. Do not mix it with the header revision that
+/// Go's `concurrency.Mutex` and `etcdctl lock` (`ETCD_LOCK_REV`) give: that one is of a later read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FencingToken(i64);
+
+impl FencingToken {
+    /// The number. Positive.
+    #[must_use]
+    pub fn get(self) -> i64 {
+        self.0
+    }
+}
+
+impl fmt::Display for FencingToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a released lock's release showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Released {
+    /// True: the queue entry was there from the grant to this release, so nobody else held the lock
+    /// at any moment in between. False: that cannot be said.
+    pub confirmed: bool,
+}
+
+/// Shared by the guard, the gate, the futures of `lost()` and (weakly) the hub.
+#[derive(Debug)]
+pub(super) struct Hold {
+    identity: Identity,
+    entry: Key,
+    revision: i64,
+    session: Arc<LockSession>,
+    /// Why this one entry is gone, if its session is not.
+    gone: OnceLock<LostReason>,
+    signal: CancellationToken,
+}
+
+impl Hold {
+    pub(super) fn new(
+        identity: Identity,
+        entry: Key,
+        revision: i64,
+        session: Arc<LockSession>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            identity,
+            entry,
+            revision,
+            session,
+            gone: OnceLock::new(),
+            signal: CancellationToken::new(),
+        })
+    }
+
+    pub(super) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The entry is gone. The first reason stays.
+    pub(super) fn lose(&self, reason: LostReason) {
+        if self.gone.set(reason).is_ok() {
+            tracing::warn!(target: "coord::lock", lock = self.identity.name(), %reason, "lock lost");
+            self.signal.cancel();
+        }
+    }
+
+    /// By the clock, now.
+    pub(super) fn loss(&self) -> Option<LostReason> {
+        if let Some(reason) = self.gone.get() {
+            return Some(*reason);
+        }
+        match self.session.session().state() {
+            SessionState::Live => None,
+            SessionState::Lost(reason) => Some(reason),
+            SessionState::Overdue | SessionState::Unverified => Some(LostReason::Expired),
+        }
+    }
+
+    pub(super) async fn lost(self: Arc<Self>) -> LostReason {
+        let mut session = pin!(self.session.session().lost());
+        tokio::select! {
+            biased;
+            () = self.signal.cancelled() => {
+                self.gone.get().copied().unwrap_or(LostReason::Revoked)
+            }
+            reason = &mut session => reason,
+        }
+    }
+
+    pub(super) fn error(&self, reason: LostReason) -> Error {
+        Error::lost("hold lock", self.identity.name(), reason)
+    }
+}
+
+/// A lock that is held, as the code that it protects sees it.
+///
+/// Passed to the body of [`LockBuilder::run`](super::LockBuilder::run), bound by `guard = name` in
+/// `#[locked]`, and what a [`LockGuard`] points to. What it says by itself is known without asking
+/// etcd and errs on the safe side: it says "lost" before anybody else can hold the lock.
+#[derive(Debug)]
+pub struct Held(Arc<Hold>);
+
+impl Held {
+    pub(super) fn hold(&self) -> &Arc<Hold> {
+        &self.0
+    }
+
+    /// The lock's name, as it was asked for.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        self.0.identity.name()
+    }
+
+    /// Grows with every holder of this lock. See [`FencingToken`].
+    #[must_use]
+    pub fn fencing_token(&self) -> FencingToken {
+        FencingToken(self.0.revision)
+    }
+
+    /// How long the lock stays held if etcd is not heard of again; zero once it is lost. A bound for
+    /// the timeouts of calls made under the lock.
+    #[must_use]
+    pub fn remaining(&self) -> Duration {
+        match self.0.loss() {
+            None => self.0.session.session().remaining(),
+            Some(_) => Duration::ZERO,
+        }
+    }
+
+    /// True while it is held, by the local clock and what etcd has told.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.0.loss().is_none()
+    }
+
+    /// Done when the lock is lost: its lease ran out, was revoked, or could not be renewed in time.
+    /// Never done if it is released before.
+    ///
+    /// # Cancel safety
+    /// Safe to drop. The future does not keep the lock.
+    pub fn lost(&self) -> impl Future<Output = LostReason> + Send + use<> {
+        self.0.clone().lost()
+    }
+
+    /// Asks etcd whether the queue entry is still there: one linearizable read.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] if it is not, [`Error::Unavailable`] or [`Error::Timeout`] if etcd could not
+    /// say.
+    ///
+    /// # Cancel safety
+    /// Safe to drop.
+    pub async fn verify(&self) -> Result<()> {
+        if self.0.loss().is_none() {
+            let range = Range {
+                keys_only: true,
+                ..Range::new(Span::key(&self.0.entry))
+            };
+            let reply =
+                self.0.session.engine().read(range).await.map_err(|error| {
+                    error.into_error(Context::new("verify lock").key(self.key()))
+                })?;
+            if reply.kvs.first().map(|kv| kv.create_revision) != Some(self.0.revision) {
+                self.0.lose(LostReason::Revoked);
+            }
+        }
+        match self.0.loss() {
+            None => Ok(()),
+            Some(reason) => Err(self.0.error(reason)),
+        }
+    }
+}
+
+/// A held lock. Dropping it releases the lock in the background.
+///
+/// The lock may be lost while the guard lives (see [`Held::lost`]); code that must not run on then
+/// stands in [`LockBuilder::run`](super::LockBuilder::run) or in a `#[locked]` function.
+#[derive(Debug)]
+#[must_use = "a guard that is dropped releases its lock at once"]
+pub struct LockGuard {
+    held: Held,
+    // Before the entry, so that the release is not taken for a loss.
+    place: Option<Place>,
+    entry: LeasedKey,
+}
+
+impl LockGuard {
+    pub(super) fn new(hold: Arc<Hold>, place: Option<Place>, entry: LeasedKey) -> Self {
+        if let Some(place) = &place {
+            place.own(&hold);
+        }
+        Self {
+            held: Held(hold),
+            place,
+            entry,
+        }
+    }
+
+    /// Releases the lock and waits until etcd has confirmed it.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] if it was lost before, [`Error::Closed`] if the coordinator is.
+    ///
+    /// # Cancel safety
+    /// Safe to drop: the release goes on in the background.
+    pub async fn unlock(self) -> Result<Released> {
+        let Self { held, place, entry } = self;
+        drop(place);
+        if let Some(reason) = held.0.loss() {
+            return Err(held.0.error(reason));
+        }
+        let deleted = entry.release().done().await?;
+        let confirmed = deleted
+            .iter()
+            .flatten()
+            .any(|kv| kv.create_revision == held.0.revision);
+        Ok(Released { confirmed })
+    }
+}
+
+impl Deref for LockGuard {
+    type Target = Held;
+
+    fn deref(&self) -> &Held {
+        &self.held
+    }
+}

@@ -1,0 +1,376 @@
+//! [`Hub`]: one watch per contended lock name, shared by everybody in this process who waits there.
+//!
+//! A name's task follows the deletions in its queue, makes the reads that entries need, and wakes
+//! exactly those waiters for which something was decided. It ends a few seconds after the last one
+//! has left, so that a name which is contended again and again does not open a watch each time.
+//!
+//! # Invariants
+//! 1. A [`Place`] is registered before the acquire is sent if the name has a watch; what it is told
+//!    begins at the latest revision that had been told before.
+//! 2. The watch is opened at "now": etcd serves one with a past or current start revision from a loop
+//!    that runs every 100 ms. What lies between is read.
+//! 3. Whoever waits makes no call; only the name's task does.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    task::{Poll, Waker},
+    time::Duration,
+};
+
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use tokio::sync::Notify;
+
+use super::{
+    guard::Hold,
+    queue::{Step, View},
+};
+use crate::{
+    client::{CallError, Client, KeyValue, Range, RangeReply, Reason, Span},
+    clock::{Clock, Instant},
+    engine::Engine,
+    error::LostReason,
+    key::Prefix,
+    retry::Backoff,
+    tasks::Tasks,
+    watch::{FromNow, Signal},
+};
+
+/// How long a name is watched after the last waiter has left.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// All contended names of one coordinator. Cheap to clone; every clone is the same hub.
+#[derive(Clone, Debug)]
+pub(super) struct Hub {
+    names: Arc<Names>,
+    calls: Client,
+    watches: Client,
+    clock: Clock,
+    tasks: Tasks,
+    /// A waiter that has learned nothing for this long makes a read.
+    audit_after: Duration,
+}
+
+type Names = Mutex<HashMap<Prefix, Arc<Name>>>;
+
+/// One contended name. Held by its task, by its places, and by the hub while it is watched.
+#[derive(Debug)]
+pub(super) struct Name {
+    queue: Prefix,
+    room: Mutex<Room>,
+    /// Some place may need a read.
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct Room {
+    seats: HashMap<u64, Seat>,
+    next: u64,
+    /// The watch tells everything after this revision to whoever comes now; `None`: not open.
+    told: Option<i64>,
+    /// When somebody last waited.
+    needed_at: Instant,
+}
+
+#[derive(Debug)]
+struct Seat {
+    view: View,
+    waker: Option<Waker>,
+    /// Set once it owns: whom to tell that the entry is gone.
+    owner: Option<Weak<Hold>>,
+    waited: bool,
+}
+
+impl Hub {
+    pub(super) fn new(engine: &Engine) -> Self {
+        Self {
+            names: Arc::default(),
+            calls: engine.calls.clone(),
+            watches: engine.watches.clone(),
+            clock: engine.clock.clone(),
+            tasks: engine.tasks.clone(),
+            audit_after: engine.options.lock.ttl,
+        }
+    }
+
+    /// A place in the queue, if the name is watched already. Taken before the acquire is sent.
+    pub(super) fn join(&self, queue: &Prefix, entry: &[u8]) -> Option<Place> {
+        let names = locked(&self.names);
+        Some(self.sit(names.get(queue)?, entry))
+    }
+
+    /// A place in the queue; the name is watched from now on.
+    pub(super) fn open(&self, queue: &Prefix, entry: &[u8]) -> Place {
+        let mut names = locked(&self.names);
+        let name = names.entry(queue.clone()).or_insert_with(|| {
+            let name = Arc::new(Name {
+                queue: queue.clone(),
+                room: Mutex::new(Room {
+                    seats: HashMap::new(),
+                    next: 0,
+                    told: None,
+                    needed_at: self.clock.now(),
+                }),
+                changed: Notify::new(),
+            });
+            self.tasks.spawn(self.clone().follow(name.clone()));
+            name
+        });
+        self.sit(name, entry)
+    }
+
+    /// With the map locked, so that the name does not end in between.
+    fn sit(&self, name: &Arc<Name>, entry: &[u8]) -> Place {
+        let now = self.clock.now();
+        let mut room = name.room();
+        let id = room.next;
+        room.next += 1;
+        let view = View::new(entry.to_vec(), room.told, now);
+        let seat = Seat {
+            view,
+            waker: None,
+            owner: None,
+            waited: false,
+        };
+        room.seats.insert(id, seat);
+        Place {
+            name: name.clone(),
+            clock: self.clock.clone(),
+            id,
+        }
+    }
+
+    async fn follow(self, name: Arc<Name>) {
+        let watch = || {
+            FromNow::new(
+                self.watches.clone(),
+                self.clock.clone(),
+                Span::prefix(&name.queue),
+            )
+        };
+        let mut signals = watch();
+        let mut reads = FuturesUnordered::new();
+        let period = (self.audit_after / 4).min(LINGER);
+        let mut tick = self.clock.sleep(period);
+        loop {
+            for (id, range) in name.wanted_reads() {
+                let read = self.read(range);
+                reads.push(async move { (id, read.await) });
+            }
+            tokio::select! {
+                signal = signals.next() => name.apply(&signal, self.clock.now()),
+                Some((id, reply)) = reads.next() => {
+                    if name.answered(id, &reply, self.clock.now()) {
+                        tracing::warn!(target: "coord::lock", queue = %name.queue,
+                            "etcd did not tell of a deletion in a lock's queue; watching anew");
+                        name.apply(&Signal::Closed, self.clock.now());
+                        signals = watch();
+                    }
+                }
+                () = name.changed.notified() => {}
+                () = &mut tick => {
+                    tick = self.clock.sleep(period);
+                    let now = self.clock.now();
+                    if self.ended(&name, now) {
+                        return;
+                    }
+                    name.audit(now - self.audit_after);
+                }
+            }
+        }
+    }
+
+    /// A linearizable read, repeated until it is answered.
+    async fn read(&self, range: Range) -> RangeReply {
+        let mut backoff = Backoff::endless(Duration::from_millis(50), Duration::from_secs(2));
+        loop {
+            match self.calls.range(range.clone()).await {
+                Ok(reply) => return reply,
+                Err(CallError {
+                    reason: Reason::BadToken,
+                    ..
+                }) if self.calls.refresh_token().await.is_ok() => {}
+                Err(_) => self.clock.sleep(backoff.next_delay()).await,
+            }
+        }
+    }
+
+    /// Takes the name off the hub if nobody has needed it for a while.
+    fn ended(&self, name: &Arc<Name>, now: Instant) -> bool {
+        let mut names = locked(&self.names);
+        let room = name.room();
+        let ended = room.seats.is_empty() && now.since(room.needed_at) >= LINGER;
+        if ended {
+            names.remove(&name.queue);
+        }
+        ended
+    }
+}
+
+impl Name {
+    fn room(&self) -> MutexGuard<'_, Room> {
+        locked(&self.room)
+    }
+
+    fn wanted_reads(&self) -> Vec<(u64, Range)> {
+        self.room()
+            .seats
+            .iter_mut()
+            .filter_map(|(id, seat)| Some((*id, seat.view.start_read(&self.queue)?)))
+            .collect()
+    }
+
+    fn apply(&self, signal: &Signal, now: Instant) {
+        let mut room = self.room();
+        match signal {
+            Signal::Opened { revision } | Signal::Deleted { revision, .. } => {
+                room.told = Some(*revision);
+            }
+            Signal::Closed => room.told = None,
+        }
+        for seat in room.seats.values_mut() {
+            match signal {
+                Signal::Opened { revision } => seat.view.opened(*revision),
+                Signal::Deleted { revision, keys } => seat.view.deleted(*revision, keys, now),
+                Signal::Closed => seat.view.closed(),
+            }
+            seat.tell();
+        }
+    }
+
+    /// True: an event was missed.
+    fn answered(&self, id: u64, reply: &RangeReply, now: Instant) -> bool {
+        let mut room = self.room();
+        let Some(seat) = room.seats.get_mut(&id) else {
+            return false;
+        };
+        let missed = seat
+            .view
+            .read(reply.header.revision, &reply.kvs, reply.more, now);
+        seat.tell();
+        missed
+    }
+
+    fn audit(&self, limit: Instant) {
+        let mut room = self.room();
+        room.seats
+            .values_mut()
+            .for_each(|seat| seat.view.audit(limit));
+    }
+}
+
+impl Seat {
+    /// Wakes its waiter if it is decided, and its owner if it is lost.
+    fn tell(&mut self) {
+        let step = self.view.step();
+        if let Some(owner) = &self.owner {
+            if step == Step::Gone
+                && let Some(hold) = owner.upgrade()
+            {
+                hold.lose(LostReason::Revoked);
+            }
+        } else if !matches!(step, Step::Wait | Step::Read)
+            && let Some(waker) = self.waker.take()
+        {
+            waker.wake();
+        }
+    }
+}
+
+/// A registration with the hub: one entry's. Dropping it leaves.
+#[derive(Debug)]
+pub(super) struct Place {
+    name: Arc<Name>,
+    clock: Clock,
+    id: u64,
+}
+
+impl Place {
+    /// The acquire was answered; see [`View::put`].
+    pub(super) fn put(&self, revision: i64, ahead: &[KeyValue], more: bool) -> Step {
+        let now = self.clock.now();
+        self.with(|seat| {
+            seat.waited = !ahead.is_empty();
+            seat.view.put(revision, ahead, more, now)
+        })
+    }
+
+    /// An earlier copy of the acquire was applied; see [`View::found`].
+    pub(super) fn found(&self, revision: i64) {
+        let now = self.clock.now();
+        self.with(|seat| seat.view.found(revision, now));
+    }
+
+    /// Done when it is decided: never [`Step::Wait`] or [`Step::Read`].
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub(super) async fn decided(&self) -> Step {
+        self.name.changed.notify_one();
+        std::future::poll_fn(|cx| {
+            self.with(|seat| {
+                seat.waited = true;
+                match seat.view.step() {
+                    Step::Wait | Step::Read => {
+                        seat.waker = Some(cx.waker().clone());
+                        Poll::Pending
+                    }
+                    step => Poll::Ready(step),
+                }
+            })
+        })
+        .await
+    }
+
+    /// It owns: from now on `hold` is told when the entry is gone.
+    pub(super) fn own(&self, hold: &Arc<Hold>) {
+        self.with(|seat| {
+            seat.owner = Some(Arc::downgrade(hold));
+            seat.tell();
+        });
+    }
+
+    /// What the wait looks like from outside, for an error message.
+    pub(super) fn peek(&self) -> Peek {
+        Peek {
+            name: Arc::downgrade(&self.name),
+            id: self.id,
+        }
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut Seat) -> T) -> T {
+        let mut room = self.name.room();
+        let seat = room.seats.get_mut(&self.id);
+        f(seat.expect("a seat is removed only by the drop of its place"))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut room = self.name.room();
+        if room.seats.remove(&self.id).is_some_and(|seat| seat.waited) {
+            room.needed_at = self.clock.now();
+        }
+    }
+}
+
+/// Looks at a [`Place`] without keeping it.
+#[derive(Debug)]
+pub(super) struct Peek {
+    name: Weak<Name>,
+    id: u64,
+}
+
+impl Peek {
+    /// How many are ahead, if that is known.
+    pub(super) fn position(&self) -> Option<u32> {
+        let name = self.name.upgrade()?;
+        let position = name.room().seats.get(&self.id)?.view.position();
+        position
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that runs under these locks leaves them half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

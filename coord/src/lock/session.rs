@@ -1,0 +1,203 @@
+//! [`LockSession`]: the lease that this coordinator's locks live with, and its incarnation.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, Shared},
+};
+
+use crate::{
+    client::{Certainty, Reason, Span, Txn},
+    engine::Engine,
+    error::{Context, Error, LostReason, Result},
+    key::Key,
+    retry::Backoff,
+    session::{LeasedKey, PastDeadline, Session, SessionSpec},
+};
+
+/// One lock session: one lease with its session key.
+///
+/// The session key's `mod_revision` is the session's *incarnation*. Every acquire compares it; so
+/// putting the session key anew makes every acquire that was sent before, and whose answer never
+/// came, fail for good. Held by every guard and every attempt; its key is undone with the last one.
+#[derive(Debug)]
+pub(super) struct LockSession {
+    session: Session,
+    key: Key,
+    incarnation: AtomicI64,
+    /// Which cluster this is: two coordinators on one cluster mean the same locks.
+    cluster: u64,
+    engine: Engine,
+    nonces: AtomicU64,
+    _session_key: LeasedKey,
+}
+
+impl LockSession {
+    pub(super) fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// The session key.
+    pub(super) fn key(&self) -> &Key {
+        &self.key
+    }
+
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub(super) fn cluster(&self) -> u64 {
+        self.cluster
+    }
+
+    pub(super) fn incarnation(&self) -> i64 {
+        self.incarnation.load(Ordering::SeqCst)
+    }
+
+    /// The session key was seen with this `mod_revision`. It only grows, whoever tells first.
+    pub(super) fn adopt(&self, mod_revision: i64) {
+        self.incarnation.fetch_max(mod_revision, Ordering::SeqCst);
+    }
+
+    /// A number that no other attempt of this session has.
+    pub(super) fn nonce(&self) -> u64 {
+        self.nonces.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+type Opening = Shared<BoxFuture<'static, Result<Arc<LockSession>>>>;
+
+/// The current lock session; a new one after it was lost. Many callers at once share one opening.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    engine: Engine,
+    current: Mutex<Option<Opening>>,
+}
+
+impl Sessions {
+    pub(super) fn new(engine: Engine) -> Self {
+        Self {
+            engine,
+            current: Mutex::new(None),
+        }
+    }
+
+    /// # Cancel safety
+    /// Safe: the opening goes on in the background, for the next caller.
+    pub(super) async fn get(&self) -> Result<Arc<LockSession>> {
+        let opening = {
+            let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+            match current.as_ref().map(|opening| (opening, opening.peek())) {
+                Some((_, Some(Ok(open)))) if open.session.is_live() => return Ok(open.clone()),
+                Some((opening, None)) => opening.clone(),
+                _ => current.insert(self.start()).clone(),
+            }
+        };
+        opening.await
+    }
+
+    fn start(&self) -> Opening {
+        let task = self.engine.tasks.spawn(open(self.engine.clone()));
+        async {
+            task.await
+                .unwrap_or_else(|| Err(Error::closed("acquire lock")))
+        }
+        .boxed()
+        .shared()
+    }
+}
+
+async fn open(engine: Engine) -> Result<Arc<LockSession>> {
+    let options = &engine.options.lock;
+    let session = engine
+        .keeper
+        .open(SessionSpec {
+            purpose: "lock",
+            ttl: options.ttl,
+            hold: None,
+            renew_interval: options.renew_interval,
+            // Resuming it would bring the entries of lost attempts back to life.
+            past_deadline: PastDeadline::Dead,
+        })
+        .await?;
+    let key = engine.layout.lock_session(session.lease());
+    let mut session_key = LeasedKey::prepare(&session, key.clone(), None, engine.keeper.undo());
+    let mut backoff = Backoff::endless(Duration::from_millis(50), Duration::from_secs(1));
+    let header = loop {
+        let put = Txn {
+            then: vec![session_key.put(Vec::new())],
+            ..Txn::default()
+        };
+        session_key.sent();
+        let error = match engine.calls.txn(put).await {
+            Ok(reply) => {
+                session_key.settled();
+                break reply.header;
+            }
+            Err(error) => error,
+        };
+        match error.certainty {
+            Certainty::Unknown => session_key.unknown(),
+            Certainty::NotSent | Certainty::Refused => session_key.settled(),
+        }
+        match error.reason {
+            Reason::BadToken if engine.calls.refresh_token().await.is_ok() => continue,
+            Reason::LeaseNotFound => session.mark_lost(LostReason::Revoked),
+            Reason::Denied | Reason::Invalid | Reason::NoSpace => {
+                session.mark_lost(LostReason::Revoked);
+                return Err(error.into_error(Context::new("open lock session")));
+            }
+            _ => engine.clock.sleep(backoff.next_delay()).await,
+        }
+        if !session.is_live() {
+            return Err(error.into_error(Context::new("open lock session")));
+        }
+    };
+    let open = Arc::new(LockSession {
+        key,
+        // A late copy of the put may raise it: then the next acquire learns that from its answer.
+        incarnation: AtomicI64::new(header.revision),
+        cluster: header.cluster_id,
+        engine: engine.clone(),
+        nonces: AtomicU64::new(0),
+        _session_key: session_key,
+        session,
+    });
+    engine.tasks.spawn(follow(
+        engine.clone(),
+        Arc::downgrade(&open),
+        open.session.clone(),
+        open.key.clone(),
+    ));
+    Ok(open)
+}
+
+/// Watches the session key: its deletion means that the lease was revoked or ran out, whatever the
+/// heartbeat says.
+async fn follow(engine: Engine, open: Weak<LockSession>, session: Session, key: Key) {
+    let mut watcher = engine.watcher(key.as_str(), Span::key(&key));
+    let mut lost = std::pin::pin!(session.lost());
+    loop {
+        tokio::select! {
+            _ = &mut lost => return,
+            _ = watcher.next() => match watcher.map().get(key.as_bytes()) {
+                Some(kv) => {
+                    if let Some(open) = open.upgrade() {
+                        open.adopt(kv.mod_revision);
+                    }
+                }
+                None => {
+                    session.mark_lost(LostReason::Revoked);
+                    return;
+                }
+            }
+        }
+    }
+}

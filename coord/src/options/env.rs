@@ -1,0 +1,254 @@
+//! Options from the environment: one table of names, each with the field that it sets.
+
+use std::{ffi::OsString, time::Duration};
+
+use super::{Options, Pem, Secret};
+use crate::error::{Context, Error, Result};
+
+type Set = fn(&mut Options, &str) -> Result<(), String>;
+
+/// Every variable of [`Options`]. What a service's own attribute words read is in [`ELSEWHERE`].
+const VARIABLES: &[(&str, Set)] = &[
+    ("COORD_ENDPOINTS", |o, v| {
+        o.endpoints = v
+            .split(',')
+            .map(str::trim)
+            .filter(|e| !e.is_empty())
+            .map(Into::into)
+            .collect();
+        Ok(())
+    }),
+    ("COORD_USER", |o, v| put(&mut o.user, Some(v.to_owned()))),
+    ("COORD_PASSWORD", |o, v| {
+        put(&mut o.password, Some(Secret::new(v)))
+    }),
+    ("COORD_PASSWORD_FILE", |o, v| {
+        put(&mut o.password, Some(secret_file(v)?))
+    }),
+    ("COORD_TLS_CA", |o, v| {
+        put(&mut o.tls.ca, Some(Pem::from(v)))
+    }),
+    ("COORD_TLS_CERT", |o, v| {
+        put(&mut o.tls.cert, Some(Pem::from(v)))
+    }),
+    ("COORD_TLS_KEY", |o, v| {
+        put(&mut o.tls.key, Some(Pem::from(v)))
+    }),
+    ("COORD_TLS_KEY_FILE", |o, v| {
+        put(&mut o.tls.key, Some(Pem::Path(v.into())))
+    }),
+    ("COORD_TLS_SERVER_NAME", |o, v| {
+        put(&mut o.tls.server_name, Some(v.to_owned()))
+    }),
+    ("COORD_CONNECT_TIMEOUT", |o, v| {
+        put(&mut o.connect_timeout, duration(v)?)
+    }),
+    ("COORD_REQUEST_TIMEOUT", |o, v| {
+        put(&mut o.request_timeout, duration(v)?)
+    }),
+    ("COORD_KEEP_ALIVE_INTERVAL", |o, v| {
+        put(&mut o.keep_alive_interval, duration(v)?)
+    }),
+    ("COORD_KEEP_ALIVE_TIMEOUT", |o, v| {
+        put(&mut o.keep_alive_timeout, duration(v)?)
+    }),
+    ("COORD_NAMESPACE", |o, v| {
+        put(&mut o.namespace, v.to_owned())
+    }),
+    ("COORD_RETRY_MAX_ATTEMPTS", |o, v| {
+        put(&mut o.retry.max_attempts, number(v)?)
+    }),
+    ("COORD_RETRY_INITIAL", |o, v| {
+        put(&mut o.retry.initial, duration(v)?)
+    }),
+    ("COORD_RETRY_MAX", |o, v| {
+        put(&mut o.retry.max, duration(v)?)
+    }),
+    ("COORD_RETRY_MULTIPLIER", |o, v| {
+        put(&mut o.retry.multiplier, number(v)?)
+    }),
+    ("COORD_RETRY_JITTER", |o, v| {
+        put(&mut o.retry.jitter, number(v)?)
+    }),
+    ("COORD_CONFIG_PREFIX", |o, v| {
+        put(&mut o.config.prefix, v.to_owned())
+    }),
+    ("COORD_CONFIG_SYNC_INTERVAL", |o, v| {
+        put(&mut o.config.sync_interval, duration(v)?)
+    }),
+    ("COORD_LOCK_PREFIX", |o, v| {
+        put(&mut o.lock.prefix, v.to_owned())
+    }),
+    ("COORD_LOCK_TTL", |o, v| put(&mut o.lock.ttl, duration(v)?)),
+    ("COORD_LOCK_RENEW_INTERVAL", |o, v| {
+        put(&mut o.lock.renew_interval, Some(duration(v)?))
+    }),
+    ("COORD_LOCK_WAIT", |o, v| {
+        put(&mut o.lock.wait, duration(v)?)
+    }),
+    ("COORD_REGISTRY_PREFIX", |o, v| {
+        put(&mut o.registry.prefix, v.to_owned())
+    }),
+    ("COORD_REGISTRY_TTL", |o, v| {
+        put(&mut o.registry.ttl, duration(v)?)
+    }),
+];
+
+/// Variables that other parts, or the project's own tests, read.
+const ELSEWHERE: &[&str] = &[
+    "COORD_PRESET",
+    "COORD_SERVICE_NAME",
+    "COORD_SERVICE_VERSION",
+    "COORD_LISTEN",
+    "COORD_ADVERTISE",
+    "COORD_ZONE",
+    "COORD_TTL",
+    "COORD_DRAIN",
+    "COORD_SHUTDOWN_TIMEOUT",
+    "COORD_ETCD_DOWN",
+    "COORD_INSTANCE_ID_POOL",
+    "COORD_INSTANCE_ID_MAX",
+    "COORD_ETCD_BIN",
+    "COORD_REQUIRE_ETCD",
+];
+
+const VAR: &str = "COORD_VAR_";
+
+/// Reads `variables`. They are an argument, so that tests need not touch the process's own.
+pub(super) fn read(variables: impl Iterator<Item = (OsString, OsString)>) -> Result<Options> {
+    let mut given: Vec<(String, String)> = Vec::new();
+    let mut faults = Vec::new();
+    for (name, value) in variables {
+        // A name that is not UTF-8 is none of ours.
+        let Some(name) = name.to_str().filter(|name| name.starts_with("COORD_")) else {
+            continue;
+        };
+        match value.into_string() {
+            Ok(value) => given.push((name.to_owned(), value)),
+            Err(_) => faults.push(format!("{name} is not UTF-8")),
+        }
+    }
+    let preset = given.iter().find(|(name, _)| name == "COORD_PRESET");
+    let mut options = match preset.map(|(_, name)| Options::preset(name)) {
+        None => Options::default(),
+        Some(Ok(options)) => options,
+        Some(Err(error)) => {
+            faults.push(format!("COORD_PRESET: {error}"));
+            Options::default()
+        }
+    };
+    for (name, value) in &given {
+        if let Some((_, set)) = VARIABLES.iter().find(|(known, _)| known == name) {
+            if let Err(fault) = set(&mut options, value) {
+                faults.push(format!("{name}: {fault}"));
+            }
+        } else if let Some(var) = name.strip_prefix(VAR).filter(|var| !var.is_empty()) {
+            options.vars.insert(var.to_ascii_lowercase(), value.clone());
+        } else if !ELSEWHERE.contains(&name.as_str()) {
+            tracing::warn!(target: "coord::options", variable = %name, nearest = nearest(name),
+                "an environment variable begins with COORD_ and is none of coord's");
+        }
+    }
+    if faults.is_empty() {
+        Ok(options)
+    } else {
+        Err(Error::Invalid {
+            context: Context::new("read options from the environment"),
+            faults,
+        })
+    }
+}
+
+/// The known name that differs least from `name`.
+pub(super) fn nearest(name: &str) -> &'static str {
+    VARIABLES
+        .iter()
+        .map(|(known, _)| *known)
+        .chain(ELSEWHERE.iter().copied())
+        .min_by_key(|known| strsim::damerau_levenshtein(known, name))
+        .unwrap_or(VAR)
+}
+
+fn put<T>(field: &mut T, value: T) -> Result<(), String> {
+    *field = value;
+    Ok(())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{text:?} is no duration like `5s`: {error}"))
+}
+
+fn number<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, String> {
+    text.trim()
+        .parse()
+        .map_err(|error| format!("{text:?}: {error}"))
+}
+
+/// A secret's file; one trailing newline is not part of it.
+fn secret_file(path: &str) -> Result<Secret, String> {
+    let text =
+        std::fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"))?;
+    Ok(Secret::new(text.strip_suffix('\n').unwrap_or(&text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(variables: &[(&str, &str)]) -> Result<Options> {
+        read(
+            variables
+                .iter()
+                .map(|(name, value)| (name.into(), value.into())),
+        )
+    }
+
+    #[test]
+    fn variables_lie_over_the_preset() {
+        let options = from(&[
+            ("COORD_PRESET", "test"),
+            ("COORD_ENDPOINTS", "a:2379, b:2379,"),
+            ("COORD_LOCK_TTL", "7s"),
+            ("COORD_VAR_ENV", "prod"),
+            ("UNRELATED", "x"),
+        ])
+        .unwrap();
+        assert_eq!(options.endpoints, ["a:2379", "b:2379"]);
+        assert_eq!(options.lock.ttl, Duration::from_secs(7));
+        assert_eq!(options.registry.ttl, Options::test().registry.ttl);
+        assert_eq!(options.vars["env"], "prod");
+    }
+
+    #[test]
+    fn all_faults_come_in_one_error_and_no_secret_is_in_it() {
+        let error = from(&[
+            ("COORD_LOCK_TTL", "7"),
+            ("COORD_RETRY_MAX_ATTEMPTS", "many"),
+            ("COORD_PRESET", "prod"),
+            ("COORD_PASSWORD", "hunter2"),
+        ])
+        .unwrap_err();
+        let Error::Invalid { faults, .. } = &error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(faults.len(), 3, "{faults:?}");
+        assert!(!format!("{error} {error:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_secret_can_be_in_a_file() {
+        let file = std::env::temp_dir().join(format!("coord-secret-{}", std::process::id()));
+        std::fs::write(&file, "hunter2\n").unwrap();
+        let options = from(&[("COORD_PASSWORD_FILE", file.to_str().unwrap())]).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(options.password.as_ref().unwrap().expose(), "hunter2");
+        assert!(!format!("{options:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_misspelt_variable_has_a_nearest_name() {
+        assert_eq!(nearest("COORD_ENDPOINT"), "COORD_ENDPOINTS");
+        assert_eq!(nearest("COORD_LOCK_TLL"), "COORD_LOCK_TTL");
+    }
+}

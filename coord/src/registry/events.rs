@@ -1,0 +1,272 @@
+//! [`InstanceEvents`]: a service's instances as they come and go.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+};
+
+use futures_core::Stream;
+use tokio::sync::watch;
+
+use super::{
+    read,
+    record::{Instance, Status},
+};
+use crate::{
+    client::Span,
+    engine::Engine,
+    key::Prefix,
+    watch::{Change, Watcher},
+};
+
+/// What became of an instance. Only healthy ones are told of: one that turns unhealthy has left, and
+/// is registered again when it recovers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InstanceEvent {
+    /// It can be used from now on.
+    Registered(Instance),
+    /// Its record was changed.
+    Updated {
+        /// As it was told before.
+        old: Instance,
+        /// As it is.
+        new: Instance,
+    },
+    /// It said that it leaves: it takes no new requests, and finishes those that it has.
+    Left(Instance),
+    /// Its record is gone and it had not said that it leaves: it crashed, or lost its connection to
+    /// etcd for longer than its TTL. (Also after an outage of this watch in which it went either
+    /// way.)
+    Expired(Instance),
+}
+
+/// A [`Stream`] of [`InstanceEvent`]s. Made by [`Registry::watch`](super::Registry::watch); dropping
+/// it ends the watch. It ends by itself only when the coordinator is closed.
+///
+/// Who reads slowly sees fewer events, not older ones: an instance that came and went unread is
+/// never told of, and of several changes the last is.
+#[must_use = "a stream does nothing unless it is polled"]
+pub struct InstanceEvents(Pin<Box<dyn Stream<Item = InstanceEvent> + Send + Sync>>);
+
+impl InstanceEvents {
+    /// A task reads the watch, however slowly the stream is read: an unread watch would block the
+    /// others on its connection.
+    pub(super) fn start(engine: &Engine, service: &str, prefix: Prefix) -> Self {
+        let unread = Arc::new(Mutex::new(Unread::default()));
+        let (more, news) = watch::channel(());
+        let name = format!("instances of {service}");
+        let following = Following {
+            watcher: engine.watcher(name, Span::prefix(&prefix)),
+            service: service.to_owned(),
+            prefix,
+            unread: unread.clone(),
+            more,
+        };
+        engine.tasks.spawn(following.run());
+        Self(Box::pin(futures_util::stream::unfold(
+            (unread, news),
+            |(unread, mut news)| async move {
+                loop {
+                    let event = lock(&unread).pop();
+                    if let Some(event) = event {
+                        return Some((event, (unread, news)));
+                    }
+                    // An error: the task has ended, and what it left has been read.
+                    news.changed().await.ok()?;
+                }
+            },
+        )))
+    }
+}
+
+impl Stream for InstanceEvents {
+    type Item = InstanceEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<InstanceEvent>> {
+        self.0.as_mut().poll_next(cx)
+    }
+}
+
+impl fmt::Debug for InstanceEvents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InstanceEvents").finish_non_exhaustive()
+    }
+}
+
+/// The task behind the stream.
+struct Following {
+    watcher: Watcher,
+    service: String,
+    prefix: Prefix,
+    unread: Arc<Mutex<Unread>>,
+    more: watch::Sender<()>,
+}
+
+impl Following {
+    async fn run(mut self) {
+        loop {
+            let update = tokio::select! {
+                update = self.watcher.next() => update,
+                () = self.more.closed() => return,
+            };
+            let mut unread = lock(&self.unread);
+            for change in &update.changes {
+                let seen = change.new.as_ref();
+                let healthy = seen.and_then(|kv| read(&self.service, &self.prefix, kv));
+                unread.change(change, healthy);
+            }
+            drop(unread);
+            // Fails only if the stream was dropped; then the next turn ends.
+            let _ = self.more.send(());
+        }
+    }
+}
+
+fn lock(unread: &Mutex<Unread>) -> MutexGuard<'_, Unread> {
+    unread.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The difference between what the reader has been told and what is there now. It never holds more
+/// than one entry for an instance.
+#[derive(Debug, Default)]
+struct Unread {
+    /// As the reader was told last.
+    told: BTreeMap<Vec<u8>, Instance>,
+    /// What the reader has not been told yet.
+    news: BTreeMap<Vec<u8>, Result<Instance, End>>,
+    /// The keys of `news`, in the order in which they came.
+    queue: VecDeque<Vec<u8>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum End {
+    Left,
+    Expired,
+}
+
+impl Unread {
+    /// `seen`: the record as it can be read now.
+    fn change(&mut self, change: &Change, seen: Option<Instance>) {
+        let marked = matches!(self.news.get(&change.key), Some(Err(End::Left)));
+        let new = match seen {
+            Some(instance) if instance.status == Status::Healthy => Ok(instance),
+            // The drain mark, or another state in which it says itself that it takes nothing.
+            Some(_) => Err(End::Left),
+            None if marked && change.new.is_none() => Err(End::Left),
+            None => Err(End::Expired),
+        };
+        if self.news.insert(change.key.clone(), new).is_none() {
+            self.queue.push_back(change.key.clone());
+        }
+    }
+
+    fn pop(&mut self) -> Option<InstanceEvent> {
+        while let Some(key) = self.queue.pop_front() {
+            let news = self.news.remove(&key);
+            let event = match (self.told.remove(&key), news?) {
+                (Some(old), Err(End::Left)) => InstanceEvent::Left(old),
+                (Some(old), Err(End::Expired)) => InstanceEvent::Expired(old),
+                (None, Err(_)) => continue,
+                (told, Ok(new)) => {
+                    self.told.insert(key, new.clone());
+                    match told {
+                        None => InstanceEvent::Registered(new),
+                        Some(old) if old == new => continue,
+                        Some(old) => InstanceEvent::Updated { old, new },
+                    }
+                }
+            };
+            return Some(event);
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::KeyValue;
+
+    fn instance(version: &str, status: Status) -> Instance {
+        Instance {
+            service: "s".into(),
+            instance: "u".into(),
+            address: "a:1".into(),
+            version: Some(version.into()),
+            zone: None,
+            id: None,
+            status,
+            started_ms: 0,
+            created: 1,
+        }
+    }
+
+    fn change(unread: &mut Unread, seen: Option<Instance>) {
+        let change = Change {
+            key: b"k".to_vec(),
+            old: None,
+            new: seen.as_ref().map(|_| KeyValue::default()),
+        };
+        unread.change(&change, seen);
+    }
+
+    fn told(version: &str) -> Unread {
+        let mut unread = Unread::default();
+        change(&mut unread, Some(instance(version, Status::Healthy)));
+        let first = InstanceEvent::Registered(instance(version, Status::Healthy));
+        assert_eq!(unread.pop(), Some(first));
+        unread
+    }
+
+    #[test]
+    fn a_deletion_after_the_mark_is_leaving_and_one_without_is_expiry() {
+        let old = instance("1", Status::Healthy);
+        for read_between in [true, false] {
+            let mut unread = told("1");
+            change(&mut unread, Some(instance("1", Status::Draining)));
+            let left = read_between.then(|| unread.pop()).flatten();
+            change(&mut unread, None);
+            assert_eq!(
+                left.or_else(|| unread.pop()),
+                Some(InstanceEvent::Left(old.clone()))
+            );
+            assert_eq!(unread.pop(), None);
+        }
+        let mut unread = told("1");
+        change(&mut unread, None);
+        assert_eq!(unread.pop(), Some(InstanceEvent::Expired(old)));
+    }
+
+    #[test]
+    fn a_slow_reader_sees_the_last_of_several_changes() {
+        let mut unread = told("1");
+        change(&mut unread, Some(instance("2", Status::Healthy)));
+        change(&mut unread, Some(instance("3", Status::Healthy)));
+        let (old, new) = (
+            instance("1", Status::Healthy),
+            instance("3", Status::Healthy),
+        );
+        assert_eq!(unread.pop(), Some(InstanceEvent::Updated { old, new }));
+        assert_eq!(unread.pop(), None);
+    }
+
+    #[test]
+    fn what_came_and_went_unread_is_never_told() {
+        let mut unread = Unread::default();
+        change(&mut unread, Some(instance("1", Status::Healthy)));
+        change(&mut unread, None);
+        assert_eq!(unread.pop(), None);
+        assert!(unread.news.is_empty() && unread.told.is_empty());
+    }
+
+    #[test]
+    fn an_unchanged_instance_is_no_event() {
+        let mut unread = told("1");
+        change(&mut unread, Some(instance("1", Status::Healthy)));
+        assert_eq!(unread.pop(), None);
+    }
+}

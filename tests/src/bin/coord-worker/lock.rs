@@ -1,0 +1,94 @@
+//! Two commands that hold locks.
+//!
+//! `lock-sections ENDPOINT NAME COUNT`: runs that many critical sections. Each reads a counter on
+//! etcd and writes it back one higher, in two steps, so that an overlap loses one. Says
+//! `section TOKEN BEGIN END` for each (nanoseconds on the machine's clock), then `done`.
+//!
+//! `lock-hold ENDPOINT NAME TTL_SECONDS`: holds a lock for as long as it can. Says `held TOKEN`, then
+//! `tick TIME` each time its body is polled, and `lost REASON` at the end.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use coord::{Coordinator, Error, Options};
+use coord_tests::worker::wire::say;
+
+pub(crate) fn sections(arguments: Vec<String>) -> anyhow::Result<()> {
+    let [endpoint, name, count] = arguments.as_slice() else {
+        anyhow::bail!("ENDPOINT NAME COUNT")
+    };
+    let count: usize = count.parse()?;
+    runtime()?.block_on(async {
+        let coordinator = connect(endpoint, 10).await?;
+        let mut store = etcd_client::Client::connect([endpoint], None).await?;
+        for _ in 0..count {
+            let guard = coordinator
+                .lock(name.as_str())
+                .wait_forever()
+                .acquire()
+                .await?;
+            let begin = now();
+            let counter = store.get("counter", None).await?;
+            let counter: u64 = match counter.kvs().first() {
+                Some(kv) => kv.value_str()?.parse()?,
+                None => 0,
+            };
+            store
+                .put("counter", (counter + 1).to_string(), None)
+                .await?;
+            let end = now();
+            say(format_args!(
+                "section {} {begin} {end}",
+                guard.fencing_token()
+            ));
+        }
+        say("done");
+        coordinator.close().await;
+        Ok(())
+    })
+}
+
+pub(crate) fn hold(arguments: Vec<String>) -> anyhow::Result<()> {
+    let [endpoint, name, ttl] = arguments.as_slice() else {
+        anyhow::bail!("ENDPOINT NAME TTL_SECONDS")
+    };
+    let ttl = ttl.parse()?;
+    runtime()?.block_on(async {
+        let coordinator = connect(endpoint, ttl).await?;
+        let held = coordinator
+            .lock(name.as_str())
+            .run(async |held| {
+                say(format_args!("held {}", held.fencing_token()));
+                loop {
+                    say(format_args!("tick {}", now()));
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            })
+            .await;
+        match held {
+            Ok(()) => anyhow::bail!("the body ended"),
+            Err(Error::Lost { reason, .. }) => say(format_args!("lost {reason:?}")),
+            Err(error) => return Err(error).context("hold the lock"),
+        }
+        Ok(())
+    })
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?)
+}
+
+async fn connect(endpoint: &str, ttl: u64) -> coord::Result<Coordinator> {
+    let mut options = Options::test();
+    options.endpoints = vec![endpoint.to_owned()];
+    options.lock.ttl = Duration::from_secs(ttl);
+    Coordinator::connect(options).await
+}
+
+/// The same clock for all processes of the machine.
+fn now() -> u128 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32).as_nanos()
+}

@@ -1,0 +1,35 @@
+//! The processes that tests start beside themselves: `coord-worker COMMAND ARGUMENT…`.
+//!
+//! A command is a function over its arguments in a file of its own, and one line in [`COMMANDS`].
+//! It talks to the test through [`coord_tests::worker::wire`].
+
+mod echo;
+mod etcd;
+mod lock;
+
+use std::process::ExitCode;
+
+type Command = fn(Vec<String>) -> anyhow::Result<()>;
+
+const COMMANDS: &[(&str, Command)] = &[
+    ("echo", echo::run),
+    ("etcd", etcd::run),
+    ("lock-hold", lock::hold),
+    ("lock-sections", lock::sections),
+];
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let name = arguments.next().unwrap_or_default();
+    let Some((_, command)) = COMMANDS.iter().find(|(known, _)| *known == name) else {
+        eprintln!("coord-worker: no command {name:?}");
+        return ExitCode::from(2);
+    };
+    match command(arguments.collect()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("coord-worker {name}: {error:?}");
+            ExitCode::FAILURE
+        }
+    }
+}

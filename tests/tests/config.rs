@@ -1,0 +1,471 @@
+//! Live config on real etcd: what a struct is bound to, what it takes over, and what it refuses.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use coord::{
+    Config, CoordConfig, Coordinator, Error, Options,
+    config::{Phase, Refusal},
+};
+use coord_tests::{Etcd, EtcdConfig, eventually};
+use etcd_client::{Client, Txn, TxnOp};
+
+#[derive(CoordConfig, Debug, PartialEq)]
+#[coord(prefix = "{env}/{service}")]
+struct Shop {
+    name: String,
+    #[coord(default = 10)]
+    limit: u16,
+    #[coord(default = "5s")]
+    timeout: Duration,
+    level: Option<Level>,
+    #[coord(default)]
+    ports: Vec<u16>,
+    #[coord(nested)]
+    db: Option<Db>,
+}
+
+#[derive(serde::Deserialize, serde::Serialize, Debug, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum Level {
+    Low,
+    High,
+}
+
+#[derive(CoordConfig, Debug, PartialEq)]
+struct Db {
+    host: String,
+    #[coord(secret)]
+    pin: u32,
+}
+
+/// Where [`Shop`] stands for the module `shop` with `env` = `test`.
+const AT: &str = "/config/test/shop";
+
+/// An etcd, a coordinator's module `shop` and a raw client.
+struct Bench {
+    etcd: Etcd,
+    coordinator: Coordinator,
+    raw: Client,
+}
+
+impl Bench {
+    async fn start() -> Option<Self> {
+        let etcd = Etcd::start_or_skip(EtcdConfig::new()).await?;
+        let mut options = Options::test().endpoints([etcd.endpoint()]);
+        options.vars.insert("env".into(), "test".into());
+        let coordinator = Coordinator::connect(options).await.unwrap();
+        let raw = etcd.client().await;
+        Some(Self {
+            etcd,
+            coordinator,
+            raw,
+        })
+    }
+
+    /// One transaction, as anybody's client would make it; `None` deletes.
+    async fn write(&mut self, keys: &[(&str, Option<&str>)]) -> i64 {
+        let ops = keys.iter().map(|(key, value)| match value {
+            Some(value) => TxnOp::put(format!("{AT}/{key}"), *value, None),
+            None => TxnOp::delete(format!("{AT}/{key}"), None),
+        });
+        let txn = Txn::new().and_then(ops.collect::<Vec<_>>());
+        let reply = self.raw.txn(txn).await.unwrap();
+        reply.header().unwrap().revision()
+    }
+
+    async fn bind(&self) -> coord::Result<Config<Shop>> {
+        self.coordinator.module("shop").config().start().await
+    }
+
+    async fn bound(&mut self) -> Config<Shop> {
+        self.write(&[("name", Some("one"))]).await;
+        self.bind().await.unwrap()
+    }
+
+    fn watches(&self) -> usize {
+        self.coordinator.health().watches.len()
+    }
+}
+
+/// The refusal that is told after `revision`.
+async fn refusal(config: &Config<Shop>, revision: i64) -> Refusal {
+    config.wait_for_revision(revision).await.unwrap();
+    config.status().refusal.expect("a refusal")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn follows_every_change_and_keeps_the_last_good_value() {
+    let Some(mut bench) = Bench::start().await else {
+        return;
+    };
+    let config = bench.bound().await;
+    let first = config.load();
+    assert_eq!((first.limit, first.timeout), (10, Duration::from_secs(5)));
+    assert_eq!(config.status().prefix, format!("{AT}/"));
+
+    // One transaction is one value.
+    let revision = bench
+        .write(&[
+            ("limit", Some("20\n")),
+            ("level", Some("high")),
+            ("ports", Some("80, 443")),
+            ("db/host", Some("db-0")),
+            ("db/pin", Some("1234")),
+        ])
+        .await;
+    config.wait_for_revision(revision).await.unwrap();
+    let expected = Shop {
+        name: "one".into(),
+        limit: 20,
+        timeout: Duration::from_secs(5),
+        level: Some(Level::High),
+        ports: vec![80, 443],
+        db: Some(Db {
+            host: "db-0".into(),
+            pin: 1234,
+        }),
+    };
+    assert_eq!(*config.load(), expected);
+    assert_eq!(config.status().applied_revision, revision);
+
+    // Two bad keys and a good one: nothing is taken, both are told.
+    let bad = bench
+        .write(&[
+            ("limit", Some("70000")),
+            ("db/pin", Some("hunter2")),
+            ("name", Some("two")),
+        ])
+        .await;
+    let refused = refusal(&config, bad).await;
+    assert_eq!(*config.load(), expected);
+    let faults: Vec<_> = refused
+        .faults
+        .iter()
+        .map(|it| (it.field.as_str(), it.key.as_str(), it.mod_revision))
+        .collect();
+    let (limit, pin) = (format!("{AT}/limit"), format!("{AT}/db/pin"));
+    assert_eq!(
+        faults,
+        [("limit", limit.as_str(), bad), ("db.pin", &pin, bad)]
+    );
+    let told = format!("{refused} {:?}", config.status());
+    assert!(
+        told.contains("70000") && !told.contains("hunter2"),
+        "{told}"
+    );
+
+    // Repaired: everything that was waiting comes in one step, and the refusal is gone.
+    let good = bench
+        .write(&[("limit", Some("30")), ("db/pin", Some("1"))])
+        .await;
+    config.wait_for_revision(good).await.unwrap();
+    assert_eq!(
+        (config.load().limit, config.load().name.as_str()),
+        (30, "two")
+    );
+    assert_eq!(config.status().refusal, None);
+
+    // Deleted keys are their defaults again; a required one cannot be missing.
+    let keys = ["limit", "level", "ports", "db/host", "db/pin"].map(|key| (key, None));
+    let revision = bench.write(&keys).await;
+    config.wait_for_revision(revision).await.unwrap();
+    assert_eq!((config.load().limit, &config.load().db), (10, &None));
+    let revision = bench.write(&[("name", None)]).await;
+    let refused = refusal(&config, revision).await;
+    assert_eq!(refused.faults[0].field, "name");
+    assert_eq!(config.load().name, "two");
+
+    // Taken back: no news, and no refusal.
+    let revision = bench.write(&[("name", Some("two"))]).await;
+    config.wait_for_revision(revision).await.unwrap();
+    assert_eq!(config.status().refusal, None);
+
+    let revision = bench.write(&[("limti", Some("1"))]).await;
+    config.wait_for_revision(revision).await.unwrap();
+    let unknown = config.status().unknown;
+    assert_eq!(unknown.len(), 1);
+    assert_eq!(unknown[0].did_you_mean, Some(format!("{AT}/limit")));
+    bench.coordinator.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_lists_everything_that_is_missing() {
+    let Some(mut bench) = Bench::start().await else {
+        return;
+    };
+    bench
+        .write(&[("limit", Some("x")), ("db/host", Some("h"))])
+        .await;
+    let Err(Error::Invalid { faults, context }) = bench.bind().await else {
+        panic!("bound");
+    };
+    assert_eq!(context.subject(), Some("/config/test/shop/"));
+    assert_eq!(faults.len(), 3, "{faults:?}");
+    for (fault, key) in faults.iter().zip(["name", "limit", "db/pin"]) {
+        assert!(fault.contains(&format!("`{AT}/{key}`")), "{fault}");
+    }
+    // No module: no `{service}`. Both placeholders are told.
+    let builder = bench.coordinator.config::<Shop>();
+    let Err(Error::Invalid { faults, .. }) = builder.var("env", "a/b").start().await else {
+        panic!("bound");
+    };
+    assert_eq!(faults.len(), 2, "{faults:?}");
+    // A failed start leaves nothing behind.
+    eventually("the watches to end", async || bench.watches() == 0).await;
+    bench.coordinator.close().await;
+    assert!(matches!(bench.bind().await, Err(Error::Closed { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prefixes_come_from_the_builder_the_struct_and_the_variables() {
+    let Some(mut bench) = Bench::start().await else {
+        return;
+    };
+    for at in ["/elsewhere/eu", "/config/prod/other", "/config/test/shop"] {
+        bench.raw.put(format!("{at}/name"), at, None).await.unwrap();
+    }
+    let module = bench.coordinator.module("shop");
+    let config = module.config::<Shop>().start().await.unwrap();
+    assert_eq!(config.load().name, "/config/test/shop");
+    let other = module.config::<Shop>();
+    let other = other.var("env", "prod").var("service", "other");
+    assert_eq!(
+        other.start().await.unwrap().load().name,
+        "/config/prod/other"
+    );
+    let moved = module
+        .config::<Shop>()
+        .prefix("/elsewhere/{zone}")
+        .var("zone", "eu");
+    assert_eq!(moved.start().await.unwrap().load().name, "/elsewhere/eu");
+    bench.coordinator.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subscribers_are_told_of_every_value_that_stays() {
+    let Some(mut bench) = Bench::start().await else {
+        return;
+    };
+    let config = bench.bound().await;
+    let mut values = config.subscribe();
+    let mut changes = config.changes();
+    assert_eq!(values.current().limit, 10);
+
+    // An equal put and a refused one are no news: the next news is the third.
+    bench.write(&[("name", Some("one"))]).await;
+    bench.write(&[("limit", Some("x"))]).await;
+    let revision = bench
+        .write(&[
+            ("limit", Some("20")),
+            ("db/host", Some("h")),
+            ("db/pin", Some("1")),
+        ])
+        .await;
+    assert_eq!(values.changed().await.unwrap().limit, 20);
+    assert_eq!(values.revision(), revision);
+    let change = changes.next().await.unwrap();
+    assert_eq!((change.old.limit, change.new.limit), (10, 20));
+    assert_eq!(change.fields, ["db.host", "db.pin", "limit"].map(Arc::from));
+    assert!(change.touches("db") && change.touches("db.pin") && !change.touches("name"));
+    assert_eq!(change.revision, revision);
+
+    // Who was away gets the newest value, and every field that changed since.
+    for (key, value) in [("limit", "30"), ("name", "two"), ("limit", "40")] {
+        let revision = bench.write(&[(key, Some(value))]).await;
+        config.wait_for_revision(revision).await.unwrap();
+    }
+    assert_eq!(values.changed().await.unwrap().limit, 40);
+    let change = changes.next().await.unwrap();
+    assert_eq!((change.old.limit, change.new.limit), (20, 40));
+    assert_eq!(change.fields, ["limit", "name"].map(Arc::from));
+
+    bench.coordinator.close().await;
+    assert!(matches!(values.changed().await, Err(Error::Closed { .. })));
+    assert!(changes.next().await.is_none());
+    assert_eq!(config.status().phase, Phase::Closed);
+    assert_eq!(config.load().limit, 40);
+    assert!(matches!(
+        config.wait_for_revision(i64::MAX).await,
+        Err(Error::Closed { .. })
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_center_sets_is_what_a_struct_reads() {
+    let Some(mut bench) = Bench::start().await else {
+        return;
+    };
+    let config = bench.bound().await;
+    let center = bench.coordinator.config_center();
+    center.set("test/shop/name", "two\n").await.unwrap();
+    center.set("test/shop/limit", &7).await.unwrap();
+    center.set("test/shop/level", &Level::Low).await.unwrap();
+    center.set("test/shop/ports", &vec![1, 2]).await.unwrap();
+    let revision = center
+        .set(&format!("{AT}/timeout"), &Duration::from_millis(90_500))
+        .await
+        .unwrap();
+    config.wait_for_revision(revision).await.unwrap();
+    let expected = Shop {
+        name: "two\n".into(),
+        limit: 7,
+        timeout: Duration::from_millis(90_500),
+        level: Some(Level::Low),
+        ports: vec![1, 2],
+        db: None,
+    };
+    assert_eq!(*config.load(), expected);
+    let stored = bench.raw.get(format!("{AT}/timeout"), None).await.unwrap();
+    assert_eq!(stored.kvs()[0].value(), b"1m 30s 500ms");
+
+    let revision = center.delete("test/shop/limit").await.unwrap();
+    config.wait_for_revision(revision).await.unwrap();
+    assert_eq!(config.load().limit, 10);
+    for bad in ["", "a//b", "a\n", "/"] {
+        let error = center.set(bad, &1).await.unwrap_err();
+        assert!(matches!(error, Error::Invalid { .. }), "{bad:?}: {error}");
+    }
+    bench.coordinator.close().await;
+    let error = center.delete("a").await.unwrap_err();
+    assert!(matches!(error, Error::Closed { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn survives_etcd_being_killed_and_started_again() {
+    let Some(mut bench) = Bench::start().await else {
+        return;
+    };
+    let config = bench.bound().await;
+    bench.etcd.kill();
+    eventually("the loss to be seen", async || {
+        let status = config.status();
+        status.phase == Phase::Reconnecting && status.trouble.is_some()
+    })
+    .await;
+    assert_eq!(config.load().name, "one");
+    bench.etcd.restart().await;
+    bench.raw = bench.etcd.client().await;
+    let revision = bench.write(&[("limit", Some("20"))]).await;
+    config.wait_for_revision(revision).await.unwrap();
+    assert_eq!(config.load().limit, 20);
+    eventually("the status to be good again", async || {
+        let status = config.status();
+        status.phase == Phase::Watching && status.reconnects > 0 && status.trouble.is_none()
+    })
+    .await;
+    bench.coordinator.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_without_etcd_fails_in_time() {
+    let Some(mut bench) = Bench::start().await else {
+        return;
+    };
+    bench.write(&[("name", Some("one"))]).await;
+    bench.etcd.kill();
+    let error = bench.bind().await.unwrap_err();
+    assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
+    assert!(error.is_retryable() && !error.maybe_applied());
+    eventually("the watch to end", async || bench.watches() == 0).await;
+    bench.coordinator.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_watch_lives_as_long_as_somebody_looks() {
+    let Some(mut bench) = Bench::start().await else {
+        return;
+    };
+    let config = bench.bound().await;
+    let other = config.clone();
+    let mut values = config.subscribe();
+    let part = config.project(|shop| &shop.limit);
+    drop((config, other));
+    let revision = bench.write(&[("limit", Some("20"))]).await;
+    assert_eq!(values.changed().await.unwrap().limit, 20);
+    assert_eq!(values.revision(), revision);
+    drop(values);
+    assert_eq!(*part.load(), 20);
+    assert_eq!(bench.watches(), 1);
+    drop(part);
+    eventually("the watch to end", async || bench.watches() == 0).await;
+    bench.coordinator.close().await;
+}
+
+/// Four tasks that load all the time see only what one transaction wrote.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_never_see_half_a_transaction() {
+    let Some(mut bench) = Bench::start().await else {
+        return;
+    };
+    bench
+        .write(&[("name", Some("0")), ("limit", Some("0"))])
+        .await;
+    let config = bench.bind().await.unwrap();
+    let done = Arc::new(AtomicBool::new(false));
+    let readers: Vec<_> = (0..4)
+        .map(|_| {
+            let (config, done) = (config.clone(), done.clone());
+            tokio::spawn(async move {
+                while !done.load(Ordering::Relaxed) {
+                    let shop = config.load();
+                    assert_eq!(shop.name, shop.limit.to_string());
+                    tokio::task::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    let mut last = 0;
+    for number in 1..=300 {
+        let number = number.to_string();
+        last = bench
+            .write(&[("name", Some(&number)), ("limit", Some(&number))])
+            .await;
+    }
+    config.wait_for_revision(last).await.unwrap();
+    done.store(true, Ordering::Relaxed);
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    assert_eq!(config.load().limit, 300);
+    bench.coordinator.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_wait_can_be_dropped_at_every_poll() {
+    let Some(mut bench) = Bench::start().await else {
+        return;
+    };
+    let config = bench.bound().await;
+    let mut values = config.subscribe();
+    let mut changes = config.changes();
+    for round in 0..20_u16 {
+        let mut start = Box::pin(bench.bind());
+        for _ in 0..round {
+            if futures_util::poll!(start.as_mut()).is_ready() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+    eventually("the dropped starts to end", async || bench.watches() == 1).await;
+    let mut revision = 0;
+    for value in 1..=20 {
+        assert!(futures_util::poll!(Box::pin(values.changed())).is_pending());
+        assert!(futures_util::poll!(Box::pin(changes.next())).is_pending());
+        let waiting = Box::pin(config.wait_for_revision(i64::MAX));
+        assert!(futures_util::poll!(waiting).is_pending());
+        revision = bench.write(&[("limit", Some(&value.to_string()))]).await;
+        config.wait_for_revision(revision).await.unwrap();
+        // Nothing was lost with the dropped waits.
+        assert_eq!(values.changed().await.unwrap().limit, value);
+        assert_eq!(changes.next().await.unwrap().new.limit, value);
+    }
+    assert_eq!(config.status().applied_revision, revision);
+    bench.coordinator.close().await;
+}

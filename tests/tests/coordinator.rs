@@ -1,0 +1,297 @@
+//! The coordinator on real etcd: connecting, failing to, TLS and users, failover, runtimes.
+
+use std::time::{Duration, Instant};
+
+use coord::{Coordinator, Error, Options, Pem, Secret};
+use coord_tests::{Cluster, Etcd, EtcdConfig, ROOT_PASSWORD, ROOT_USER, eventually};
+
+fn options(etcd: &Etcd) -> Options {
+    Options::test().endpoints([etcd.endpoint()])
+}
+
+/// A loopback address where nothing listens: bound once, so that nobody else has it, then closed.
+fn refused() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connects_pings_reports_and_closes() {
+    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
+        return;
+    };
+    let coordinator = Coordinator::connect(options(&etcd)).await.unwrap();
+    assert!(coordinator.ping().await.unwrap() > Duration::ZERO);
+    let health = coordinator.health();
+    assert!(health.is_good(), "{health:?}");
+    assert_eq!(health.connections.len(), 3);
+    assert_eq!(
+        health.connections[0].endpoint.as_deref(),
+        Some(etcd.endpoint().as_str())
+    );
+
+    let module = coordinator.module("billing");
+    assert_eq!(module.module_name(), Some("billing"));
+    module.ping().await.unwrap();
+
+    coordinator.close().await;
+    coordinator.close().await;
+    assert!(coordinator.health().closed);
+    for handle in [&coordinator, &module] {
+        assert!(matches!(handle.ping().await, Err(Error::Closed { .. })));
+    }
+}
+
+#[tokio::test]
+async fn a_dead_endpoint_is_an_error_within_the_connect_timeout_that_names_it() {
+    let (first, second) = (refused(), refused());
+    let mut options = Options::test().endpoints([first.clone(), second.clone()]);
+    options.connect_timeout = Duration::from_secs(1);
+    let started = Instant::now();
+    let error = Coordinator::connect(options).await.unwrap_err();
+    // Ten times the timeout: a hang, not a slow machine.
+    assert!(started.elapsed() < Duration::from_secs(10));
+    assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
+    assert!(error.is_retryable() && !error.maybe_applied());
+    let text = error.to_string();
+    assert!(text.contains(&first) && text.contains(&second), "{text}");
+}
+
+#[tokio::test]
+async fn a_silent_endpoint_is_an_error_within_the_connect_timeout_that_names_it() {
+    // Accepts connections (the kernel does) and never answers.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let mut options = Options::test().endpoints([endpoint.clone()]);
+    options.connect_timeout = Duration::from_millis(500);
+    let started = Instant::now();
+    let error = Coordinator::connect(options).await.unwrap_err();
+    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(error.to_string().contains(&endpoint), "{error}");
+}
+
+#[tokio::test]
+async fn wrong_options_are_one_error_with_every_fault() {
+    let none = Coordinator::connect(Options::default()).await.unwrap_err();
+    assert!(matches!(none, Error::NotConfigured { .. }));
+    assert!(none.to_string().contains("COORD_ENDPOINTS"), "{none}");
+
+    let mut options = Options::test().endpoints(["localhost"]);
+    options.lock.ttl = Duration::ZERO;
+    options.user = Some("root".into());
+    let error = Coordinator::connect(options).await.unwrap_err();
+    let Error::Invalid { faults, .. } = &error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(faults.len(), 3, "{faults:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_with_a_client_certificate_from_files_and_from_text() {
+    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new().tls()).await else {
+        return;
+    };
+    let tls = etcd.tls().unwrap();
+    let mut from_files = options(&etcd);
+    from_files.tls.ca = Some(Pem::Path(tls.ca_path()));
+    from_files.tls.cert = Some(Pem::Path(tls.client_cert_path()));
+    from_files.tls.key = Some(Pem::Path(tls.client_key_path()));
+    let mut from_text = options(&etcd);
+    from_text.tls.ca = Some(Pem::from(tls.ca()));
+    from_text.tls.cert = Some(Pem::from(tls.client_cert()));
+    from_text.tls.key = Some(Pem::from(tls.client_key()));
+    for options in [from_files, from_text] {
+        let coordinator = Coordinator::connect(options).await.unwrap();
+        coordinator.ping().await.unwrap();
+        coordinator.close().await;
+    }
+
+    // Without the authority, and without the client's certificate, there is no connection; no key
+    // stands in what is said about it.
+    let mut stranger = options(&etcd);
+    stranger.connect_timeout = Duration::from_secs(2);
+    stranger.tls.ca = Some(Pem::from(tls.ca()));
+    let error = Coordinator::connect(stranger).await.unwrap_err();
+    assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
+    assert!(!format!("{error:?}").contains("BEGIN"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn user_and_password_also_after_the_token_expired() {
+    let config = EtcdConfig::new().auth().argument("--auth-token-ttl=1");
+    let Some(etcd) = Etcd::start_or_skip(config).await else {
+        return;
+    };
+    let mut right = options(&etcd);
+    right.user = Some(ROOT_USER.into());
+    right.password = Some(Secret::new(ROOT_PASSWORD));
+    let coordinator = Coordinator::connect(right.clone()).await.unwrap();
+    coordinator.ping().await.unwrap();
+    // etcd's simple tokens expire after a second without use; each ping would extend its life.
+    let began = Instant::now();
+    eventually("the token to expire", async || {
+        began.elapsed() > Duration::from_secs(3)
+    })
+    .await;
+    coordinator.ping().await.unwrap();
+    coordinator.close().await;
+
+    let mut wrong = right;
+    wrong.password = Some(Secret::new("hunter2"));
+    let error = Coordinator::connect(wrong).await.unwrap_err();
+    assert!(matches!(error, Error::Denied { .. }), "{error:?}");
+    assert!(!format!("{error} {error:?}").contains("hunter2"));
+
+    let error = Coordinator::connect(options(&etcd)).await;
+    // Without a user the connection stands, and what needs a permission is denied.
+    let denied = match error {
+        Ok(coordinator) => coordinator.ping().await.unwrap_err(),
+        Err(error) => error,
+    };
+    assert!(matches!(denied, Error::Denied { .. }), "{denied:?}");
+}
+
+#[test]
+fn the_callers_runtime_may_go_and_another_may_come() {
+    let runtime = || tokio::runtime::Runtime::new().unwrap();
+    let first = runtime();
+    let Some((etcd, coordinator)) = first.block_on(async {
+        let etcd = Etcd::start_or_skip(EtcdConfig::new()).await?;
+        let coordinator = Coordinator::connect(options(&etcd)).await.unwrap();
+        coordinator.ping().await.unwrap();
+        Some((etcd, coordinator))
+    }) else {
+        return;
+    };
+    drop(first);
+    runtime().block_on(async { coordinator.ping().await.unwrap() });
+    // A runtime with neither timers nor IO of its own.
+    let bare = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    bare.block_on(async {
+        coordinator.ping().await.unwrap();
+        coordinator.close().await;
+    });
+    drop(etcd);
+}
+
+/// Calls go on, one after the other, until `calls` of them succeeded in a row; returns how many
+/// failed, and checks that each failure had been sent before the member was given up.
+async fn failures_until_calm(coordinator: &Coordinator, calls: usize) -> usize {
+    let (mut failed, mut calm) = (0, 0);
+    while calm < calls {
+        match coordinator.ping().await {
+            Ok(_) => calm += 1,
+            Err(error) => {
+                assert!(error.is_retryable(), "{error:?}");
+                failed += 1;
+                calm = 0;
+                assert!(failed < 20, "calls fail on: {error}");
+            }
+        }
+    }
+    failed
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_member_and_a_stopped_one_fail_only_the_calls_they_had() {
+    let Some(cluster) = Cluster::start_or_skip(3, EtcdConfig::new()).await else {
+        return;
+    };
+    let mut options = Options::test().endpoints(cluster.endpoints());
+    options.request_timeout = Duration::from_secs(2);
+    // One try: what fails is seen.
+    options.retry.max_attempts = 1;
+    let coordinator = Coordinator::connect(options).await.unwrap();
+    coordinator.ping().await.unwrap();
+
+    let used = || {
+        let endpoint = coordinator.health().connections[0].endpoint.clone();
+        let endpoint = endpoint.expect("a connection");
+        cluster
+            .endpoints()
+            .iter()
+            .position(|own| *own == endpoint)
+            .unwrap()
+    };
+    let killed = used();
+    cluster.member(killed).kill();
+    // One call at a time: the one that met the member's end, and those of an election if it led.
+    let failed = failures_until_calm(&coordinator, 200).await;
+    assert!(
+        failed <= 4,
+        "{failed} calls failed after a member was killed"
+    );
+    assert_ne!(used(), killed);
+    // The dead member stays dead: not one call fails any more.
+    assert_eq!(failures_until_calm(&coordinator, 200).await, 0);
+    cluster.member(killed).restart().await;
+
+    let stopped = used();
+    cluster.member(stopped).stop();
+    let failed = failures_until_calm(&coordinator, 200).await;
+    assert!(
+        failed <= 4,
+        "{failed} calls failed after a member was stopped"
+    );
+    assert_ne!(used(), stopped);
+    assert_eq!(failures_until_calm(&coordinator, 200).await, 0);
+    cluster.member(stopped).cont();
+    coordinator.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_fail_fast_while_etcd_is_down_and_work_again_after() {
+    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
+        return;
+    };
+    let coordinator = Coordinator::connect(options(&etcd)).await.unwrap();
+    etcd.kill();
+    let error = eventually("a call to fail", async || coordinator.ping().await.err()).await;
+    assert!(error.is_retryable(), "{error:?}");
+    // Once the endpoint is known to be down nothing is waited for: a hundred calls within the time
+    // that one may take. With the retries that options allow each takes some backoff.
+    let error = eventually("calls to fail fast", async || {
+        let started = Instant::now();
+        let error = coordinator.ping().await.err()?;
+        (started.elapsed() < Duration::from_secs(1)).then_some(error)
+    })
+    .await;
+    assert!(error.to_string().contains(&etcd.endpoint()), "{error}");
+    assert!(!error.maybe_applied());
+    assert!(!coordinator.health().is_good());
+    etcd.restart().await;
+    eventually("calls to work again", async || {
+        coordinator.ping().await.is_ok()
+    })
+    .await;
+    eventually("health to be good again", async || {
+        coordinator.health().is_good()
+    })
+    .await;
+    coordinator.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connecting_can_be_dropped_at_every_poll() {
+    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
+        return;
+    };
+    for polls in 0..6 {
+        let mut connecting = Box::pin(Coordinator::connect(options(&etcd)));
+        for _ in 0..polls {
+            if futures_util::poll!(connecting.as_mut()).is_ready() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        drop(connecting);
+    }
+    let coordinator = Coordinator::connect(options(&etcd)).await.unwrap();
+    coordinator.ping().await.unwrap();
+    coordinator.close().await;
+    let mut raw = etcd.client().await;
+    let leases = raw.leases().await.unwrap();
+    assert_eq!(leases.leases().len(), 0, "a dropped connect left a lease");
+}

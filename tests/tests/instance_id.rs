@@ -1,0 +1,209 @@
+//! Instance ids on real etcd.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use coord::{Coordinator, Error, LostReason, Options};
+use coord_tests::{Etcd, EtcdConfig, eventually};
+use futures_util::future::try_join_all;
+
+async fn connect(etcd: &Etcd) -> Coordinator {
+    let options = Options::test().endpoints([etcd.endpoint()]);
+    Coordinator::connect(options).await.unwrap()
+}
+
+/// The slots of the pool `p`: number and lease.
+async fn slots(etcd: &Etcd) -> Vec<(u32, i64)> {
+    let prefix = "coord/id/p/slot/";
+    let options = etcd_client::GetOptions::new().with_prefix();
+    let found = etcd
+        .client()
+        .await
+        .get(prefix, Some(options))
+        .await
+        .unwrap();
+    let slot = |kv: &etcd_client::KeyValue| {
+        let number = kv.key_str().unwrap()[prefix.len()..].parse().unwrap();
+        (number, kv.lease())
+    };
+    found.kvs().iter().map(slot).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_concurrent_claims_are_all_distinct() {
+    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
+        return;
+    };
+    let coordinator = connect(&etcd).await;
+    let ids = coordinator.instance_ids("p", 0..=255);
+    let before = etcd.client().await.status().await.unwrap();
+    let held = try_join_all((0..200).map(|_| ids.acquire())).await.unwrap();
+    let after = etcd.client().await.status().await.unwrap();
+
+    let numbers: BTreeSet<_> = held.iter().map(|id| id.get().unwrap()).collect();
+    assert_eq!(numbers.len(), 200);
+    let tokens: BTreeSet<_> = held.iter().map(coord::InstanceId::fencing_token).collect();
+    assert_eq!(tokens.len(), 200);
+    let stored: BTreeSet<_> = slots(&etcd).await.into_iter().map(|(n, _)| n).collect();
+    assert_eq!(numbers, stored);
+    // Each grant and each transaction is one entry of etcd's log, taken or not. 55 of 256 are free
+    // at the end, so a claim that finds 16 candidates taken is rare.
+    let entries = after.raft_applied_index() - before.raft_applied_index();
+    assert!(
+        entries <= 200 * 2 + 60,
+        "{entries} log entries for 200 claims"
+    );
+
+    coordinator.close().await;
+    assert!(held.iter().all(|id| id.get().is_err()));
+    eventually("every slot is free", async || slots(&etcd).await.is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_pool_is_an_error_or_is_waited_for() {
+    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
+        return;
+    };
+    let coordinator = connect(&etcd).await;
+    let ids = coordinator.instance_ids("p", 3..=4);
+    let first = ids.acquire().await.unwrap();
+    let second = ids.acquire().await.unwrap();
+    let full = ids.try_acquire().await.unwrap_err();
+    assert!(matches!(full, Error::Exhausted { .. }), "{full:?}");
+    assert!(
+        full.to_string().contains("all 2 ids of the pool `p`"),
+        "{full}"
+    );
+
+    let waiting = tokio::spawn({
+        let ids = ids.clone();
+        async move { ids.acquire().await }
+    });
+    let number = first.get().unwrap();
+    first.release().await.unwrap();
+    let third = waiting.await.unwrap().unwrap();
+    assert_eq!(third.get().unwrap(), number);
+    assert!(third.fencing_token() > first.fencing_token());
+    assert!(matches!(
+        first.get(),
+        Err(Error::Lost {
+            reason: LostReason::Closed,
+            ..
+        })
+    ));
+    // A second release does not free the successor's slot.
+    first.release().await.unwrap();
+    assert_eq!(slots(&etcd).await.len(), 2);
+    assert!(third.get().is_ok() && second.get().is_ok());
+    coordinator.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_slot_is_a_lost_id_at_once() {
+    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
+        return;
+    };
+    let coordinator = connect(&etcd).await;
+    let id = coordinator
+        .instance_ids("p", 0..=9)
+        .acquire()
+        .await
+        .unwrap();
+    let key = format!("coord/id/p/slot/{}", id.get().unwrap());
+    etcd.client().await.delete(key, None).await.unwrap();
+    assert_eq!(id.lost().await, LostReason::Revoked);
+    assert!(matches!(id.get(), Err(Error::Lost { .. })));
+    // Its lease goes too: the owner key does not stay.
+    eventually("nothing is left of the claim", async || {
+        let options = etcd_client::GetOptions::new().with_prefix();
+        let left = etcd
+            .client()
+            .await
+            .get("coord/id/", Some(options))
+            .await
+            .unwrap();
+        left.kvs().is_empty()
+    })
+    .await;
+    coordinator.close().await;
+}
+
+/// etcd is down for longer than the hold, and comes back before the lease has run out.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_is_not_believed_past_its_deadline_and_is_again_once_verified() {
+    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
+        return;
+    };
+    let coordinator = connect(&etcd).await;
+    let ids = coordinator
+        .instance_ids("p", 0..=9)
+        .hold(Duration::from_secs(3));
+    let id = ids.acquire().await.unwrap();
+    let number = id.get().unwrap();
+    etcd.kill();
+    let unconfirmed = eventually("belief ends", async || id.get().err()).await;
+    assert!(matches!(
+        unconfirmed,
+        Error::Lost {
+            reason: LostReason::Unconfirmed,
+            ..
+        }
+    ));
+    etcd.restart().await;
+    assert_eq!(eventually("verified", async || id.get().ok()).await, number);
+    coordinator.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dropping_gives_back_in_the_background_also_in_the_middle_of_a_claim() {
+    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
+        return;
+    };
+    let coordinator = connect(&etcd).await;
+    let ids = coordinator.instance_ids("p", 0..=0);
+    for polls in 0.. {
+        let mut claim = Box::pin(ids.acquire());
+        let mut done = false;
+        for _ in 0..=polls {
+            done = futures_util::poll!(claim.as_mut()).is_ready();
+            if done {
+                break;
+            }
+            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        drop(claim);
+        // The pool has one id: it can be had again, so the dropped claim has given it back.
+        let id = ids.acquire().await.unwrap();
+        drop(id);
+        if done {
+            break;
+        }
+    }
+    eventually("every slot is free", async || slots(&etcd).await.is_empty()).await;
+    coordinator.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn impossible_pools_are_refused_before_anything_is_written() {
+    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
+        return;
+    };
+    let coordinator = connect(&etcd).await;
+    let before = etcd.client().await.status().await.unwrap();
+    let invalid = [
+        coordinator.instance_ids("a/b", 0..=1),
+        coordinator.instance_ids("", 0..=1),
+        coordinator.instance_ids("p", 0..=u32::MAX),
+        coordinator
+            .instance_ids("p", 0..=1)
+            .hold(Duration::from_millis(3_500)),
+        coordinator.instance_ids("p", 0..=1).hold(Duration::ZERO),
+    ];
+    for ids in invalid {
+        let refused = ids.acquire().await.unwrap_err();
+        assert!(matches!(refused, Error::Invalid { .. }), "{refused:?}");
+    }
+    let after = etcd.client().await.status().await.unwrap();
+    assert_eq!(before.raft_applied_index(), after.raft_applied_index());
+    coordinator.close().await;
+}

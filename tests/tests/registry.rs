@@ -1,0 +1,320 @@
+//! Registration and discovery on real etcd.
+
+use std::time::Duration;
+
+use coord::{
+    Coordinator, Error, InstanceEvent, InstanceEvents, InstanceSpec, Options, Registry, Status,
+};
+use coord_tests::{Etcd, EtcdConfig, eventually};
+use etcd_client::{GetOptions, KeyValue, PutOptions};
+use futures_util::StreamExt as _;
+use serde_json::Value;
+
+async fn connect(etcd: &Etcd) -> Coordinator {
+    let options = Options::test().endpoints([etcd.endpoint()]);
+    Coordinator::connect(options).await.unwrap()
+}
+
+fn spec() -> InstanceSpec {
+    InstanceSpec::new("user-service", "10.0.0.5:50051")
+        .version("1.4.0")
+        .ttl(Duration::from_secs(2))
+}
+
+/// What stands below `coord/<kind>/user-service/`, as a client of another kind sees it.
+async fn records(etcd: &Etcd, kind: &str) -> Vec<KeyValue> {
+    let prefix = format!("coord/{kind}/user-service/");
+    let options = Some(GetOptions::new().with_prefix());
+    let mut found = etcd.client().await.get(prefix, options).await.unwrap();
+    found.take_kvs()
+}
+
+/// What shows that nothing has happened to them.
+fn identity(records: &[KeyValue]) -> Vec<(i64, i64)> {
+    let of = |kv: &KeyValue| (kv.mod_revision(), kv.lease());
+    records.iter().map(of).collect()
+}
+
+async fn addresses(registry: &Registry) -> Vec<String> {
+    let found = registry.discover("user-service").await.unwrap();
+    found.into_iter().map(|instance| instance.address).collect()
+}
+
+async fn next(events: &mut InstanceEvents) -> InstanceEvent {
+    let next = tokio::time::timeout(Duration::from_secs(30), events.next());
+    next.await.expect("an event").expect("no end")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_is_found_until_it_has_deregistered() {
+    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
+        return;
+    };
+    let coordinator = connect(&etcd).await;
+    let registry = coordinator.module("billing").registry();
+    assert!(addresses(&registry).await.is_empty());
+    let mut events = registry.watch("user-service").unwrap();
+
+    let registration = registry.register(spec()).await.unwrap();
+    assert!(registration.is_registered());
+    let found = registry.discover("user-service").await.unwrap();
+    let [instance] = found.as_slice() else {
+        panic!("one instance: {found:?}");
+    };
+    assert_eq!(instance.address, "10.0.0.5:50051");
+    assert_eq!(instance.version.as_deref(), Some("1.4.0"));
+    assert_eq!(instance.instance, registration.instance());
+    assert_eq!(instance.status, Status::Healthy);
+    assert_eq!(
+        next(&mut events).await,
+        InstanceEvent::Registered(instance.clone())
+    );
+
+    // A superset of Go's record, both records in one revision under one lease.
+    let (svc, inst) = (records(&etcd, "svc").await, records(&etcd, "inst").await);
+    let json: Value = serde_json::from_slice(svc[0].value()).unwrap();
+    assert_eq!(json["Addr"], "10.0.0.5:50051");
+    assert_eq!(json["Coord"]["module"], "billing");
+    assert_eq!(svc[0].mod_revision(), inst[0].mod_revision());
+    assert_eq!(svc[0].lease(), inst[0].lease());
+    assert!(svc[0].key_str().unwrap().ends_with(registration.instance()));
+
+    registration.deregister().await.unwrap();
+    assert!(records(&etcd, "svc").await.is_empty());
+    assert!(records(&etcd, "inst").await.is_empty());
+    // The mark came first, so nobody takes it for a crash.
+    assert_eq!(
+        next(&mut events).await,
+        InstanceEvent::Left(instance.clone())
+    );
+    coordinator.close().await;
+    assert_eq!(events.next().await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dropping_the_handle_deregisters_and_closing_the_coordinator_too() {
+    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
+        return;
+    };
+    let (coordinator, watching) = (connect(&etcd).await, connect(&etcd).await);
+    let mut events = watching.registry().watch("user-service").unwrap();
+    let registration = coordinator.registry().register(spec()).await.unwrap();
+    let InstanceEvent::Registered(instance) = next(&mut events).await else {
+        panic!("it is new");
+    };
+    drop(registration);
+    assert_eq!(next(&mut events).await, InstanceEvent::Left(instance));
+
+    let registration = coordinator.registry().register(spec()).await.unwrap();
+    coordinator.close().await;
+    eventually("no record", async || records(&etcd, "svc").await.is_empty()).await;
+    let closed = registration.deregister().await;
+    assert!(matches!(closed, Err(Error::Closed { .. })), "{closed:?}");
+    let refused = coordinator.registry().register(spec()).await;
+    assert!(matches!(refused, Err(Error::Closed { .. })));
+    watching.close().await;
+}
+
+/// Killed and restarted within the TTL: the same lease is resumed, and nobody notices.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_shorter_than_the_ttl_changes_nothing() {
+    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
+        return;
+    };
+    let coordinator = connect(&etcd).await;
+    let spec = spec().ttl(Duration::from_secs(30));
+    let registration = coordinator.registry().register(spec).await.unwrap();
+    let before = records(&etcd, "svc").await;
+    etcd.kill();
+    etcd.restart().await;
+    eventually("renewed", async || {
+        coordinator.ping().await.is_ok() && coordinator.health().is_good()
+    })
+    .await;
+    assert!(registration.is_registered());
+    assert_eq!(identity(&records(&etcd, "svc").await), identity(&before));
+    registration.deregister().await.unwrap();
+    coordinator.close().await;
+}
+
+/// Down for longer than the TTL: a restarted etcd gives every lease its whole TTL again, so the same
+/// lease is resumed even then.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_longer_than_the_ttl_is_resumed() {
+    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
+        return;
+    };
+    let coordinator = connect(&etcd).await;
+    let registration = coordinator.registry().register(spec()).await.unwrap();
+    let before = records(&etcd, "svc").await;
+    etcd.kill();
+    eventually("the TTL has passed", async || {
+        let health = coordinator.health();
+        health.sessions.iter().all(|session| !session.live)
+    })
+    .await;
+    etcd.restart().await;
+    eventually("renewed", async || coordinator.health().is_good()).await;
+    assert_eq!(identity(&records(&etcd, "svc").await), identity(&before));
+    assert!(registration.is_registered());
+    registration.deregister().await.unwrap();
+    coordinator.close().await;
+}
+
+/// The lease is gone for good: a new one, the same instance.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_lease_is_replaced() {
+    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
+        return;
+    };
+    let coordinator = connect(&etcd).await;
+    let registration = coordinator.registry().register(spec()).await.unwrap();
+    let before = records(&etcd, "svc").await;
+    let mut client = etcd.client().await;
+    client.lease_revoke(before[0].lease()).await.unwrap();
+    let after = eventually("registered again", async || {
+        records(&etcd, "svc").await.into_iter().next()
+    })
+    .await;
+    assert_eq!(after.key(), before[0].key());
+    assert_ne!(after.lease(), before[0].lease());
+    eventually("says so", async || registration.is_registered()).await;
+    registration.deregister().await.unwrap();
+    assert!(records(&etcd, "inst").await.is_empty());
+    coordinator.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_something_else_deletes_or_overwrites_come_back() {
+    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
+        return;
+    };
+    let coordinator = connect(&etcd).await;
+    let registration = coordinator.registry().register(spec()).await.unwrap();
+    let mut client = etcd.client().await;
+    for kind in ["svc", "inst"] {
+        let before = records(&etcd, kind).await.remove(0);
+        for overwrite in [false, true] {
+            if overwrite {
+                client.put(before.key(), "nonsense", None).await.unwrap();
+            } else {
+                client.delete(before.key(), None).await.unwrap();
+            }
+            eventually("both records agree again", async || {
+                let (svc, inst) = (records(&etcd, "svc").await, records(&etcd, "inst").await);
+                match (svc.as_slice(), inst.as_slice()) {
+                    ([svc], [inst]) => {
+                        svc.mod_revision() == inst.mod_revision()
+                            && svc.mod_revision() > before.mod_revision()
+                            && svc.lease() == before.lease()
+                            && inst.lease() == before.lease()
+                    }
+                    _ => false,
+                }
+            })
+            .await;
+        }
+    }
+    eventually("it says so", async || registration.is_registered()).await;
+    registration.deregister().await.unwrap();
+    assert!(records(&etcd, "svc").await.is_empty());
+    coordinator.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_is_told_from_leaving_and_records_of_others_are_understood() {
+    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
+        return;
+    };
+    let coordinator = connect(&etcd).await;
+    let registry = coordinator.registry();
+    let mut client = etcd.client().await;
+    let lease = client.lease_grant(60, None).await.unwrap().id();
+    let put = Some(PutOptions::new().with_lease(lease));
+    let prefix = "coord/svc/user-service/";
+    let go = r#"{"Op":0,"Addr":"1.2.3.4:5","Metadata":null}"#;
+    client.put(format!("{prefix}go"), go, put).await.unwrap();
+    client.put(format!("{prefix}bad"), "{", None).await.unwrap();
+    // Another service whose name begins alike.
+    client
+        .put("coord/svc/user-service-2/-/u", go, None)
+        .await
+        .unwrap();
+
+    assert_eq!(addresses(&registry).await, ["1.2.3.4:5"]);
+    let mut events = registry.watch("user-service").unwrap();
+    let InstanceEvent::Registered(instance) = next(&mut events).await else {
+        panic!("it is there");
+    };
+    // A second record of the same address: the younger counts.
+    client
+        .put(format!("{prefix}b/young"), go, None)
+        .await
+        .unwrap();
+    let found = registry.discover("user-service").await.unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].zone.as_deref(), Some("b"));
+    assert!(matches!(next(&mut events).await, InstanceEvent::Registered(i) if i == found[0]));
+
+    client.lease_revoke(lease).await.unwrap();
+    assert_eq!(next(&mut events).await, InstanceEvent::Expired(instance));
+    coordinator.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_registered_is_refused_before_anything_is_written() {
+    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
+        return;
+    };
+    let coordinator = connect(&etcd).await;
+    let registry = coordinator.registry();
+    let before = etcd.client().await.status().await.unwrap();
+    let invalid = [
+        InstanceSpec::new("a/b", "h:1"),
+        InstanceSpec::new("", "h:1"),
+        InstanceSpec::new("a\n", "h:1"),
+        InstanceSpec::new("a", "h"),
+        InstanceSpec::new("a", "h:1").ttl(Duration::ZERO),
+        InstanceSpec::new("a", "h:1").ttl(Duration::from_millis(1_500)),
+    ];
+    for spec in invalid {
+        let refused = registry.register(spec).await.unwrap_err();
+        assert!(matches!(refused, Error::Invalid { .. }), "{refused:?}");
+    }
+    assert!(matches!(
+        registry.discover("a/b").await,
+        Err(Error::Invalid { .. })
+    ));
+    assert!(matches!(registry.watch(""), Err(Error::Invalid { .. })));
+    let after = etcd.client().await.status().await.unwrap();
+    assert_eq!(before.raft_applied_index(), after.raft_applied_index());
+    coordinator.close().await;
+}
+
+/// etcd does not answer: an error within the request timeout, and nothing is left behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registration_that_is_not_confirmed_in_time_is_taken_back() {
+    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
+        return;
+    };
+    let mut options = Options::test().endpoints([etcd.endpoint()]);
+    options.request_timeout = Duration::from_secs(1);
+    let coordinator = Coordinator::connect(options).await.unwrap();
+    etcd.stop();
+    let failed = coordinator.registry().register(spec()).await.unwrap_err();
+    assert!(failed.is_retryable(), "{failed:?}");
+    etcd.cont();
+    eventually("a registration works again", async || {
+        let registration = coordinator.registry().register(spec()).await?;
+        registration.deregister().await
+    })
+    .await;
+    eventually("nothing is left", async || {
+        let health = coordinator.health();
+        health.sessions.is_empty()
+            && records(&etcd, "svc").await.is_empty()
+            && records(&etcd, "inst").await.is_empty()
+    })
+    .await;
+    coordinator.close().await;
+}

@@ -1,0 +1,7 @@
+#[derive(coord::CoordConfig)]
+#[coord(crate = coord)]
+struct App {
+    name: String,
+}
+
+fn main() {}

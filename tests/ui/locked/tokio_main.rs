@@ -1,0 +1,5 @@
+#[tokio::main]
+#[coord::locked("a")]
+async fn main() -> coord::Result<()> {
+    Ok(())
+}
