@@ -132,7 +132,7 @@ impl Client {
                 (user, password)
             }),
             signing_in: tokio::sync::Mutex::new(()),
-            supervisor: guard,
+            _supervisor: guard,
         }));
         let signed_in = client.0.sign_in(None);
         match clock.timeout(deadline.since(clock.now()), signed_in).await {

@@ -41,15 +41,10 @@ impl Remedy {
 
     /// etcd's cancel carries a gRPC status only as text, and no text at all for a compaction.
     pub(super) fn of_cancel(message: &WatchMessage) -> Self {
-        let says = |words: &[&str]| words.iter().any(|w| message.cancel_reason.contains(w));
         if message.compact_revision != 0 {
             Self::List
-        } else if says(&["Unauthenticated", "invalid auth token"]) {
-            Self::Token
-        } else if says(&["PermissionDenied", "permission denied"]) {
-            Self::Permission
         } else {
-            Self::Wait
+            Self::of_error(&CallError::canceled_watch(&message.cancel_reason))
         }
     }
 }
