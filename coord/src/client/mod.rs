@@ -18,10 +18,6 @@ mod types;
 mod watch;
 
 #[cfg(test)]
-mod live_tests;
-#[cfg(test)]
-mod member;
-#[cfg(test)]
 mod tests;
 
 use std::{fmt, sync::Arc, time::Duration};
