@@ -41,3 +41,8 @@ pub mod locked {
             .map_err(|error| returns.failed(error))
     }
 }
+
+/// `#[coord::service]`.
+pub mod service {
+    pub use crate::service::{NoId, Service, WithId, argument, launch, returns};
+}

@@ -12,7 +12,10 @@ use coord::{Error, locked};
 /// with a `From<coord::Error>`.
 #[locked("example/orders/{order}", wait = "10s", guard = held)]
 async fn ship(order: u64, worker: &str) -> Result<(), Error> {
-    println!("{worker}: order {order} is mine, token {}", held.fencing_token());
+    println!(
+        "{worker}: order {order} is mine, token {}",
+        held.fencing_token()
+    );
     tokio::time::sleep(Duration::from_millis(200)).await;
     println!("{worker}: shipped, with {:?} to spare", held.remaining());
     Ok(())

@@ -116,7 +116,7 @@ impl Function {
             }
             if name == "self" {
                 errors.at(
-                    &root,
+                    root,
                     format!("`{}` has no `self` to take a key from", self.item.sig.ident),
                 );
                 continue;
@@ -124,7 +124,7 @@ impl Function {
             let valid: Vec<&str> = arguments.iter().map(String::as_str).collect();
             let function = &self.item.sig.ident;
             errors.at(
-                &root,
+                root,
                 match valid.as_slice() {
                     [] => format!("`{name}` is no argument: `{function}` has none"),
                     valid => nearest::unknown("argument", &name, valid),

@@ -90,7 +90,7 @@ fn spec(args: &Args, private: &TokenStream) -> TokenStream {
     let flavor = (args.flavor == Flavor::CurrentThread).then(|| quote!(.current_thread()));
     // The user's crate is what these name: they are read where they stand.
     quote! {
-        #private::Spec::new(
+        #private::Service::of_crate(
             ::core::option_env!("CARGO_BIN_NAME"),
             ::core::option_env!("CARGO_PKG_NAME"),
             ::core::option_env!("CARGO_PKG_VERSION"),

@@ -111,6 +111,13 @@ impl Registration {
         self.reached(Content::Withdrawn).await;
     }
 
+    /// As [`deregister`](Self::deregister), for who keeps the handle; the lease is left to the
+    /// coordinator's closing.
+    pub(crate) async fn leave(&self) {
+        self.forward(Target::Gone);
+        self.reached(Content::Gone).await;
+    }
+
     /// A target never goes back: who leaves does not publish any more.
     fn forward(&self, to: Target) {
         self.target.send_if_modified(|target| {

@@ -382,3 +382,6 @@ fn decode(word: u64) -> (SessionState, Instant) {
     };
     (state, Instant::from_micros(word >> 4))
 }
+
+#[cfg(test)]
+mod tests;

@@ -123,3 +123,6 @@ impl Drop for LeasedKey {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@
 mod echo;
 mod etcd;
 mod lock;
+mod service;
 
 use std::process::ExitCode;
 
@@ -21,6 +22,10 @@ const COMMANDS: &[(&str, Command)] = &[
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let name = arguments.next().unwrap_or_default();
+    // Its `main` is one of its own, with its own exit code.
+    if name == "service" {
+        return service::main();
+    }
     let Some((_, command)) = COMMANDS.iter().find(|(known, _)| *known == name) else {
         eprintln!("coord-worker: no command {name:?}");
         return ExitCode::from(2);

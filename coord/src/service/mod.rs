@@ -1,0 +1,385 @@
+//! The life of an annotated `main`.
+//!
+//! | step | what | if it fails |
+//! |---|---|---|
+//! | connect | goes on trying for a minute | the process ends with 1 |
+//! | bind | the listener; what address others are told follows from it | ends with 1 |
+//! | claim | the instance id; the record that says "starting" | ends with 1 |
+//! | run | the arguments, then `main`; `ready()` publishes the record | see below |
+//! | drain | after SIGTERM: the record is marked and removed, requests still come | |
+//! | stop | `shutdown()` is done; `main` is waited for | past the limit it is dropped |
+//! | deregister | what of the record is left | it runs out |
+//! | close | the runtime ends, then the id is given back, then the connections end | it runs out |
+//!
+//! # Invariants
+//! 1. Registered means routable: the record comes after `ready()`, and goes before `main` is told to
+//!    stop.
+//! 2. The id is given back last, and only if `main` and its tasks have ended. After a panic, a second
+//!    signal or a `main` that would not stop, something may still be using it: it is left to expire.
+//! 3. The signals are watched on a thread of the service's own, so that a `main` that blocks its
+//!    threads can still be ended.
+
+mod address;
+mod builder;
+mod context;
+mod extract;
+mod settings;
+mod signals;
+mod stopping;
+
+use std::{
+    error::Error as StdError,
+    net::TcpListener,
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::ExitCode,
+    time::Duration,
+};
+
+pub use builder::{NoId, Service, WithId};
+pub use context::{Context, Shutdown};
+use extract::StartError;
+pub use extract::{FromContext, MainReturn, Returns, argument, returns};
+use settings::Settings;
+use signals::Signals;
+use stopping::Stopping;
+use tokio::runtime::{Builder, Runtime};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::Clock,
+    coordinator::Coordinator,
+    error::{Context as ErrorContext, Error, Result},
+    global,
+    options::Options,
+    registry::InstanceSpec,
+    retry::Backoff,
+    tasks::{Tasks, Thread},
+};
+
+/// A service that is not ready after this long has probably forgotten to say so.
+const NOT_READY: Duration = Duration::from_secs(30);
+
+/// How long one last call to etcd may take when the process ends.
+const LAST_CALL: Duration = Duration::from_secs(1);
+
+/// The whole life. `arguments` makes what `main` takes.
+pub fn launch<S, A, F, R>(
+    service: Service<S>,
+    returns: Returns<R>,
+    arguments: impl AsyncFnOnce(&Context) -> Result<A, StartError>,
+    main: impl FnOnce(A) -> F,
+) -> ExitCode
+where
+    F: Future<Output = R>,
+{
+    if let Some(before) = service.given.before {
+        before();
+    }
+    let life = match start(service) {
+        Ok(life) => life,
+        Err(error) => return not_started(&error),
+    };
+    let runtime = match life.runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            life.close(true);
+            return not_started(&error);
+        }
+    };
+    let carried = global::enter(life.context.coordinator());
+    // Nothing of ours is left half done by a panic of the user's: all that follows is closing.
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        runtime.block_on(life.run(arguments, main))
+    }));
+    drop(carried);
+    let ended = ended.unwrap_or(Ended::Panicked);
+    life.deregister();
+    let id_is_free = life.end_tasks(runtime, &ended);
+    life.close(id_is_free);
+    match ended {
+        Ended::Returned(returned) => returns.report(returned),
+        Ended::Stopped => ExitCode::SUCCESS,
+        Ended::Failed(error) => not_started(&*error),
+        Ended::Forced => ExitCode::FAILURE,
+        // Its message has been printed by the panic hook. This is the code of any Rust program.
+        Ended::Panicked => ExitCode::from(101),
+    }
+}
+
+/// How `main` ended.
+enum Ended<R> {
+    Returned(R),
+    /// A signal came before it began.
+    Stopped,
+    /// It could not be started.
+    Failed(StartError),
+    /// It did not stop in time, and was dropped.
+    Forced,
+    Panicked,
+}
+
+/// As `main` prints an error that it returns, but for people.
+fn not_started(error: &(dyn StdError + 'static)) -> ExitCode {
+    eprintln!("Error: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        eprintln!("  caused by: {error}");
+        cause = error.source();
+    }
+    ExitCode::FAILURE
+}
+
+/// A service from its connection on.
+struct Life {
+    settings: Settings,
+    context: Context,
+    /// What others are told, or why they cannot be.
+    address: Result<String, &'static str>,
+    clock: Clock,
+    stopping: Stopping,
+    thread: Thread,
+}
+
+fn start<S>(service: Service<S>) -> Result<Life> {
+    let read = |name: &str| std::env::var(name).ok();
+    let settings = Settings::resolve(service.given, Options::from_env()?, &read)?;
+    let thread =
+        Thread::start("coord-service").map_err(|error| refused("start a thread", error))?;
+    let clock = Clock::real(thread.handle().clone());
+    let coordinator = thread.handle().block_on(connect(&settings, &clock))?;
+    match begin(&settings, &thread) {
+        Ok((listener, signals)) => {
+            let bound = listener
+                .as_ref()
+                .and_then(|listener| listener.local_addr().ok());
+            // Looks names up, which blocks: now, when no runtime waits for this thread.
+            let address = address::advertised(&settings, bound);
+            let context = Context::new(&settings.name, coordinator, listener);
+            let stopping = Stopping::new(context.clone(), clock.clone(), &settings);
+            tasks(&thread).spawn(stopping.clone().watch(signals));
+            global::set_global_if_none(context.coordinator());
+            Ok(Life {
+                settings,
+                context,
+                address,
+                clock,
+                stopping,
+                thread,
+            })
+        }
+        Err(error) => {
+            thread.handle().block_on(coordinator.close());
+            Err(error)
+        }
+    }
+}
+
+/// Goes on trying for as long as the settings say.
+async fn connect(settings: &Settings, clock: &Clock) -> Result<Coordinator> {
+    let give_up = clock.now() + settings.etcd_down;
+    let mut backoff = Backoff::endless(Duration::from_millis(100), Duration::from_secs(2));
+    let mut warned = false;
+    loop {
+        let error = match Coordinator::connect(settings.options.clone()).await {
+            Ok(coordinator) => return Ok(coordinator.module(&settings.name)),
+            Err(error) => error,
+        };
+        if !error.is_retryable() || clock.now() >= give_up {
+            return Err(error);
+        }
+        if !std::mem::replace(&mut warned, true) {
+            tracing::warn!(
+                target: "coord::service",
+                service = settings.name,
+                endpoints = ?settings.options.endpoints,
+                %error,
+                "etcd does not answer; trying for {}",
+                humantime::format_duration(settings.etcd_down),
+            );
+        }
+        clock.sleep(backoff.next_delay()).await;
+    }
+}
+
+fn begin(settings: &Settings, thread: &Thread) -> Result<(Option<TcpListener>, Signals)> {
+    let listener = settings.listen.map(address::bind).transpose()?;
+    let _runtime = thread.handle().enter();
+    let signals = Signals::catch().map_err(|error| refused("watch for signals", error))?;
+    Ok((listener, signals))
+}
+
+fn refused(operation: &'static str, error: std::io::Error) -> Error {
+    Error::Unavailable {
+        context: ErrorContext::new(operation).cause(error),
+        maybe_applied: false,
+        detail: "the machine refuses".into(),
+    }
+}
+
+/// Tasks that end with the process at the latest.
+fn tasks(thread: &Thread) -> Tasks {
+    thread.tasks(&CancellationToken::new())
+}
+
+impl Life {
+    /// The user's runtime; its threads carry the service's coordinator.
+    fn runtime(&self) -> Result<Runtime> {
+        let mut builder = match self.settings.current_thread {
+            true => Builder::new_current_thread(),
+            false => Builder::new_multi_thread(),
+        };
+        if let Some(threads) = self.settings.worker_threads {
+            builder.worker_threads(threads);
+        }
+        global::carry(&mut builder, self.context.coordinator());
+        let built = builder.enable_all().build();
+        built.map_err(|error| refused("build the runtime", error))
+    }
+
+    async fn run<A, F, R>(
+        &self,
+        arguments: impl AsyncFnOnce(&Context) -> Result<A, StartError>,
+        main: impl FnOnce(A) -> F,
+    ) -> Ended<R>
+    where
+        F: Future<Output = R>,
+    {
+        let prepare = async {
+            self.claim().await?;
+            self.enroll()?;
+            arguments(&self.context).await
+        };
+        let arguments = tokio::select! {
+            biased;
+            () = self.stopping.begun() => return Ended::Stopped,
+            prepared = prepare => match prepared {
+                Ok(arguments) => arguments,
+                Err(error) => return Ended::Failed(error),
+            },
+        };
+        tokio::select! {
+            biased;
+            () = self.stopping.forced() => Ended::Forced,
+            returned = main(arguments) => Ended::Returned(returned),
+        }
+    }
+
+    /// Claims the instance id, if the service has one. A full pool is waited for.
+    async fn claim(&self) -> Result<()> {
+        let Some(max) = self.settings.max_id else {
+            return Ok(());
+        };
+        let coordinator = self.context.coordinator();
+        let ids = coordinator.instance_ids(&self.settings.name, 0..=max);
+        let give_up = self.clock.now() + self.settings.etcd_down;
+        loop {
+            match ids.acquire().await {
+                Ok(id) => {
+                    self.context.set_id(id);
+                    return Ok(());
+                }
+                // It has waited between its own tries.
+                Err(error) if error.is_retryable() && self.clock.now() < give_up => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Begins the registration, not routable yet.
+    fn enroll(&self) -> Result<()> {
+        let address = match &self.address {
+            Ok(address) => address,
+            Err(why) => {
+                self.context.set_registration(Err(why));
+                return Ok(());
+            }
+        };
+        let mut spec = InstanceSpec::new(&*self.settings.name, address).ttl(self.settings.ttl);
+        if let Some(version) = &self.settings.version {
+            spec = spec.version(version);
+        }
+        if let Some(id) = self.context.id() {
+            spec = spec.id(id.get()?, id.fencing_token());
+        }
+        let registration = self.context.coordinator().registry().enroll(spec)?;
+        self.context.set_registration(Ok(registration));
+        let (context, clock) = (self.context.clone(), self.clock.clone());
+        let stopping = self.stopping.clone();
+        tasks(&self.thread).spawn(async move {
+            let ready = async {
+                tokio::select! {
+                    () = context.readiness().cancelled() => {}
+                    () = stopping.begun() => {}
+                    () = stopping.main_ended() => {}
+                }
+            };
+            if clock.timeout(NOT_READY, ready).await.is_err() {
+                tracing::warn!(
+                    target: "coord::service",
+                    service = context.service(),
+                    "not ready after {}: others do not find it before it calls `ctx.ready()`",
+                    humantime::format_duration(NOT_READY),
+                );
+            }
+        });
+        Ok(())
+    }
+
+    /// `main` has ended, so nothing is served any more.
+    fn deregister(&self) {
+        self.stopping.set_main_ended();
+        if let Some(registration) = self.context.registration() {
+            self.last_call("deregister", registration.leave());
+        }
+    }
+
+    /// Ends the user's runtime. True: nothing can be using the id any more.
+    fn end_tasks<R>(&self, runtime: Runtime, ended: &Ended<R>) -> bool {
+        match ended {
+            Ended::Returned(_) | Ended::Stopped | Ended::Failed(_) => {}
+            Ended::Forced | Ended::Panicked => {
+                runtime.shutdown_background();
+                return false;
+            }
+        }
+        // Tasks end at their next await, blocking ones when they are done. Whether all have ended is
+        // told by the time alone.
+        let limit = self.stopping.time_left();
+        let give_up = self.clock.now() + limit;
+        runtime.shutdown_timeout(limit);
+        let ended = self.clock.now() < give_up;
+        if !ended {
+            tracing::warn!(
+                target: "coord::service",
+                service = self.context.service(),
+                "tasks of the service have not ended; its instance id is left to expire",
+            );
+        }
+        ended
+    }
+
+    /// The last step: the id, then the connections.
+    fn close(&self, id_is_free: bool) {
+        match self.context.id() {
+            Some(id) if id_is_free => self.last_call("release the instance id", async {
+                if let Err(error) = id.release().await {
+                    tracing::warn!(target: "coord::service", %error, "the id is left to expire");
+                }
+            }),
+            Some(id) => id.abandon(),
+            None => {}
+        }
+        let coordinator = self.context.coordinator();
+        global::unset_global(coordinator);
+        self.last_call("close", coordinator.close());
+    }
+
+    /// What it does not get done, the end of a lease does later.
+    fn last_call(&self, what: &'static str, call: impl Future<Output = ()>) {
+        let call = self.clock.timeout(LAST_CALL, call);
+        if self.thread.handle().block_on(call).is_err() {
+            tracing::warn!(target: "coord::service", service = self.context.service(),
+                "no answer from etcd: not waiting any longer to {what}");
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! [`Stopping`]: from the first signal to the end of `main`, or to the end of the process.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Context, LAST_CALL,
+    settings::Settings,
+    signals::{Signals, Stop},
+};
+use crate::clock::{Clock, Instant};
+
+/// How long the thread that runs `main` has to drop it, once it is told to.
+const DROP_LIMIT: Duration = Duration::from_secs(1);
+
+/// Stops a service. Cheap to clone; every clone stops the same one.
+#[derive(Clone, Debug)]
+pub(super) struct Stopping(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    context: Context,
+    clock: Clock,
+    drain: Duration,
+    shutdown_timeout: Duration,
+    /// When `main` was told to stop.
+    told: OnceLock<Instant>,
+    begun: CancellationToken,
+    forced: CancellationToken,
+    main_ended: CancellationToken,
+}
+
+impl Stopping {
+    pub(super) fn new(context: Context, clock: Clock, settings: &Settings) -> Self {
+        Self(Arc::new(State {
+            context,
+            clock,
+            drain: settings.drain,
+            shutdown_timeout: settings.shutdown_timeout,
+            told: OnceLock::new(),
+            begun: CancellationToken::new(),
+            forced: CancellationToken::new(),
+            main_ended: CancellationToken::new(),
+        }))
+    }
+
+    /// Done with the first signal.
+    pub(super) async fn begun(&self) {
+        self.0.begun.cancelled().await;
+    }
+
+    /// Done when `main` is to be dropped.
+    pub(super) async fn forced(&self) {
+        self.0.forced.cancelled().await;
+    }
+
+    pub(super) async fn main_ended(&self) {
+        self.0.main_ended.cancelled().await;
+    }
+
+    pub(super) fn set_main_ended(&self) {
+        self.0.main_ended.cancel();
+    }
+
+    /// What is left of the time that `main` and its tasks have to stop.
+    pub(super) fn time_left(&self) -> Duration {
+        let State {
+            clock,
+            told,
+            shutdown_timeout,
+            ..
+        } = &*self.0;
+        let used = told
+            .get()
+            .map_or(Duration::ZERO, |told| clock.now().since(*told));
+        shutdown_timeout.saturating_sub(used)
+    }
+
+    /// Watches the signals until the process ends.
+    pub(super) async fn watch(self, mut signals: Signals) {
+        let first = signals.next().await;
+        tracing::info!(target: "coord::service", service = self.0.context.service(),
+            signal = ?first, "stopping");
+        let why = tokio::select! {
+            () = self.stop(first) => first,
+            second = signals.next() => {
+                tracing::warn!(target: "coord::service", service = self.0.context.service(),
+                    signal = ?second, "a second signal: ending now");
+                second
+            }
+        };
+        self.exit(why).await;
+    }
+
+    /// Stops the service. Returns only if that is impossible: the thread that runs `main` is blocked.
+    async fn stop(&self, first: Stop) {
+        let State {
+            context,
+            clock,
+            main_ended,
+            ..
+        } = &*self.0;
+        self.0.begun.cancel();
+        tokio::select! {
+            () = self.withdraw(first) => {}
+            () = main_ended.cancelled() => {}
+        }
+        self.0.told.get_or_init(|| clock.now());
+        context.stop();
+        let limit = self.0.shutdown_timeout;
+        if clock.timeout(limit, main_ended.cancelled()).await.is_err() {
+            tracing::warn!(
+                target: "coord::service",
+                service = context.service(),
+                "main has not returned {} after it was told to stop: dropping it",
+                humantime::format_duration(limit),
+            );
+            self.0.forced.cancel();
+            if clock
+                .timeout(DROP_LIMIT, main_ended.cancelled())
+                .await
+                .is_err()
+            {
+                return;
+            }
+        }
+        // Closing goes on; a second signal ends that too.
+        std::future::pending().await
+    }
+
+    /// Out of the routable ones first; then those who have not heard of it yet are still served.
+    async fn withdraw(&self, first: Stop) {
+        let State {
+            context,
+            clock,
+            drain,
+            ..
+        } = &*self.0;
+        let Some(registration) = context.registration() else {
+            return;
+        };
+        let routable = registration.is_registered();
+        if clock
+            .timeout(LAST_CALL, registration.withdraw())
+            .await
+            .is_err()
+        {
+            tracing::warn!(target: "coord::service", service = context.service(),
+                "no answer from etcd: the record goes when etcd answers, or with its lease");
+        }
+        if routable && first == Stop::Terminate {
+            clock.sleep(*drain).await;
+        }
+    }
+
+    /// Ends the process, whatever its other threads do. What they do may use the id: it expires.
+    async fn exit(&self, why: Stop) {
+        let State { context, clock, .. } = &*self.0;
+        if let Some(id) = context.id() {
+            id.abandon();
+        }
+        if let Some(registration) = context.registration() {
+            // Else its record goes with its lease.
+            let _ = clock.timeout(LAST_CALL, registration.leave()).await;
+        }
+        let _ = clock
+            .timeout(LAST_CALL, context.coordinator().close())
+            .await;
+        std::process::exit(why.exit_code());
+    }
+}

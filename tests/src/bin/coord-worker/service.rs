@@ -1,0 +1,101 @@
+//! `service HOW`: an annotated main. `HOW` is what it does once it is ready: `serve` until it is
+//! told to stop, `return`, `fail`, `panic`, `linger` (not stop when told), `block` (its thread too),
+//! `leave-task` (return and leave a task behind that blocks its thread), `unready`; `return`, `fail`
+//! and `panic` once they are told a line.
+//!
+//! Says `listens ADDRESS`, `id NUMBER TOKEN`, `config TEXT`, `ready`, and `told` when it is to stop.
+
+use std::{process::ExitCode, time::Duration};
+
+use coord::{Config, Context, CoordConfig, Coordinator, InstanceId, Shutdown};
+use coord_tests::worker::wire;
+
+#[derive(CoordConfig)]
+#[coord(prefix = "{service}")]
+struct Greeting {
+    #[coord(default = "hello")]
+    text: String,
+}
+
+#[coord::locked("only-one", wait = "10s")]
+async fn under_the_services_coordinator() -> coord::Result<()> {
+    Ok(())
+}
+
+#[coord::service(
+    name = "user-service",
+    version = "1.2.3",
+    endpoints = ["http://127.0.0.1:1"],
+    listen = "127.0.0.1:0",
+    ttl = "2s",
+    instance_id(max = 63),
+    drain = "1s",
+    shutdown_timeout = "2s",
+    runtime(worker_threads = 2)
+)]
+pub(crate) async fn main(
+    ctx: Context,
+    coordinator: Coordinator,
+    config: Config<Greeting>,
+    id: InstanceId,
+    shutdown: Shutdown,
+) -> anyhow::Result<ExitCode> {
+    let how = std::env::args().nth(2).unwrap_or_default();
+    let listener = ctx.listener()?;
+    wire::say(format_args!("listens {}", listener.local_addr()?));
+    wire::say(format_args!("id {} {}", id.get()?, id.fencing_token()));
+    wire::say(format_args!("config {}", config.load().text));
+    assert_eq!(coordinator.module_name(), Some("user-service"));
+    under_the_services_coordinator().await?;
+    tokio::spawn(under_the_services_coordinator()).await??;
+    if how == "unready" {
+        shutdown.await;
+        wire::say("told");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut told = wire::Lines::open();
+    ctx.ready();
+    wire::say("ready");
+    match how.as_str() {
+        "serve" => {
+            shutdown.clone().await;
+            shutdown.await;
+            wire::say("told");
+        }
+        "return" => {
+            told.next().await;
+            return Ok(ExitCode::from(7));
+        }
+        "fail" => {
+            told.next().await;
+            anyhow::bail!("it failed");
+        }
+        "panic" => {
+            told.next().await;
+            panic!("as told");
+        }
+        "linger" => {
+            shutdown.await;
+            wire::say("told");
+            std::future::pending::<()>().await;
+        }
+        "block" => {
+            shutdown.await;
+            wire::say("told");
+            block();
+        }
+        "leave-task" => {
+            shutdown.await;
+            wire::say("told");
+            tokio::task::spawn_blocking(block);
+        }
+        other => anyhow::bail!("no such way {other:?}"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn block() {
+    loop {
+        std::thread::sleep(Duration::from_secs(60));
+    }
+}
