@@ -19,7 +19,7 @@ use crate::{
 
 /// One member, gone with this value or with the process.
 pub(crate) struct Etcd {
-    endpoint: String,
+    pub(crate) endpoint: String,
     guard: Child,
     _data: tempfile::TempDir,
 }

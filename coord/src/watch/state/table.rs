@@ -782,7 +782,7 @@ fn every_transition() {
             changed_once(),
             Some(probe(9, 5, &[kv("x", 6)], 3)),
             "Empty",
-            &["close", "warn", "leave"],
+            &["close", "warn"],
             4,
         ),
         (
