@@ -61,9 +61,8 @@ impl Source for Cuttable {
     type Stream = CuttableStream;
 
     async fn range(&self, range: Range) -> Result<RangeReply, CallError> {
-        match *self.line.cut.borrow() {
-            true => return Err(broken()),
-            false => {}
+        if *self.line.cut.borrow() {
+            return Err(broken());
         }
         self.client.range(range).await
     }
@@ -110,16 +109,11 @@ impl SourceStream for CuttableStream {
             _ = self.cut.wait_for(|cut| *cut) => return Err(broken()),
             message = self.stream.next() => message?,
         };
-        if message
-            .as_ref()
-            .is_some_and(|message| !message.events.is_empty())
-        {
-            if let Some(left) = &mut *self.line.messages.lock().unwrap() {
-                match left.checked_sub(1) {
-                    Some(less) => *left = less,
-                    None => return Err(broken()),
-                }
-            }
+        let tells = (message.as_ref()).is_some_and(|message| !message.events.is_empty());
+        match &mut *self.line.messages.lock().unwrap() {
+            Some(0) if tells => return Err(broken()),
+            Some(left) if tells => *left -= 1,
+            _ => {}
         }
         Ok(message)
     }
