@@ -14,7 +14,7 @@ use crate::options::Secret;
 
 /// One member, gone with this value or with the process.
 pub(crate) struct Etcd {
-    endpoint: String,
+    pub(crate) endpoint: String,
     guard: Child,
     _data: tempfile::TempDir,
 }
