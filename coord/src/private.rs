@@ -27,6 +27,10 @@ pub mod locked {
         key::join("acquire lock", parts)
     }
 
+    pub const fn via(coordinator: &Coordinator) -> Option<&Coordinator> {
+        Some(coordinator)
+    }
+
     pub async fn enter<R>(
         returns: Returns<R>,
         request: Request,
@@ -40,5 +44,7 @@ pub mod locked {
 
 /// `#[coord::service]`.
 pub mod service {
-    pub use crate::service::{NoId, Service, WithId, argument, launch, returns};
+    pub use crate::service::{
+        MainReturn, NoId, Returns, Service, WithId, argument, launch, returns,
+    };
 }

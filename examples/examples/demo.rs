@@ -19,7 +19,7 @@ use futures_util::StreamExt as _;
 const PATIENCE: Duration = Duration::from_secs(30);
 const TURNS: usize = 3;
 
-/// Bound to the keys below `config/shop/`.
+/// Bound to the keys below `/config/shop/`.
 #[derive(CoordConfig, Debug)]
 #[coord(prefix = "shop")]
 struct Shop {
@@ -95,7 +95,7 @@ async fn config(coordinator: &Coordinator, etcd: &Etcd) -> anyhow::Result<()> {
     say(
         "config",
         format_args!(
-            "config/shop/ has no keys yet, so defaults: {:?}",
+            "/config/shop/ has no keys yet, so defaults: {:?}",
             shop.load()
         ),
     );
@@ -116,7 +116,7 @@ async fn config(coordinator: &Coordinator, etcd: &Etcd) -> anyhow::Result<()> {
 
     let mut values = shop.subscribe();
     let mut raw = etcd.client().await;
-    raw.put("config/shop/timeout", "250ms", None).await?;
+    raw.put("/config/shop/timeout", "250ms", None).await?;
     within("the change by a raw put", values.changed()).await??;
     ensure!(
         shop.load().timeout == Duration::from_millis(250),
@@ -124,10 +124,10 @@ async fn config(coordinator: &Coordinator, etcd: &Etcd) -> anyhow::Result<()> {
     );
     say(
         "config",
-        "etcdctl put config/shop/timeout 250ms  ->  timeout is 250ms",
+        "etcdctl put /config/shop/timeout 250ms  ->  timeout is 250ms",
     );
 
-    raw.put("config/shop/timeout", "soon", None).await?;
+    raw.put("/config/shop/timeout", "soon", None).await?;
     let refusal = within("the refusal", async {
         loop {
             if let Some(refusal) = shop.status().refusal {
@@ -143,11 +143,11 @@ async fn config(coordinator: &Coordinator, etcd: &Etcd) -> anyhow::Result<()> {
     );
     say(
         "config",
-        "etcdctl put config/shop/timeout soon  ->  refused, timeout stays 250ms:",
+        "etcdctl put /config/shop/timeout soon  ->  refused, timeout stays 250ms:",
     );
     say("", &refusal);
 
-    raw.put("config/shop/timeout", "1s", None).await?;
+    raw.put("/config/shop/timeout", "1s", None).await?;
     within("the mended value", values.changed()).await??;
     ensure!(
         shop.status().refusal.is_none(),
@@ -155,7 +155,7 @@ async fn config(coordinator: &Coordinator, etcd: &Etcd) -> anyhow::Result<()> {
     );
     say(
         "config",
-        "etcdctl put config/shop/timeout 1s  ->  taken, and the refusal is gone",
+        "etcdctl put /config/shop/timeout 1s  ->  taken, and the refusal is gone",
     );
     Ok(())
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use coord::{Coordinator, Error, LockGuard, LostReason, Options};
-use coord_tests::{Etcd, EtcdConfig, Worker, eventually, median};
+use coord_tests::{Etcd, EtcdConfig, Flow, Proxy, Worker, eventually, median};
 use etcd_client::{Client, GetOptions, KeyValue};
 
 async fn start() -> Option<Etcd> {
@@ -151,6 +151,10 @@ async fn two_processes_never_hold_the_same_lock_at_once() {
         Worker::spawn("lock-sections", &arguments),
         Worker::spawn("lock-sections", &arguments),
     ];
+    for worker in &mut workers {
+        worker.expect("ready").await;
+    }
+    workers.iter_mut().for_each(|worker| worker.say("go"));
     let mut sections: Vec<[u128; 3]> = Vec::new();
     let mut turns = Vec::new();
     for (number, worker) in workers.iter_mut().enumerate() {
@@ -261,6 +265,90 @@ async fn an_acquire_that_is_dropped_at_any_await_leaves_nothing() {
         drop(guard);
         let after = coordinator.lock(name).acquire().await;
         after.unwrap().verify().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_and_a_section_that_are_dropped_at_any_await_leave_nothing() {
+    let Some(etcd) = start().await else { return };
+    let coordinator = connect(&etcd).await;
+    let mut store = etcd.client().await;
+    for polls in 0.. {
+        let guard = coordinator.lock("release").acquire().await.unwrap();
+        let done = polled(guard.unlock(), polls).await;
+        queue_is(&mut store, "release", 0).await;
+        if let Some(released) = done {
+            assert!(released.unwrap().confirmed);
+            break;
+        }
+    }
+    for polls in 0.. {
+        let run = coordinator.lock("run").run(async |held| {
+            tokio::task::yield_now().await;
+            held.verify().await
+        });
+        let done = polled(run, polls).await;
+        queue_is(&mut store, "run", 0).await;
+        if let Some(ran) = done {
+            ran.unwrap().unwrap();
+            break;
+        }
+    }
+}
+
+/// An acquire is applied, and its answer is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acquire_whose_answer_is_lost_is_found_again_and_fenced_off_at_its_release() {
+    let Some(etcd) = start().await else { return };
+    let proxy = Proxy::start(&etcd.endpoint()).await;
+    let mut options = Options::test().endpoints([proxy.endpoint()]);
+    options.request_timeout = Duration::from_secs(1);
+    options.lock.ttl = Duration::from_secs(30);
+    let coordinator = Coordinator::connect(options).await.unwrap();
+    let mut store = etcd.client().await;
+    coordinator
+        .lock("warm")
+        .acquire()
+        .await
+        .unwrap()
+        .unlock()
+        .await
+        .unwrap();
+    let session = async |store: &mut Client| {
+        let all = GetOptions::new().with_prefix();
+        let found = store.get("coord/session/", Some(all)).await.unwrap();
+        found.kvs()[0].mod_revision()
+    };
+    for name in ["acquired", "tried", "cancelled"] {
+        let before = session(&mut store).await;
+        proxy.replies(Flow::Discard);
+        let lock = coordinator.lock(name);
+        let acquire = tokio::spawn(async move {
+            match name {
+                "tried" => lock.try_acquire().await,
+                _ => lock.wait_forever().acquire().await,
+            }
+        });
+        queue_is(&mut store, name, 1).await;
+        let applied = queue(&mut store, name).await[0].create_revision();
+        if name == "cancelled" {
+            acquire.abort();
+            assert!(acquire.await.unwrap_err().is_cancelled());
+            proxy.heal().await;
+        } else {
+            proxy.heal().await;
+            proxy.cut().await;
+            let guard = acquire.await.unwrap().unwrap();
+            assert_eq!(guard.fencing_token().get(), applied);
+            assert_eq!(queue(&mut store, name).await.len(), 1);
+            assert!(guard.unlock().await.unwrap().confirmed);
+        }
+        queue_is(&mut store, name, 0).await;
+        // A late copy of it can never be applied: the session's incarnation is another one.
+        assert!(session(&mut store).await > before, "{name} was not fenced");
+        // Which the next acquire learns.
+        drop(coordinator.lock(name).acquire().await.unwrap());
+        queue_is(&mut store, name, 0).await;
     }
 }
 

@@ -324,20 +324,18 @@ async fn arguments_stay_within_their_segment_and_impossible_keys_are_refused() {
     }
 }
 
-/// The attribute of the test stands below `#[locked]`, and there is no coordinator.
-#[locked("above-a-test", wait = "1ms")]
-#[tokio::test(flavor = "multi_thread")]
-#[should_panic(expected = "COORD_ENDPOINTS is not set")]
-async fn without_any_coordinator_the_error_names_the_variable() -> Result<(), Panic> {
-    unreachable!("there is no coordinator")
+/// The runtime is built below the lock's attribute, which has wrapped the body by then.
+#[locked("above", via = coordinator)]
+#[tokio::main(flavor = "current_thread")]
+async fn on_a_runtime_of_its_own(coordinator: &Coordinator) -> coord::Result<u8> {
+    Ok(1)
 }
 
-#[derive(Debug)]
-struct Panic;
-
-impl From<Error> for Panic {
-    fn from(error: Error) -> Self {
-        assert!(matches!(error, Error::NotConfigured { .. }), "{error:?}");
-        panic!("{error}")
-    }
+#[test]
+fn it_stands_above_the_attribute_that_builds_a_runtime() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let Some((_etcd, coordinator)) = runtime.block_on(start()) else {
+        return;
+    };
+    assert_eq!(on_a_runtime_of_its_own(&coordinator).unwrap(), 1);
 }

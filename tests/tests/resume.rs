@@ -56,7 +56,7 @@ async fn a_restart_shorter_than_the_ttl_is_not_seen() {
     assert!(guard.remaining() > Duration::ZERO);
     etcd.restart().await;
 
-    let revision = put(&etcd, "config/app/size", "2").await;
+    let revision = put(&etcd, "/config/app/size", "2").await;
     config.wait_for_revision(revision).await.unwrap();
     assert_eq!(config.load().size, 2);
     guard.verify().await.unwrap();
@@ -116,7 +116,7 @@ async fn an_outage_longer_than_the_ttl_loses_the_lock_and_brings_the_rest_back()
     assert_eq!(config.load().size, 1, "the last value stays");
     etcd.restart().await;
 
-    let revision = put(&etcd, "config/app/size", "3").await;
+    let revision = put(&etcd, "/config/app/size", "3").await;
     config.wait_for_revision(revision).await.unwrap();
     assert_eq!(config.load().size, 3);
     eventually("the registration to be back", async || {
@@ -149,7 +149,7 @@ async fn a_connection_that_is_cut_again_and_again_loses_nothing() {
     for size in 2..12 {
         let before = proxy.accepted();
         assert!(proxy.cut().await > 0);
-        let revision = put(&etcd, "config/app/size", &size.to_string()).await;
+        let revision = put(&etcd, "/config/app/size", &size.to_string()).await;
         config.wait_for_revision(revision).await.unwrap();
         assert_eq!(config.load().size, size);
         eventually("a new connection", async || proxy.accepted() > before).await;
@@ -170,20 +170,20 @@ async fn a_bad_value_is_refused_and_the_old_one_stays() {
         .unwrap();
     let config = coordinator.config::<App>().start().await.unwrap();
     let mut values = config.subscribe();
-    let good = put(&etcd, "config/app/size", "7").await;
+    let good = put(&etcd, "/config/app/size", "7").await;
     config.wait_for_revision(good).await.unwrap();
     assert_eq!(values.changed().await.unwrap().size, 7);
 
-    let bad = put(&etcd, "config/app/size", "seven").await;
+    let bad = put(&etcd, "/config/app/size", "seven").await;
     eventually("the refusal", async || config.status().refusal.is_some()).await;
     let refusal = config.status().refusal.unwrap();
     assert_eq!(refusal.revision, bad);
     let text = refusal.to_string();
-    assert!(text.contains("config/app/size"), "{text}");
+    assert!(text.contains("/config/app/size"), "{text}");
     assert_eq!(config.load().size, 7);
     assert!(values.changed().now_or_never().is_none());
 
-    let good = put(&etcd, "config/app/size", "8").await;
+    let good = put(&etcd, "/config/app/size", "8").await;
     config.wait_for_revision(good).await.unwrap();
     assert_eq!(config.load().size, 8);
     assert!(config.status().refusal.is_none());

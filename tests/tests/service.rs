@@ -75,9 +75,18 @@ impl Running {
         let options = WatchOptions::new()
             .with_prefix()
             .with_start_revision(revision + 1);
-        let mut stream = self.client.clone().watch("coord/", Some(options)).await.unwrap();
+        let mut stream = self
+            .client
+            .clone()
+            .watch("coord/", Some(options))
+            .await
+            .unwrap();
         // The last thing that is seen: whatever came before has been seen by then.
-        self.client.clone().put("coord/end", "", None).await.unwrap();
+        self.client
+            .clone()
+            .put("coord/end", "", None)
+            .await
+            .unwrap();
         let mut seen = Vec::new();
         loop {
             let message = stream.message().await.unwrap().unwrap();
@@ -213,7 +222,11 @@ async fn a_second_signal_ends_it_at_once_and_leaves_the_id_to_expire() {
     let slots = running.keys("slot").await;
     assert_eq!(slots.len(), 1);
     // Its lease is left alone too: it runs out by itself.
-    let lease = running.client.clone().lease_time_to_live(slots[0].lease(), None).await;
+    let lease = running
+        .client
+        .clone()
+        .lease_time_to_live(slots[0].lease(), None)
+        .await;
     assert!(lease.unwrap().ttl() > 0);
 }
 
@@ -261,7 +274,9 @@ async fn what_is_not_ready_is_known_and_not_routable() {
     };
     let starting = async || {
         let records = running.keys("inst").await;
-        records.first().is_some_and(|record| status(record) == "starting")
+        records
+            .first()
+            .is_some_and(|record| status(record) == "starting")
     };
     eventually("it is known as starting", starting).await;
     assert!(running.keys("svc").await.is_empty());
@@ -293,10 +308,17 @@ async fn etcd_that_comes_late_is_waited_for_and_one_that_never_comes_is_an_error
     };
     etcd.kill();
     let mut late = spawn(&etcd, "serve", &[]);
-    let never = spawn(&etcd, "serve", &[("COORD_ETCD_DOWN", "0s"), ("COORD_CONNECT_TIMEOUT", "1s")]);
+    let never = spawn(
+        &etcd,
+        "serve",
+        &[("COORD_ETCD_DOWN", "0s"), ("COORD_CONNECT_TIMEOUT", "1s")],
+    );
     assert_eq!(never.ended().await.code(), Some(1));
     let errors = never.errors();
-    assert!(errors.contains(etcd.endpoint().trim_start_matches("http://")), "{errors}");
+    assert!(
+        errors.contains(etcd.endpoint().trim_start_matches("http://")),
+        "{errors}"
+    );
     etcd.restart().await;
     late.expect("listens").await;
     late.kill();
@@ -307,7 +329,11 @@ async fn wrong_settings_are_all_told_at_once() {
     let worker = Worker::spawn_with(
         "service",
         &["serve"],
-        &[("COORD_LISTEN", "here"), ("COORD_DRAIN", "soon"), ("COORD_SERVICE_NAME", "a/b")],
+        &[
+            ("COORD_LISTEN", "here"),
+            ("COORD_DRAIN", "soon"),
+            ("COORD_SERVICE_NAME", "a/b"),
+        ],
     );
     assert_eq!(worker.ended().await.code(), Some(1));
     let errors = worker.errors();

@@ -3,7 +3,6 @@
 
 pub mod etcd;
 pub mod rustc;
-pub mod ui;
 
 use std::path::{Path, PathBuf};
 

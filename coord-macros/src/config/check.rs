@@ -5,41 +5,47 @@ use crate::errors::Errors;
 
 pub(crate) fn check(errors: &Errors, model: &Model) {
     if let Some(prefix) = &model.prefix {
-        if let Err(fault) = placeholders(&prefix.value()) {
+        let text = prefix.value();
+        let path = text.strip_suffix('/').unwrap_or(&text);
+        let fault =
+            placeholders(path).and_then(|()| segments(path.strip_prefix('/').unwrap_or(path)));
+        if let Err(fault) = fault {
             errors.at(prefix, fault);
         }
-        let path = prefix.value();
-        segments(
-            errors,
-            prefix,
-            path.strip_suffix('/').unwrap_or(&path),
-            true,
-        );
     }
-    for (index, field) in model.fields.iter().enumerate() {
-        segments(errors, &field.key.tokens, &field.key.text, false);
-        for earlier in &model.fields[..index] {
-            apart(errors, earlier, field);
+    let mut sound = Vec::<&Field>::new();
+    for field in &model.fields {
+        let key = field.key.text.as_str();
+        let fault = match key.strip_prefix('/') {
+            Some(relative) => Err(format!(
+                "a field's key stands below the prefix, without a leading `/`: write `{relative}`"
+            )),
+            None => segments(key),
+        };
+        match fault {
+            Err(fault) => errors.at(&field.key.tokens, fault),
+            Ok(()) => {
+                sound
+                    .iter()
+                    .for_each(|earlier| apart(errors, earlier, field));
+                sound.push(field);
+            }
         }
     }
 }
 
-/// A key is segments with something in each, below its prefix.
-fn segments(errors: &Errors, tokens: &impl quote::ToTokens, key: &str, absolute: bool) {
-    let relative = key.strip_prefix('/');
-    if let (Some(relative), false) = (relative, absolute) {
-        errors.at(
-            tokens,
-            format!(
-                "a field's key stands below the prefix, without a leading `/`: write `{relative}`"
-            ),
-        );
-    } else if relative.unwrap_or(key).split('/').any(str::is_empty) {
-        errors.at(tokens, format!("`{key}` has an empty segment"));
+/// A path is segments with something in each.
+fn segments(path: &str) -> Result<(), String> {
+    if path.is_empty() {
+        return Err("the key is empty".into());
     }
-    if key.chars().any(char::is_control) {
-        errors.at(tokens, "a key has no control characters");
+    if path.split('/').any(str::is_empty) {
+        return Err(format!("`{path}` has an empty segment"));
     }
+    if path.chars().any(char::is_control) {
+        return Err("a key has no control characters".into());
+    }
+    Ok(())
 }
 
 /// Two fields may share neither a key nor a key space: a list or a struct owns the keys below its own.

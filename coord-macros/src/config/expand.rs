@@ -15,11 +15,12 @@ pub(crate) fn expand(model: &Model) -> TokenStream {
                 ::core::option::Option::Some(#prefix);
         }
     });
-    // Not call-site: a default's expression must not see them.
-    let scope = syn::Ident::new("scope", Span::mixed_site());
-    let fields = syn::Ident::new("fields", Span::mixed_site());
+    // Not call-site: a default's expression must not see them. Not plain: a pattern `scope` would
+    // mean a constant of the user's that is called so.
+    let scope = syn::Ident::new("__coord_scope", Span::mixed_site());
+    let fields = syn::Ident::new("__coord_fields", Span::mixed_site());
     let locals: Vec<_> = (0..model.fields.len())
-        .map(|index| format_ident!("field_{index}", span = Span::mixed_site()))
+        .map(|index| format_ident!("__coord_field_{index}", span = Span::mixed_site()))
         .collect();
 
     let shape = model.fields.iter().map(|field| {
@@ -93,8 +94,8 @@ fn default(private: &TokenStream, ty: &syn::Type, default: &Default) -> TokenStr
     }
 }
 
-/// The `impl` with `body`. A type parameter must be what the fields that name it need; the fields'
-/// own types get no bound, so that a type may contain itself.
+/// The `impl` with `body`. A type parameter of a plain field must be readable; a nested type that has
+/// one must be a config struct, unless it is this very type, which would go round in circles.
 fn implement(model: &Model, body: &TokenStream) -> TokenStream {
     let (krate, ident) = (&model.krate, &model.ident);
     let mut generics = model.generics.clone();
@@ -102,26 +103,23 @@ fn implement(model: &Model, body: &TokenStream) -> TokenStream {
         .type_params()
         .map(|param| param.ident.clone())
         .collect();
-    let bounds = generics.make_where_clause();
-    for param in params {
-        bounds
-            .predicates
-            .push(parse_quote!(#param: ::core::marker::Send + ::core::marker::Sync + 'static));
-        let used = |nested: bool| {
-            model.fields.iter().any(|field| {
-                matches!(field.kind, Kind::Nested) == nested
-                    && mentions(field.ty.to_token_stream(), &param)
-            })
-        };
-        if used(false) {
-            bounds
-                .predicates
-                .push(parse_quote!(#param: #krate::private::config::Leaf));
-        }
-        if used(true) {
-            bounds
-                .predicates
-                .push(parse_quote!(#param: #krate::CoordConfig));
+    let bounds = &mut generics.make_where_clause().predicates;
+    for param in &params {
+        bounds.push(parse_quote!(#param: ::core::marker::Send + ::core::marker::Sync + 'static));
+    }
+    for field in &model.fields {
+        let ty = &field.ty;
+        let used = params
+            .iter()
+            .filter(|param| mentions(ty.to_token_stream(), param));
+        match field.kind {
+            Kind::Leaf(_) => used.for_each(|param| {
+                bounds.push(parse_quote!(#param: #krate::private::config::Leaf));
+            }),
+            Kind::Nested if used.count() > 0 && !mentions(ty.to_token_stream(), ident) => {
+                bounds.push(parse_quote!(#ty: #krate::CoordConfig));
+            }
+            Kind::Nested => {}
         }
     }
     let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();

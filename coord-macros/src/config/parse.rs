@@ -19,7 +19,7 @@ pub(crate) fn parse(errors: &Errors, input: syn::DeriveInput) -> Model {
     let mut krate = Once::<syn::Path>::none("crate");
     words(errors, &input.attrs, |word, input| {
         match word.to_string().as_str() {
-            "prefix" => prefix.set(errors, word.span(), value(input)?),
+            "prefix" => prefix.set(errors, word.span(), text(word, input)?),
             "crate" => krate.set(errors, word.span(), value(input)?),
             other => {
                 errors.at(
@@ -81,7 +81,7 @@ fn field(errors: &Errors, field: syn::Field) -> Option<Field> {
     let mut secret = Once::none("secret");
     words(errors, &field.attrs, |word, input| {
         match word.to_string().as_str() {
-            "key" => key.set(errors, word.span(), value(input)?),
+            "key" => key.set(errors, word.span(), text(word, input)?),
             "default" if !input.peek(Token![=]) => {
                 default.set(errors, word.span(), Default::Own(word.span()));
             }
@@ -144,12 +144,19 @@ fn field(errors: &Errors, field: syn::Field) -> Option<Field> {
 
 /// A string literal is text to be decoded; anything else is the value itself.
 fn given_default(value: syn::Expr) -> Default {
+    match literal(value) {
+        Ok(text) => Default::Text(text),
+        Err(value) => Default::Value(value),
+    }
+}
+
+fn literal(value: syn::Expr) -> Result<syn::LitStr, Box<syn::Expr>> {
     match value {
         syn::Expr::Lit(syn::ExprLit {
             lit: syn::Lit::Str(text),
             attrs,
-        }) if attrs.is_empty() => Default::Text(text),
-        value => Default::Value(Box::new(value)),
+        }) if attrs.is_empty() => Ok(text),
+        value => Err(Box::new(value)),
     }
 }
 
@@ -175,6 +182,13 @@ fn words(
 fn value<T: Parse>(input: ParseStream<'_>) -> syn::Result<T> {
     input.parse::<Token![=]>()?;
     input.parse()
+}
+
+fn text(word: &Ident, input: ParseStream<'_>) -> syn::Result<syn::LitStr> {
+    literal(value(input)?).map_err(|value| {
+        let message = format!("`{word}` is text: write `{word} = \"…\"`");
+        syn::Error::new_spanned(value, message)
+    })
 }
 
 fn flag(word: &Ident, input: ParseStream<'_>) -> syn::Result<()> {

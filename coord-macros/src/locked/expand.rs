@@ -56,7 +56,11 @@ fn body(args: &Args, template: &Template, function: &Function, block: &Block) ->
     let request = request(args, &private, &key);
     let via = match &args.via {
         None => quote!(::core::option::Option::None),
-        Some(via) => quote!(::core::option::Option::Some(&#via)),
+        // The whole call carries the expression's place: there a wrong type is reported.
+        Some(via) => {
+            let span = via.span().resolved_at(Span::mixed_site());
+            quote_spanned!(span=> #private::via(&#via))
+        }
     };
     let guard = args
         .guard

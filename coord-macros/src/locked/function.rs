@@ -79,7 +79,9 @@ impl Function {
                 (Shape::Boxed(boxed), output)
             }
             _ => {
-                errors.at(signature.fn_token, not_async(&item));
+                if signature.constness.is_none() {
+                    errors.at(signature.fn_token, not_async(&item));
+                }
                 (Shape::Async, None)
             }
         };
@@ -114,7 +116,7 @@ impl Function {
             }
             if name == "self" {
                 errors.at(
-                    &root,
+                    root,
                     format!("`{}` has no `self` to take a key from", self.item.sig.ident),
                 );
                 continue;
@@ -122,10 +124,10 @@ impl Function {
             let valid: Vec<&str> = arguments.iter().map(String::as_str).collect();
             let function = &self.item.sig.ident;
             errors.at(
-                &root,
+                root,
                 match valid.as_slice() {
                     [] => format!("`{name}` is no argument: `{function}` has none"),
-                    valid => nearest::unknown(&format!("argument of `{function}`:"), &name, valid),
+                    valid => nearest::unknown("argument", &name, valid),
                 },
             );
         }

@@ -5,6 +5,7 @@ mod expand;
 mod function;
 
 use proc_macro2::TokenStream;
+use quote::quote;
 
 use self::{args::Args, function::Function};
 use crate::errors::Errors;
@@ -22,11 +23,8 @@ pub(crate) fn locked(attribute: TokenStream, item: TokenStream) -> TokenStream {
     };
     match (errors.check(), expanded) {
         (None, Some(expanded)) => expanded,
-        // The item stays, so that its users do not get errors of their own.
-        (errors, _) => {
-            let mut tokens = item;
-            tokens.extend(errors);
-            tokens
-        }
+        // The item stays, so that its users do not get errors of their own; without warnings for
+        // what only the key would have used.
+        (errors, _) => quote!(#[allow(unused)] #item #errors),
     }
 }

@@ -30,6 +30,7 @@ use tonic::body::Body;
 use tower::{BoxError, Service};
 
 use super::{
+    Purpose,
     dial::{self, Connection},
     error::{Failure, NotSent},
     target::Target,
@@ -126,6 +127,7 @@ impl Shared {
 /// Finds endpoints for as long as it runs. Dropping it closes the channel.
 #[derive(Debug)]
 pub(super) struct Supervisor {
+    purpose: Purpose,
     shared: Arc<Shared>,
     targets: Vec<Target>,
     clock: Clock,
@@ -141,6 +143,7 @@ impl Drop for Supervisor {
 
 impl Supervisor {
     pub(super) fn new(
+        purpose: Purpose,
         targets: Vec<Target>,
         clock: Clock,
         connect_timeout: Duration,
@@ -151,6 +154,7 @@ impl Supervisor {
             endpoints: targets.len(),
         });
         let supervisor = Self {
+            purpose,
             shared: shared.clone(),
             targets,
             clock,
@@ -189,8 +193,8 @@ impl Supervisor {
         connection: Connection,
         states: &mut watch::Receiver<State>,
     ) -> Option<Arc<Connection>> {
-        let endpoint = connection.endpoint.clone();
-        tracing::debug!(target: "coord::client", %endpoint, "connected to etcd");
+        let (purpose, endpoint) = (self.purpose, connection.endpoint.clone());
+        tracing::debug!(target: "coord::client", %endpoint, %purpose, "connected to etcd");
         let connection = Arc::new(connection);
         let (generation, lost) = (connection.generation, connection.lost.clone());
         self.shared
@@ -201,11 +205,11 @@ impl Supervisor {
             biased;
             () = lost.cancelled() => {
                 self.shared.leave(generation);
-                tracing::debug!(target: "coord::client", %endpoint, "the connection to etcd was lost");
+                tracing::debug!(target: "coord::client", %endpoint, %purpose, "the connection to etcd was lost");
                 None
             }
             left = states.wait_for(|state| !matches!(state, State::Connected(_))) => {
-                tracing::debug!(target: "coord::client", %endpoint, "leaving the etcd endpoint");
+                tracing::debug!(target: "coord::client", %endpoint, %purpose, "leaving the etcd endpoint");
                 match left.as_deref() {
                     Ok(State::Connecting(left)) => left.clone(),
                     _ => None,
@@ -215,11 +219,12 @@ impl Supervisor {
     }
 
     fn publish_down(&self, failures: Vec<Failure>) {
+        let purpose = self.purpose;
         let not_sent = NotSent::Down(failures.into());
         if matches!(self.shared.state(), State::Down(_)) {
-            tracing::debug!(target: "coord::client", "{not_sent}");
+            tracing::debug!(target: "coord::client", %purpose, "{not_sent}");
         } else {
-            tracing::warn!(target: "coord::client", "{not_sent}; trying on");
+            tracing::warn!(target: "coord::client", %purpose, "{not_sent}; trying on");
         }
         if let NotSent::Down(failures) = not_sent {
             self.shared.state.send_replace(State::Down(failures));

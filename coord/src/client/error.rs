@@ -4,6 +4,7 @@ use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 use tonic::{Code, Status};
 
+use super::classify::{Class, classify};
 use crate::error::{Context, Error};
 
 /// What is certain about a request that failed.
@@ -333,79 +334,137 @@ pub(super) fn in_one_line(error: &(dyn StdError + 'static)) -> String {
     line
 }
 
-/// Certainty, reason, and whether the member or the connection to it is at fault.
-#[derive(Debug, PartialEq, Eq)]
-struct Class(Certainty, Reason, bool);
-
-/// Text before code: three conditions share `OUT_OF_RANGE`, and services that etcd builds on its own
-/// client lose the code. Only what starts with etcd's own words is an answer of etcd: a broken
-/// connection or a proxy can produce every code, and their word is no proof that nothing was done.
-fn classify(code: Code, message: &str) -> Class {
-    use Certainty::{Refused, Unknown};
-    let text = match message.rsplit_once("desc = ") {
-        Some((_, text)) => text,
-        None => message,
+#[cfg(test)]
+mod tests {
+    use super::{
+        Certainty::{NotSent as Unsent, Refused, Unknown as Maybe},
+        *,
     };
-    if let Some(words) = text.strip_prefix("etcdserver: ") {
-        return classify_words(code, words);
-    }
-    match code {
-        Code::OutOfRange if text.contains("message length too large") => {
-            // This client's own decode limit: the request was carried out.
-            Class(Unknown, Reason::TooLarge, false)
-        }
-        Code::ResourceExhausted if text.starts_with("grpc: received message larger than max") => {
-            Class(Refused, Reason::Invalid, false)
-        }
-        Code::Unimplemented => Class(Refused, Reason::Other, false),
-        Code::PermissionDenied | Code::Unauthenticated => Class(Unknown, Reason::Denied, false),
-        Code::Unknown
-        | Code::Unavailable
-        | Code::Cancelled
-        | Code::DeadlineExceeded
-        | Code::Internal
-        | Code::ResourceExhausted => Class(Unknown, Reason::Unavailable, true),
-        _ => Class(Unknown, Reason::Other, false),
-    }
-}
 
-fn classify_words(code: Code, words: &str) -> Class {
-    use Certainty::{Refused, Unknown};
-    match words {
-        "mvcc: required revision has been compacted" => Class(Refused, Reason::Compacted, false),
-        "mvcc: required revision is a future revision" => {
-            Class(Refused, Reason::FutureRevision, false)
+    #[test]
+    fn the_proof_that_nothing_was_sent_survives_the_stubs() {
+        let failures = [("http://a:1", "refused"), ("http://b:2", "silent")];
+        let down = NotSent::Down(
+            failures
+                .map(|(endpoint, error)| Failure {
+                    endpoint: endpoint.into(),
+                    error: error.into(),
+                })
+                .into(),
+        );
+        // As the stubs do with what a channel returns.
+        let status = Status::from_error(Box::new(down.into_status()));
+        let error = CallError::from(etcd_client::Error::GRpcStatus(status));
+        assert_eq!(
+            (error.certainty, error.reason),
+            (Unsent, Reason::Unavailable)
+        );
+        assert_eq!(
+            error.message,
+            "no etcd endpoint can be used: http://a:1: refused; http://b:2: silent"
+        );
+        let closed = CallError::from(NotSent::Closed);
+        assert_eq!((closed.certainty, closed.reason), (Unsent, Reason::Closed));
+    }
+
+    #[test]
+    fn public_errors_say_what_to_do() {
+        let limit = Duration::from_secs(5);
+        for (error, code, retryable, maybe_applied) in [
+            (
+                CallError::timeout(Maybe, limit, Some("http://a:1")),
+                "timeout",
+                true,
+                true,
+            ),
+            (
+                CallError::timeout(Unsent, limit, None),
+                "timeout",
+                true,
+                false,
+            ),
+            (
+                CallError::new(Maybe, Reason::Unavailable, ""),
+                "unavailable",
+                true,
+                true,
+            ),
+            (
+                CallError::new(Refused, Reason::Unavailable, ""),
+                "unavailable",
+                true,
+                false,
+            ),
+            (
+                CallError::new(Unsent, Reason::Unavailable, ""),
+                "unavailable",
+                true,
+                false,
+            ),
+            (
+                CallError::new(Refused, Reason::LeaseNotFound, ""),
+                "not_found",
+                false,
+                false,
+            ),
+            (
+                CallError::new(Refused, Reason::Compacted, ""),
+                "not_found",
+                false,
+                false,
+            ),
+            (
+                CallError::new(Refused, Reason::Invalid, ""),
+                "invalid",
+                false,
+                false,
+            ),
+            (
+                CallError::new(Refused, Reason::Denied, ""),
+                "denied",
+                false,
+                false,
+            ),
+            (
+                CallError::new(Refused, Reason::BadToken, ""),
+                "denied",
+                false,
+                false,
+            ),
+            (
+                CallError::new(Refused, Reason::NoSpace, ""),
+                "exhausted",
+                true,
+                false,
+            ),
+            (
+                CallError::new(Unsent, Reason::Closed, ""),
+                "closed",
+                false,
+                false,
+            ),
+        ] {
+            let reason = error.reason;
+            let error = error.into_error(Context::new("test"));
+            assert_eq!(
+                (error.code(), error.is_retryable(), error.maybe_applied()),
+                (code, retryable, maybe_applied),
+                "{reason:?}"
+            );
         }
-        "mvcc: database space exceeded" => Class(Refused, Reason::NoSpace, false),
-        "requested lease not found" => Class(Refused, Reason::LeaseNotFound, false),
-        "lease already exists" => Class(Refused, Reason::LeaseExists, false),
-        // Every member refuses while the cluster is this far behind: going to another is no use.
-        "too many requests" => Class(Refused, Reason::Unavailable, false),
-        // Said before anything is proposed.
-        "no leader" | "rpc not supported for learner" => Class(Refused, Reason::Unavailable, true),
-        "invalid auth token" | "revision of auth store is old" => {
-            Class(Refused, Reason::BadToken, false)
-        }
-        "permission denied"
-        | "authentication failed, invalid user ID or password"
-        | "authentication is not enabled"
-        | "invalid auth management"
-        | "user name is empty"
-        | "user name not found"
-        | "role name not found" => Class(Refused, Reason::Denied, false),
-        // The member is well, and may have proposed it already.
-        "leader changed" => Class(Unknown, Reason::Unavailable, false),
-        _ => match code {
-            Code::InvalidArgument
-            | Code::FailedPrecondition
-            | Code::OutOfRange
-            | Code::NotFound
-            | Code::AlreadyExists => Class(Refused, Reason::Invalid, false),
-            Code::PermissionDenied | Code::Unauthenticated => Class(Refused, Reason::Denied, false),
-            Code::ResourceExhausted => Class(Refused, Reason::Unavailable, false),
-            // "request timed out" with its reasons, "server stopped".
-            Code::Unavailable | Code::DeadlineExceeded => Class(Unknown, Reason::Unavailable, true),
-            _ => Class(Unknown, Reason::Other, false),
-        },
+    }
+
+    #[test]
+    fn a_report_that_walks_the_chain_prints_nothing_twice() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("transport error")]
+        struct Outer(#[source] std::io::Error);
+        let reset = std::io::Error::other("connection reset");
+        let error = CallError::from(Status::from_error(Box::new(Outer(reset))));
+        let error = error.into_error(Context::new("read").key("k"));
+        assert_eq!(
+            in_one_line(&error),
+            "cannot read `k`: transport error (it may have taken effect): connection reset"
+        );
     }
 }

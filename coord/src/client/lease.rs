@@ -45,9 +45,9 @@ pub(super) fn seconds(ttl: i64) -> Option<Duration> {
 
 /// etcd's request. The crate's stub takes it for one lease only, and fails if that one is gone.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
-struct KeepAliveRequest {
+pub(super) struct KeepAliveRequest {
     #[prost(int64, tag = "1")]
-    id: i64,
+    pub(super) id: i64,
 }
 
 /// The stream: requests for any lease go in, answers come out in order.
@@ -118,7 +118,7 @@ impl KeepAlives {
         }
     }
 
-    /// Sends one keep-alive. It leaves with the next poll of [`next`](Self::next).
+    /// Sends one keep-alive. The first one leaves with the next poll of [`next`](Self::next).
     ///
     /// # Cancel safety
     /// Safe: it is sent or not.

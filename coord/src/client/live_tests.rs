@@ -12,13 +12,24 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::tasks::{Tasks, Thread};
+use crate::{
+    options::Secret,
+    tasks::{Tasks, Thread},
+};
 
 /// One member, gone with this value or with the process.
-struct Etcd {
+pub(crate) struct Etcd {
     endpoint: String,
-    _guard: Child,
+    guard: Child,
     _data: tempfile::TempDir,
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        drop(self.guard.stdin.take());
+        // Before its folder is removed.
+        let _ = self.guard.wait();
+    }
 }
 
 fn binary() -> Option<PathBuf> {
@@ -35,7 +46,11 @@ fn binary() -> Option<PathBuf> {
 }
 
 impl Etcd {
-    fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
+        Self::start_with("http", &[])
+    }
+
+    fn start_with(scheme: &str, arguments: &[String]) -> Option<Self> {
         let Some(binary) = binary() else {
             assert!(
                 std::env::var_os("COORD_REQUIRE_ETCD").is_none(),
@@ -44,9 +59,9 @@ impl Etcd {
             eprintln!("LEFT OUT: no etcd was found; `cargo xtask etcd` gets one");
             return None;
         };
-        let [client, peer] = [0; 2].map(|_| {
+        let [client, peer] = [scheme, "http"].map(|scheme| {
             let free = TcpListener::bind("127.0.0.1:0").unwrap();
-            format!("http://{}", free.local_addr().unwrap())
+            format!("{scheme}://{}", free.local_addr().unwrap())
         });
         let data = match tempfile::tempdir_in("/dev/shm") {
             Ok(memory) => memory,
@@ -68,37 +83,38 @@ impl Etcd {
             .args(["--initial-advertise-peer-urls", &peer])
             .args(["--initial-cluster", &format!("default={peer}")])
             .args(["--unsafe-no-fsync", "--log-level", "error"])
+            .args(arguments)
             .stdin(Stdio::piped())
             .spawn()
             .unwrap();
         Some(Self {
             endpoint: client,
-            _guard: guard,
+            guard,
             _data: data,
         })
     }
 
-    async fn client(&self, here: &Here) -> Client {
-        loop {
-            match here.open(&self.endpoint).await {
-                Ok(client) => return client,
-                // Not up yet.
-                Err(Error::Unavailable { .. }) => {}
-                Err(other) => panic!("{other}"),
-            }
+    pub(crate) async fn client(&self, here: &Here) -> Client {
+        here.open_once_up(&self.options()).await
+    }
+
+    fn options(&self) -> Options {
+        Options {
+            endpoints: vec![self.endpoint.clone()],
+            ..Options::default()
         }
     }
 }
 
 /// Where coord's own tasks run.
-struct Here {
-    tasks: Tasks,
-    clock: Clock,
+pub(crate) struct Here {
+    pub(crate) tasks: Tasks,
+    pub(crate) clock: Clock,
     _thread: Thread,
 }
 
 impl Here {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let thread = Thread::start("client test").unwrap();
         Self {
             tasks: thread.tasks(&CancellationToken::new()),
@@ -107,12 +123,22 @@ impl Here {
         }
     }
 
-    async fn open(&self, endpoint: &str) -> Result<Client> {
-        let options = Options {
-            endpoints: vec![endpoint.to_owned()],
-            ..Options::default()
-        };
-        Client::open(Purpose::Calls, &options, &self.clock, &self.tasks).await
+    async fn open(&self, options: &Options) -> Result<Client> {
+        Client::open(Purpose::Calls, options, &self.clock, &self.tasks).await
+    }
+
+    async fn open_once_up(&self, options: &Options) -> Client {
+        let start = self.clock.now();
+        loop {
+            match self.open(options).await {
+                Ok(client) => return client,
+                Err(error) => {
+                    let up = matches!(error, Error::Unavailable { .. });
+                    let waited = self.clock.now().since(start);
+                    assert!(up && waited < Duration::from_secs(60), "{error}");
+                }
+            }
+        }
     }
 }
 
@@ -497,13 +523,11 @@ async fn a_user_signs_in_and_a_wrong_password_is_denied() {
         password: Some(Secret::new(password)),
         ..Options::default()
     };
-    let open =
-        async |options| Client::open(Purpose::Calls, &options, &here.clock, &here.tasks).await;
-    let error = open(options("wrong")).await.unwrap_err();
+    let error = here.open(&options("wrong")).await.unwrap_err();
     assert!(matches!(error, Error::Denied { .. }), "{error}");
     assert!(!format!("{error:?}").contains("wrong"));
 
-    let client = open(options("secret")).await.unwrap();
+    let client = here.open(&options("secret")).await.unwrap();
     client.range(Range::new(all())).await.unwrap();
     client.refresh_token().await.unwrap();
     // A change of the users makes every older token stale; the call signs in again by itself.
@@ -520,4 +544,73 @@ async fn a_user_signs_in_and_a_wrong_password_is_denied() {
     let mut stream = client.keep_alives().await.unwrap();
     stream.send(5).await.unwrap();
     assert!(stream.next().await.unwrap().unwrap().ttl.is_some());
+}
+
+#[cfg(feature = "tls")]
+#[tokio::test]
+async fn tls_checks_both_sides() {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+
+    let ca_key = KeyPair::generate().unwrap();
+    let mut ca = CertificateParams::new(vec![]).unwrap();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
+    let issuer = Issuer::new(ca, &ca_key);
+    let signed = |name: &str| {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    };
+    let (server_cert, server_key) = signed("etcd.test");
+    let (client_cert, client_key) = signed("client.test");
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let ca_file = file("ca.pem", &ca_pem);
+    let arguments = [
+        format!("--cert-file={}", file("server.pem", &server_cert)),
+        format!("--key-file={}", file("server.key", &server_key)),
+        format!("--trusted-ca-file={ca_file}"),
+        "--client-cert-auth".to_owned(),
+    ];
+    let Some(etcd) = Etcd::start_with("https", &arguments) else {
+        return;
+    };
+    let here = Here::new();
+    let mut options = etcd.options();
+    options.tls.ca = Some(ca_file.into());
+    options.tls.cert = Some(client_cert.into());
+    options.tls.key = Some(file("client.key", &client_key).into());
+    options.tls.server_name = Some("etcd.test".into());
+    let client = here.open_once_up(&options).await;
+    client.range(Range::new(all())).await.unwrap();
+    // Without a scheme, TLS is meant since there are certificates.
+    options.endpoints = vec![etcd.endpoint.replace("https://", "")];
+    here.open(&options).await.unwrap();
+
+    let refused = async |change: fn(&mut Options), words: &str| {
+        let mut options = options.clone();
+        change(&mut options);
+        let error = here.open(&options).await.unwrap_err().to_string();
+        assert!(error.contains(words), "{words:?} is not in {error:?}");
+    };
+    refused(|options| options.tls.server_name = None, "certificate").await;
+    refused(|options| options.tls.ca = None, "certificate").await;
+    let no_identity = |options: &mut Options| (options.tls.cert, options.tls.key) = (None, None);
+    refused(no_identity, "etcd").await;
+    refused(|options| options.tls.key = None, "`tls.key`").await;
+    refused(
+        |options| options.tls.ca = Some("/no/such".into()),
+        "/no/such",
+    )
+    .await;
+    refused(
+        |options| options.endpoints = vec!["http://h:1".into()],
+        "plain text",
+    )
+    .await;
 }

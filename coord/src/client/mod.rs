@@ -3,9 +3,12 @@
 //! A [`Client`] is one connection with one purpose (calls, watches, or keep-alives: unread watch
 //! streams block the calls that share their connection). It has a deadline on every call and says of
 //! every failure whether the request was not sent, was refused, or may have been applied: every
-//! retry and the lock protocol stand on that. It never repeats anything by itself.
+//! retry and the lock protocol stand on that. It sends a request again only where it is certain that
+//! the first one did nothing: it did not leave, or its token was refused.
 
+mod call;
 mod channel;
+mod classify;
 mod dial;
 mod error;
 mod lease;
@@ -15,7 +18,7 @@ mod types;
 mod watch;
 
 #[cfg(test)]
-mod live_tests;
+pub(crate) mod live_tests;
 #[cfg(test)]
 mod member;
 #[cfg(test)]
@@ -23,9 +26,7 @@ mod tests;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use etcd_client::{AuthClient, KvClient, LeaseClient, LeaseGrantOptions, WatchClient};
-use http::HeaderValue;
-use tokio_util::sync::DropGuard;
+use etcd_client::LeaseGrantOptions;
 
 pub(crate) use error::{CallError, Certainty, Reason};
 pub(crate) use lease::{Granted, KeepAlive, KeepAlives, TimeToLive};
@@ -36,14 +37,13 @@ pub(crate) use types::{
 pub(crate) use watch::{Event, EventKind, WatchMessage, WatchRequest, WatchStream};
 
 use self::{
+    call::Calls,
     channel::{State, Sticky, Supervisor},
-    dial::Connection,
-    error::NotSent,
 };
 use crate::{
-    clock::{Clock, Instant},
+    clock::Clock,
     error::{Context, Error, Result},
-    options::{Options, Secret},
+    options::Options,
     tasks::Tasks,
 };
 
@@ -53,23 +53,7 @@ const LARGEST_REPLY: usize = 64 * 1024 * 1024;
 
 /// One connection to the cluster. Cheap to clone; every clone is the same connection.
 #[derive(Clone)]
-pub(crate) struct Client(Arc<Inner>);
-
-struct Inner {
-    purpose: Purpose,
-    clock: Clock,
-    request_timeout: Duration,
-    sticky: Sticky,
-    kv: KvClient,
-    lease: LeaseClient,
-    watch: WatchClient,
-    auth: AuthClient,
-    user: Option<(String, Secret)>,
-    /// One sign-in at a time: etcd takes 50 ms of a core for each.
-    signing_in: tokio::sync::Mutex<()>,
-    /// The supervisor ends with the last clone.
-    _supervisor: DropGuard,
-}
+pub(crate) struct Client(Arc<Calls>);
 
 /// What a connection carries, for the health report and the logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +61,16 @@ pub(crate) enum Purpose {
     Calls,
     Watches,
     KeepAlives,
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Calls => "calls",
+            Self::Watches => "watches",
+            Self::KeepAlives => "keep-alives",
+        })
+    }
 }
 
 impl Client {
@@ -97,19 +91,24 @@ impl Client {
         tasks: &Tasks,
     ) -> Result<Self> {
         const OPERATION: &str = "connect to etcd";
-        let deadline = clock.now() + options.connect_timeout;
+        let limit = options.connect_timeout;
+        let deadline = clock.now() + limit;
+        let failed = |error: CallError| error.into_error(Context::new(OPERATION));
+        let late = || failed(CallError::timeout(Certainty::NotSent, limit, None));
         // On coord's own runtime: reading files needs one, and the caller's may be of another kind.
         let targets = {
             let options = options.clone();
             let reading = tasks.spawn(async move { target::targets(&options).await });
-            reading.await.ok_or_else(|| Error::closed(OPERATION))??
+            match clock.timeout(limit, reading).await {
+                Ok(outcome) => outcome.ok_or_else(|| Error::closed(OPERATION))??,
+                Err(_elapsed) => return Err(late()),
+            }
         };
-        let (supervisor, shared) = Supervisor::new(targets, clock.clone(), options.connect_timeout);
+        let (supervisor, shared) = Supervisor::new(purpose, targets, clock.clone(), limit);
         let stop = tasks.cancelled().child_token();
         let guard = stop.clone().drop_guard();
         tasks.spawn(async move { stop.run_until_cancelled(supervisor.run()).await });
 
-        let failed = |error: CallError| error.into_error(Context::new(OPERATION));
         // Ends within the connect timeout: the supervisor's first round does.
         shared
             .connected()
@@ -119,7 +118,7 @@ impl Client {
         let etcd = etcd_client::Client::from_channel(sticky.clone().into_etcd(), None)
             .await
             .map_err(|error| failed(error.into()))?;
-        let client = Self(Arc::new(Inner {
+        let client = Self(Arc::new(Calls {
             purpose,
             clock: clock.clone(),
             request_timeout: options.request_timeout,
@@ -138,10 +137,7 @@ impl Client {
         let signed_in = client.0.sign_in(None);
         match clock.timeout(deadline.since(clock.now()), signed_in).await {
             Ok(outcome) => outcome.map_err(failed)?,
-            Err(_elapsed) => {
-                let limit = options.connect_timeout;
-                return Err(failed(CallError::timeout(Certainty::NotSent, limit, None)));
-            }
+            Err(_elapsed) => return Err(late()),
         }
         Ok(client)
     }
@@ -239,6 +235,9 @@ impl Client {
 
     /// Fetches a new authentication token. A no-op without a user.
     pub(crate) async fn refresh_token(&self) -> Result<(), CallError> {
+        if self.0.user.is_none() {
+            return Ok(());
+        }
         let stale = self.0.sticky.0.token.load_full();
         let deadline = self.0.clock.now() + self.0.request_timeout;
         let connection = self.0.connected(deadline).await?;
@@ -287,130 +286,6 @@ impl fmt::Debug for Client {
             .field("connection", &self.connection())
             .finish_non_exhaustive()
     }
-}
-
-impl Inner {
-    /// See [`call_on`](Self::call_on).
-    async fn call<T, F>(&self, send: impl Fn() -> F) -> Result<T, CallError>
-    where
-        F: Future<Output = Result<T, etcd_client::Error>>,
-    {
-        self.call_on(send).await.map(|(reply, _)| reply)
-    }
-
-    /// One call within the request timeout, and the generation of the connection that it used.
-    ///
-    /// `send` runs a second time only when it is certain that the first did nothing: it did not
-    /// leave, or etcd refused its token.
-    async fn call_on<T, F>(&self, send: impl Fn() -> F) -> Result<(T, u64), CallError>
-    where
-        F: Future<Output = Result<T, etcd_client::Error>>,
-    {
-        let deadline = self.clock.now() + self.request_timeout;
-        let mut signed_in = false;
-        loop {
-            let connection = self.connected(deadline).await?;
-            let token = self.sticky.0.token.load_full();
-            let sent = async {
-                match send().await {
-                    Ok(reply) => Ok(Ok(reply)),
-                    Err(etcd_client::Error::GRpcStatus(status))
-                        if matches!(NotSent::find(&status), Some(NotSent::Lost)) =>
-                    {
-                        Ok(Err(Again::Lost))
-                    }
-                    Err(error) => match CallError::from(error) {
-                        error if error.reason == Reason::BadToken && self.user.is_some() => {
-                            Ok(Err(Again::BadToken(error)))
-                        }
-                        error => Err(error),
-                    },
-                }
-            };
-            match self.within(deadline, &connection, sent).await? {
-                Ok(reply) => return Ok((reply, connection.generation)),
-                Err(Again::Lost) => {}
-                Err(Again::BadToken(error)) if signed_in => return Err(error),
-                Err(Again::BadToken(_)) => {
-                    signed_in = true;
-                    let signing_in = self.sign_in(token);
-                    self.within(deadline, &connection, signing_in).await?;
-                }
-            }
-        }
-    }
-
-    /// The connection in use. Nothing has been sent if there is none before the deadline.
-    async fn connected(&self, deadline: Instant) -> Result<Arc<Connection>, CallError> {
-        let shared = &self.sticky.0;
-        if let Some(outcome) = shared.connected_now() {
-            return Ok(outcome?);
-        }
-        let left = deadline.since(self.clock.now());
-        match self.clock.timeout(left, shared.connected()).await {
-            Ok(outcome) => Ok(outcome?),
-            Err(_elapsed) => {
-                let limit = self.request_timeout;
-                Err(CallError::timeout(Certainty::NotSent, limit, None))
-            }
-        }
-    }
-
-    /// `future`, on `connection` and not past the deadline. A failure that is the endpoint's leaves it.
-    async fn within<T>(
-        &self,
-        deadline: Instant,
-        connection: &Connection,
-        future: impl Future<Output = Result<T, CallError>>,
-    ) -> Result<T, CallError> {
-        let left = deadline.since(self.clock.now());
-        let outcome = match self.clock.timeout(left, future).await {
-            Ok(outcome) => outcome,
-            Err(_elapsed) => {
-                let (limit, endpoint) = (self.request_timeout, &connection.endpoint);
-                Err(CallError::timeout(
-                    Certainty::Unknown,
-                    limit,
-                    Some(endpoint),
-                ))
-            }
-        };
-        if outcome.as_ref().is_err_and(CallError::endpoint_failed) {
-            self.sticky.0.leave(connection.generation);
-        }
-        outcome
-    }
-
-    /// Fetches a token, unless there is a newer one than `stale` already.
-    async fn sign_in(&self, stale: Option<Arc<HeaderValue>>) -> Result<(), CallError> {
-        let Some((user, password)) = &self.user else {
-            return Ok(());
-        };
-        let _one = self.signing_in.lock().await;
-        let token = &self.sticky.0.token;
-        let same = match (&*token.load(), &stale) {
-            (Some(current), Some(stale)) => Arc::ptr_eq(current, stale),
-            (current, stale) => current.is_none() && stale.is_none(),
-        };
-        if !same {
-            return Ok(());
-        }
-        let reply = self
-            .auth
-            .clone()
-            .authenticate(user.clone(), password.expose().to_owned())
-            .await?;
-        let mut value = HeaderValue::try_from(reply.token()).map_err(|_| CallError::malformed())?;
-        value.set_sensitive(true);
-        token.store(Some(Arc::new(value)));
-        Ok(())
-    }
-}
-
-/// Why a call that did nothing is sent again.
-enum Again {
-    Lost,
-    BadToken(CallError),
 }
 
 /// See [`Client::connection`].

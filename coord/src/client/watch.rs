@@ -8,7 +8,7 @@ use etcd_client::{
     proto::{PbEvent, PbWatchResponse},
 };
 
-use super::{CallError, Certainty, Header, KeyValue, Span, channel::Shared, txn::header};
+use super::{CallError, Certainty, Header, KeyValue, Reason, Span, channel::Shared, txn::header};
 use crate::clock::Clock;
 
 /// A watch to open.
@@ -106,7 +106,12 @@ impl WatchStream {
         match self.clock.timeout(self.limit, request).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_closed)) => Err(CallError::stream_ended()),
-            Err(_elapsed) => Err(CallError::timeout(Certainty::NotSent, self.limit, None)),
+            // A hundred requests are waiting before this one.
+            Err(_elapsed) => Err(CallError::new(
+                Certainty::NotSent,
+                Reason::Unavailable,
+                "the stream takes no more requests",
+            )),
         }
     }
 }

@@ -256,14 +256,18 @@ impl Acquire<'_> {
     }
 
     /// Who is first in the queue, for an error message.
-    pub(super) async fn holder(&self) -> Option<Holder> {
+    pub(super) async fn holder(&self) -> Result<Option<Holder>> {
         let engine = &self.shared.engine;
         let limit = engine.options.request_timeout.min(Duration::from_secs(1));
-        let reply = engine
+        match engine
             .clock
             .timeout(limit, engine.calls.range(front(self.queue)))
-            .await;
-        reply.ok()?.ok()?.kvs.first().map(entry::holder)
+            .await
+        {
+            Ok(Ok(reply)) => Ok(reply.kvs.first().map(entry::holder)),
+            Ok(Err(error)) => Err(error.into_error(self.context())),
+            Err(_) => Ok(None),
+        }
     }
 
     fn stuck(&self, key: &[u8]) -> Error {

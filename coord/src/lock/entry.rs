@@ -6,6 +6,7 @@ use crate::{
     client::KeyValue,
     clock::Clock,
     error::Holder,
+    host,
     key::{Key, Prefix},
 };
 
@@ -32,10 +33,7 @@ pub(super) struct Identity {
 impl Identity {
     pub(super) fn of_this_process() -> Self {
         Self {
-            host: rustix::system::uname()
-                .nodename()
-                .to_string_lossy()
-                .into_owned(),
+            host: host::name(),
             pid: std::process::id(),
         }
     }

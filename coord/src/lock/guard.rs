@@ -52,7 +52,6 @@ pub struct Released {
 }
 
 /// Shared by the guard, the gate, the futures of `lost()` and (weakly) the hub.
-#[derive(Debug)]
 pub(super) struct Hold {
     identity: Identity,
     entry: Key,
@@ -125,8 +124,23 @@ impl Hold {
 /// Passed to the body of [`LockBuilder::run`](super::LockBuilder::run), bound by `guard = name` in
 /// `#[locked]`, and what a [`LockGuard`] points to. What it says by itself is known without asking
 /// etcd and errs on the safe side: it says "lost" before anybody else can hold the lock.
-#[derive(Debug)]
 pub struct Held(Arc<Hold>);
+
+impl fmt::Debug for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Held")
+            .field("key", &self.identity.name())
+            .field("fencing_token", &self.revision)
+            .field("lost", &self.loss())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 impl Held {
     pub(super) fn hold(&self) -> &Arc<Hold> {
@@ -203,7 +217,6 @@ impl Held {
 ///
 /// The lock may be lost while the guard lives (see [`Held::lost`]); code that must not run on then
 /// stands in [`LockBuilder::run`](super::LockBuilder::run) or in a `#[locked]` function.
-#[derive(Debug)]
 #[must_use = "a guard that is dropped releases its lock at once"]
 pub struct LockGuard {
     held: Held,
@@ -243,6 +256,12 @@ impl LockGuard {
             .flatten()
             .any(|kv| kv.create_revision == held.0.revision);
         Ok(Released { confirmed })
+    }
+}
+
+impl fmt::Debug for LockGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("LockGuard").field(&self.held).finish()
     }
 }
 

@@ -221,33 +221,44 @@ impl Name {
     }
 
     fn apply(&self, signal: &Signal, now: Instant) {
-        let mut room = self.room();
-        match signal {
-            Signal::Opened { revision } | Signal::Deleted { revision, .. } => {
-                room.told = Some(*revision);
-            }
-            Signal::Closed => room.told = None,
-        }
-        for seat in room.seats.values_mut() {
+        let told: Vec<_> = {
+            let mut room = self.room();
             match signal {
-                Signal::Opened { revision } => seat.view.opened(*revision),
-                Signal::Deleted { revision, keys } => seat.view.deleted(*revision, keys, now),
-                Signal::Closed => seat.view.closed(),
+                Signal::Opened { revision } | Signal::Deleted { revision, .. } => {
+                    room.told = Some(*revision);
+                }
+                Signal::Closed => room.told = None,
             }
-            seat.tell();
-        }
+            let seats = room.seats.values_mut();
+            seats
+                .filter_map(|seat| {
+                    match signal {
+                        Signal::Opened { revision } => seat.view.opened(*revision),
+                        Signal::Deleted { revision, keys } => {
+                            seat.view.deleted(*revision, keys, now);
+                        }
+                        Signal::Closed => seat.view.closed(),
+                    }
+                    seat.told()
+                })
+                .collect()
+        };
+        told.into_iter().for_each(Told::pass_on);
     }
 
     /// True: an event was missed.
     fn answered(&self, id: u64, reply: &RangeReply, now: Instant) -> bool {
-        let mut room = self.room();
-        let Some(seat) = room.seats.get_mut(&id) else {
-            return false;
+        let (missed, told) = {
+            let mut room = self.room();
+            let Some(seat) = room.seats.get_mut(&id) else {
+                return false;
+            };
+            let missed = seat
+                .view
+                .read(reply.header.revision, &reply.kvs, reply.more, now);
+            (missed, seat.told())
         };
-        let missed = seat
-            .view
-            .read(reply.header.revision, &reply.kvs, reply.more, now);
-        seat.tell();
+        told.into_iter().for_each(Told::pass_on);
         missed
     }
 
@@ -260,19 +271,29 @@ impl Name {
 }
 
 impl Seat {
-    /// Wakes its waiter if it is decided, and its owner if it is lost.
-    fn tell(&mut self) {
+    /// Whom to tell, now that something may have been decided.
+    fn told(&mut self) -> Option<Told> {
         let step = self.view.step();
-        if let Some(owner) = &self.owner {
-            if step == Step::Gone
-                && let Some(hold) = owner.upgrade()
-            {
-                hold.lose(LostReason::Revoked);
-            }
-        } else if !matches!(step, Step::Wait | Step::Read)
-            && let Some(waker) = self.waker.take()
-        {
-            waker.wake();
+        match &self.owner {
+            Some(owner) if step == Step::Gone => owner.upgrade().map(Told::Owner),
+            Some(_) => None,
+            None if matches!(step, Step::Wait | Step::Read) => None,
+            None => self.waker.take().map(Told::Waiter),
+        }
+    }
+}
+
+/// Who is told of a decision. Passed on with nothing locked: what a waker runs is not known here.
+enum Told {
+    Waiter(Waker),
+    Owner(Arc<Hold>),
+}
+
+impl Told {
+    fn pass_on(self) {
+        match self {
+            Self::Waiter(waker) => waker.wake(),
+            Self::Owner(hold) => hold.lose(LostReason::Revoked),
         }
     }
 }
@@ -324,10 +345,11 @@ impl Place {
 
     /// It owns: from now on `hold` is told when the entry is gone.
     pub(super) fn own(&self, hold: &Arc<Hold>) {
-        self.with(|seat| {
+        let told = self.with(|seat| {
             seat.owner = Some(Arc::downgrade(hold));
-            seat.tell();
+            seat.told()
         });
+        told.into_iter().for_each(Told::pass_on);
     }
 
     /// What the wait looks like from outside, for an error message.
@@ -365,8 +387,8 @@ impl Peek {
     /// How many are ahead, if that is known.
     pub(super) fn position(&self) -> Option<u32> {
         let name = self.name.upgrade()?;
-        let position = name.room().seats.get(&self.id)?.view.position();
-        position
+        let room = name.room();
+        room.seats.get(&self.id)?.view.position()
     }
 }
 

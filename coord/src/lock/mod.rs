@@ -27,7 +27,7 @@ mod queue;
 mod request;
 mod session;
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 pub use guard::{FencingToken, Held, LockGuard, Released};
 pub use outcome::{Outcome, Returns, Run};
@@ -40,7 +40,7 @@ use crate::{
 };
 
 /// The locks of one coordinator, shared by its modules. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Locks {
     shared: Arc<Shared>,
     /// The module's or service's name, for the entries.
@@ -53,6 +53,14 @@ struct Shared {
     sessions: Sessions,
     hub: Hub,
     identity: entry::Identity,
+}
+
+impl fmt::Debug for Locks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Locks")
+            .field("service", &self.service)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Locks {
@@ -163,15 +171,17 @@ impl LockBuilder {
                 Err(_) => trace.position(),
             }
         };
-        let trouble = trace.trouble();
-        let holder = match trouble {
-            None => acquire.holder().await.map(Box::new),
-            Some(_) => None,
+        let (holder, cause) = match trace.trouble() {
+            Some(trouble) => (None, Some(trouble)),
+            None => match acquire.holder().await {
+                Ok(holder) => (holder.map(Box::new), None),
+                Err(trouble) => (None, Some(trouble)),
+            },
         };
         let context = acquire.context();
         Err(Error::Timeout {
-            context: match trouble {
-                Some(error) => context.cause(error),
+            context: match cause {
+                Some(cause) => context.cause(cause),
                 None => context,
             },
             limit,
@@ -184,8 +194,8 @@ impl LockBuilder {
     /// Takes the lock if nobody holds it or waits for it.
     ///
     /// # Errors
-    /// [`Error::Busy`] with the holder; else as [`acquire`](Self::acquire), and an unreachable etcd is
-    /// [`Error::Unavailable`] at once.
+    /// [`Error::Busy`] with the holder; else as [`acquire`](Self::acquire), but an unreachable etcd is
+    /// an error at once, or within [`request_timeout`](crate::Options::request_timeout).
     ///
     /// # Cancel safety
     /// Safe to drop at any moment.

@@ -1,8 +1,6 @@
 //! Where a service listens, and what address others are told.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs, UdpSocket},
-};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
 
 use super::settings::Settings;
 use crate::error::{Context, Error, Result};
@@ -36,7 +34,8 @@ fn choose(
     if let Some(advertise) = &settings.advertise {
         return said(advertise, bound);
     }
-    let bound = bound.ok_or("it listens nowhere: set `listen`, or COORD_ADVERTISE to `host:port`")?;
+    let bound =
+        bound.ok_or("it listens nowhere: set `listen`, or COORD_ADVERTISE to `host:port`")?;
     let pod = settings.pod_ip.as_deref().and_then(|ip| ip.parse().ok());
     let route = route(&settings.options.endpoints, bound);
     let ip = match bound.ip() {
@@ -47,8 +46,10 @@ fn choose(
     };
     // Only where everything is on this machine does anybody reach a loopback address.
     if ip.is_loopback() && !route.is_some_and(|route| route.etcd.is_loopback()) {
-        return Err("it listens on a loopback address, which only this machine reaches, and etcd \
-                    is on another: set COORD_ADVERTISE");
+        return Err(
+            "it listens on a loopback address, which only this machine reaches, and etcd \
+                    is on another: set COORD_ADVERTISE",
+        );
     }
     Ok(SocketAddr::new(ip, bound.port()).to_string())
 }
@@ -82,7 +83,9 @@ fn route(endpoints: &[String], bound: SocketAddr) -> Option<Route> {
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
     let addresses = endpoints.iter().flat_map(|endpoint| {
-        let host = endpoint.rsplit_once("://").map_or(&**endpoint, |(_, host)| host);
+        let host = endpoint
+            .rsplit_once("://")
+            .map_or(&**endpoint, |(_, host)| host);
         let host = host.trim_end_matches('/');
         host.to_socket_addrs().into_iter().flatten()
     });
@@ -119,7 +122,11 @@ mod tests {
         Settings::resolve(given, Options::default(), &read).expect("valid")
     }
 
-    fn chosen(env: &[(&str, &str)], bound: Option<&str>, etcd: &str) -> Result<String, &'static str> {
+    fn chosen(
+        env: &[(&str, &str)],
+        bound: Option<&str>,
+        etcd: &str,
+    ) -> Result<String, &'static str> {
         let local = match etcd {
             "127.0.0.1" => "127.0.0.1",
             _ => "10.0.0.5",
@@ -136,15 +143,27 @@ mod tests {
     fn what_is_said_wins_then_the_bound_address_then_the_platforms_then_the_route() {
         let all = [("COORD_ADVERTISE", "svc.internal"), ("POD_IP", "10.1.1.1")];
         let any = Some("0.0.0.0:80");
-        assert_eq!(chosen(&all, any, "10.9.9.9").as_deref(), Ok("svc.internal:80"));
-        assert_eq!(chosen(&all[1..], any, "10.9.9.9").as_deref(), Ok("10.1.1.1:80"));
+        assert_eq!(
+            chosen(&all, any, "10.9.9.9").as_deref(),
+            Ok("svc.internal:80")
+        );
+        assert_eq!(
+            chosen(&all[1..], any, "10.9.9.9").as_deref(),
+            Ok("10.1.1.1:80")
+        );
         assert_eq!(chosen(&[], any, "10.9.9.9").as_deref(), Ok("10.0.0.5:80"));
-        assert_eq!(chosen(&all[1..], Some("10.2.2.2:80"), "10.9.9.9").as_deref(), Ok("10.2.2.2:80"));
+        assert_eq!(
+            chosen(&all[1..], Some("10.2.2.2:80"), "10.9.9.9").as_deref(),
+            Ok("10.2.2.2:80")
+        );
     }
 
     #[test]
     fn an_address_in_words_needs_no_listener_if_it_has_a_port() {
-        assert_eq!(chosen(&[("COORD_ADVERTISE", "a:9")], None, "10.9.9.9").as_deref(), Ok("a:9"));
+        assert_eq!(
+            chosen(&[("COORD_ADVERTISE", "a:9")], None, "10.9.9.9").as_deref(),
+            Ok("a:9")
+        );
         assert_eq!(
             chosen(&[("COORD_ADVERTISE", "::1")], Some("[::]:80"), "10.9.9.9").as_deref(),
             Ok("[::1]:80")

@@ -45,7 +45,9 @@ impl Context {
         Self(Arc::new(Inner {
             name: name.to_owned(),
             coordinator,
-            bound: listener.as_ref().and_then(|listener| listener.local_addr().ok()),
+            bound: listener
+                .as_ref()
+                .and_then(|listener| listener.local_addr().ok()),
             listener: Mutex::new(listener),
             id: OnceLock::new(),
             registration: OnceLock::new(),
@@ -86,7 +88,11 @@ impl Context {
                     .into(),
             });
         }
-        let mut listener = self.0.listener.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listener = self
+            .0
+            .listener
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let listener = listener
             .take()
             .ok_or_else(|| Error::invalid(OPERATION, "it was taken before"))?;
@@ -118,10 +124,15 @@ impl Context {
     /// # Errors
     /// [`NotConfigured`](Error::NotConfigured) without `instance_id(max = …)`.
     pub fn instance_id(&self) -> Result<InstanceId> {
-        self.0.id.get().cloned().ok_or_else(|| Error::NotConfigured {
-            context: ErrorContext::new("use the service's instance id"),
-            detail: "none is claimed: add `instance_id(max = 1023)` to `#[coord::service]`".into(),
-        })
+        self.0
+            .id
+            .get()
+            .cloned()
+            .ok_or_else(|| Error::NotConfigured {
+                context: ErrorContext::new("use the service's instance id"),
+                detail: "none is claimed: add `instance_id(max = 1023)` to `#[coord::service]`"
+                    .into(),
+            })
     }
 
     /// Done when the service is to stop: others no longer find it, and the drain is over. Stop
@@ -129,11 +140,6 @@ impl Context {
     #[must_use]
     pub fn shutdown(&self) -> Shutdown {
         Shutdown::new(self.0.shutdown.clone())
-    }
-
-    /// Where it listens.
-    pub(super) fn bound(&self) -> Option<SocketAddr> {
-        self.0.bound
     }
 
     pub(super) fn set_id(&self, id: InstanceId) {

@@ -143,12 +143,15 @@ struct Life {
 fn start<S>(service: Service<S>) -> Result<Life> {
     let read = |name: &str| std::env::var(name).ok();
     let settings = Settings::resolve(service.given, Options::from_env()?, &read)?;
-    let thread = Thread::start("coord-service").map_err(|error| refused("start a thread", error))?;
+    let thread =
+        Thread::start("coord-service").map_err(|error| refused("start a thread", error))?;
     let clock = Clock::real(thread.handle().clone());
     let coordinator = thread.handle().block_on(connect(&settings, &clock))?;
     match begin(&settings, &thread) {
         Ok((listener, signals)) => {
-            let bound = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+            let bound = listener
+                .as_ref()
+                .and_then(|listener| listener.local_addr().ok());
             // Looks names up, which blocks: now, when no runtime waits for this thread.
             let address = address::advertised(&settings, bound);
             let context = Context::new(&settings.name, coordinator, listener);

@@ -90,7 +90,8 @@ impl Settings {
             options,
         };
         // What becomes a key is checked before anything is connected or bound.
-        if let Err(Error::Invalid { faults, .. }) = settings.options.layout().instances(&settings.name)
+        if let Err(Error::Invalid { faults, .. }) =
+            settings.options.layout().instances(&settings.name)
             && !settings.name.is_empty()
         {
             env.faults.extend(faults);
@@ -164,7 +165,10 @@ mod tests {
     #[test]
     fn the_environment_wins_over_the_words_and_these_over_the_defaults() {
         let settings = resolve(given(), &[]).expect("valid");
-        assert_eq!((settings.name.as_str(), settings.max_id), ("given", Some(7)));
+        assert_eq!(
+            (settings.name.as_str(), settings.max_id),
+            ("given", Some(7))
+        );
         assert_eq!(settings.options.endpoints, ["http://given:1"]);
         assert_eq!(settings.drain, Duration::from_secs(3));
         assert_eq!(settings.shutdown_timeout, Duration::from_secs(15));

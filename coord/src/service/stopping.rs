@@ -68,8 +68,15 @@ impl Stopping {
 
     /// What is left of the time that `main` and its tasks have to stop.
     pub(super) fn time_left(&self) -> Duration {
-        let State { clock, told, shutdown_timeout, .. } = &*self.0;
-        let used = told.get().map_or(Duration::ZERO, |told| clock.now().since(*told));
+        let State {
+            clock,
+            told,
+            shutdown_timeout,
+            ..
+        } = &*self.0;
+        let used = told
+            .get()
+            .map_or(Duration::ZERO, |told| clock.now().since(*told));
         shutdown_timeout.saturating_sub(used)
     }
 
@@ -91,7 +98,12 @@ impl Stopping {
 
     /// Stops the service. Returns only if that is impossible: the thread that runs `main` is blocked.
     async fn stop(&self, first: Stop) {
-        let State { context, clock, main_ended, .. } = &*self.0;
+        let State {
+            context,
+            clock,
+            main_ended,
+            ..
+        } = &*self.0;
         self.0.begun.cancel();
         tokio::select! {
             () = self.withdraw(first) => {}
@@ -108,7 +120,11 @@ impl Stopping {
                 humantime::format_duration(limit),
             );
             self.0.forced.cancel();
-            if clock.timeout(DROP_LIMIT, main_ended.cancelled()).await.is_err() {
+            if clock
+                .timeout(DROP_LIMIT, main_ended.cancelled())
+                .await
+                .is_err()
+            {
                 return;
             }
         }
@@ -118,12 +134,21 @@ impl Stopping {
 
     /// Out of the routable ones first; then those who have not heard of it yet are still served.
     async fn withdraw(&self, first: Stop) {
-        let State { context, clock, drain, .. } = &*self.0;
+        let State {
+            context,
+            clock,
+            drain,
+            ..
+        } = &*self.0;
         let Some(registration) = context.registration() else {
             return;
         };
         let routable = registration.is_registered();
-        if clock.timeout(LAST_CALL, registration.withdraw()).await.is_err() {
+        if clock
+            .timeout(LAST_CALL, registration.withdraw())
+            .await
+            .is_err()
+        {
             tracing::warn!(target: "coord::service", service = context.service(),
                 "no answer from etcd: the record goes when etcd answers, or with its lease");
         }
@@ -142,7 +167,9 @@ impl Stopping {
             // Else its record goes with its lease.
             let _ = clock.timeout(LAST_CALL, registration.leave()).await;
         }
-        let _ = clock.timeout(LAST_CALL, context.coordinator().close()).await;
+        let _ = clock
+            .timeout(LAST_CALL, context.coordinator().close())
+            .await;
         std::process::exit(why.exit_code());
     }
 }

@@ -89,6 +89,7 @@ impl Session {
     }
 
     /// Until when the last confirmed renewal is believed: one atomic read.
+    #[cfg(test)]
     pub(crate) fn deadline(&self) -> Instant {
         self.0.read().1
     }
@@ -382,3 +383,6 @@ fn decode(word: u64) -> (SessionState, Instant) {
     };
     (state, Instant::from_micros(word >> 4))
 }
+
+#[cfg(test)]
+mod tests;

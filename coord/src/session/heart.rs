@@ -291,3 +291,6 @@ impl Life {
 fn jittered(duration: Duration) -> Duration {
     duration.mul_f64(0.9 + 0.2 * rand::random::<f64>())
 }
+
+#[cfg(test)]
+mod tests;

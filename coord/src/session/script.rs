@@ -72,8 +72,12 @@ impl Etcd {
 
     /// Nothing was called; for single-threaded tests, after everything has come to rest.
     pub(super) async fn is_quiet(&mut self) -> bool {
+        self.waiting_call().await.is_none()
+    }
+
+    pub(super) async fn waiting_call(&mut self) -> Option<Call> {
         rest().await;
-        self.0.try_recv().is_err()
+        self.0.try_recv().ok()
     }
 
     expect!(grant, Grant(id: i64, ttl: Duration, reply: Reply<Duration>));
@@ -114,7 +118,7 @@ impl Peer {
     }
 
     pub(super) fn answer(&self, lease: i64, ttl: Option<Duration>) {
-        drop(self.answers.send(KeepAlive { lease, ttl }));
+        let _ = self.answers.send(KeepAlive { lease, ttl });
     }
 
     pub(super) async fn is_quiet(&mut self) -> bool {

@@ -68,11 +68,12 @@ impl Stream for KeepAlives {
     }
 }
 
-/// Whether the same request may do better later. What etcd refused for a reason that stays is final.
+/// Whether the same request may do better later. What etcd refused for a reason that stays is final,
+/// and so is our own connection's end.
 pub(super) fn transient(error: &CallError) -> bool {
-    error.certainty != Certainty::Refused
-        || matches!(
-            error.reason,
-            Reason::Unavailable | Reason::Timeout | Reason::BadToken
-        )
+    match error.reason {
+        Reason::Closed => false,
+        Reason::Unavailable | Reason::Timeout | Reason::BadToken => true,
+        _ => error.certainty != Certainty::Refused,
+    }
 }

@@ -9,9 +9,10 @@ use std::{collections::VecDeque, fmt, time::Duration};
 use super::{
     Source,
     line::Line,
+    list::revision_of_the_store,
     mutation::mutated,
-    recovery::{Recovery, Remedy, Wait, Waited},
-    state::{Action, Input, OPEN_TIMEOUT, Read, SILENT, revision_of_the_store},
+    recovery::{Recovery, Remedy, Turn, Wait},
+    state::{Action, Input, OPEN_TIMEOUT, Read, SILENT},
 };
 use crate::{
     client::{CallError, Client, Event, EventKind, Span, WatchMessage, WatchRequest},
@@ -115,7 +116,6 @@ struct Machine {
     span: Span,
     state: State,
     recovery: Recovery,
-    troubled: Option<&'static str>,
     signals: VecDeque<Signal>,
 }
 
@@ -128,7 +128,6 @@ impl Machine {
             span,
             state: State::Need(Wait::Until(now)),
             recovery: Recovery::default(),
-            troubled: None,
             signals: VecDeque::new(),
         }
     }
@@ -144,44 +143,35 @@ impl Machine {
     }
 
     fn step(&mut self, now: Instant, input: Input) -> Vec<Action> {
-        let mut actions = Vec::new();
+        let mut turn = Turn::new(now);
         let state = std::mem::replace(&mut self.state, State::Need(Wait::Token));
-        self.state = self.next(now, &mut actions, state, input);
-        actions
+        self.state = self.next(&mut turn, state, input);
+        turn.actions
     }
 
-    fn next(&mut self, now: Instant, act: &mut Vec<Action>, state: State, input: Input) -> State {
+    fn next(&mut self, turn: &mut Turn, state: State, input: Input) -> State {
         use State::{Checking, Need, Opening, Watching};
         match (state, input) {
-            (Need(wait), input) => match self.recovery.waited(now, wait, input) {
-                Waited::Ready => {
-                    act.push(Action::Open(WatchRequest {
+            (Need(wait), input) => match self.recovery.waited(turn, wait, input) {
+                Ok(()) => {
+                    turn.act(Action::Open(WatchRequest {
                         span: self.span.clone(),
                         start_revision: 0,
                         no_put: true,
                     }));
-                    let until = now + OPEN_TIMEOUT;
+                    let until = turn.now + OPEN_TIMEOUT;
                     Opening { until }
                 }
-                Waited::Not(wait) => Need(wait),
-                Waited::Refresh => {
-                    act.push(Action::RefreshToken);
-                    Need(Wait::Token)
-                }
-                Waited::Refused(at, error) => {
-                    self.trouble(act, "cannot refresh the token", &error.to_string());
-                    Need(Wait::Until(at))
-                }
+                Err(wait) => Need(wait),
             },
 
             (Opening { .. }, Input::Opened(Err(error))) => {
-                self.failed(now, act, None, "cannot open the watch", &error)
+                self.failed(turn, None, "cannot open the watch", &error)
             }
-            (Opening { until }, Input::Due) if until <= now => {
-                act.push(Action::LeaveEndpoint);
+            (Opening { until }, Input::Due) if until <= turn.now => {
+                turn.leave_endpoint();
                 self.back(
-                    now,
-                    act,
+                    turn,
                     None,
                     Remedy::Wait,
                     "the watch was not opened in time",
@@ -190,45 +180,43 @@ impl Machine {
             }
             // A refused watch is both `created` and `canceled`.
             (Opening { .. }, Input::Message(message)) if message.canceled => {
-                self.canceled(now, act, None, &message)
+                self.canceled(turn, None, &message)
             }
             (Opening { .. }, Input::Message(message)) if message.created => {
                 self.recovery.accepted();
-                if self.troubled.take().is_some() {
-                    act.push(Action::Recovered);
-                }
+                self.recovery.well(turn);
                 let opened = message.header.revision;
                 if !mutated!(FromNowHidesTheGap) {
                     self.signals.push_back(Signal::Opened { revision: opened });
                 }
                 Watching(Live {
                     opened,
-                    since: now,
+                    since: turn.now,
                     fragments: Vec::new(),
                     unanswered: 0,
-                    tick: now + PROGRESS_INTERVAL,
+                    tick: turn.now + PROGRESS_INTERVAL,
                 })
             }
-            (Opening { .. }, Input::Ended(error)) => self.ended(now, act, None, error),
+            (Opening { .. }, Input::Ended(error)) => self.ended(turn, None, error),
 
             (Watching(live) | Checking(live), Input::Ended(error)) => {
-                self.ended(now, act, Some(live), error)
+                self.ended(turn, Some(live), error)
             }
             (Watching(live) | Checking(live), Input::Message(message)) => {
-                self.message(now, act, live, message)
+                self.message(turn, live, message)
             }
-            (Watching(mut live), Input::Due) if live.tick <= now => {
-                live.tick = now + PROGRESS_INTERVAL;
+            (Watching(mut live), Input::Due) if live.tick <= turn.now => {
+                live.tick = turn.now + PROGRESS_INTERVAL;
                 if live.unanswered >= SILENT {
                     live.unanswered = 0;
-                    act.push(Action::Read(
+                    turn.act(Action::Read(
                         Read::Verify,
                         revision_of_the_store(&self.span),
                     ));
                     return Checking(live);
                 }
                 live.unanswered += 1;
-                act.push(Action::AskProgress);
+                turn.act(Action::AskProgress);
                 Watching(live)
             }
             (Checking(live), Input::Read(Read::Verify, Ok(reply))) => {
@@ -236,47 +224,27 @@ impl Machine {
                     // Quiet: etcd answers no progress before the store moves on from `created`.
                     return Watching(live);
                 }
-                act.push(Action::LeaveEndpoint);
-                self.back(
-                    now,
-                    act,
-                    Some(live),
-                    Remedy::Wait,
-                    "the stream is silent",
-                    "",
-                )
+                turn.leave_endpoint();
+                self.back(turn, Some(live), Remedy::Wait, "the stream is silent", "")
             }
             (Checking(live), Input::Read(Read::Verify, Err(error))) => {
-                act.push(Action::LeaveEndpoint);
+                turn.leave_endpoint();
                 let what = "the watch is silent and a read fails";
-                self.failed(now, act, Some(live), what, &error)
+                self.failed(turn, Some(live), what, &error)
             }
             // The answer to a question that no longer stands.
             (state, _) => state,
         }
     }
 
-    fn message(
-        &mut self,
-        now: Instant,
-        act: &mut Vec<Action>,
-        mut live: Live,
-        message: WatchMessage,
-    ) -> State {
+    fn message(&mut self, turn: &mut Turn, mut live: Live, message: WatchMessage) -> State {
         live.unanswered = 0;
         if message.canceled {
-            return self.canceled(now, act, Some(live), &message);
+            return self.canceled(turn, Some(live), &message);
         }
         let progress = message.events.is_empty() && !message.fragment;
         if progress && message.header.revision < live.opened {
-            return self.back(
-                now,
-                act,
-                Some(live),
-                Remedy::Wait,
-                "the server went back",
-                "",
-            );
+            return self.back(turn, Some(live), Remedy::Wait, "the server went back", "");
         }
         live.fragments.extend(message.events);
         if !message.fragment && !progress {
@@ -303,72 +271,51 @@ impl Machine {
         }
     }
 
-    fn canceled(
-        &mut self,
-        now: Instant,
-        act: &mut Vec<Action>,
-        live: Option<Live>,
-        message: &WatchMessage,
-    ) -> State {
+    fn canceled(&mut self, turn: &mut Turn, live: Option<Live>, message: &WatchMessage) -> State {
         let (remedy, reason) = (Remedy::of_cancel(message), &message.cancel_reason);
-        self.back(now, act, live, remedy, "etcd canceled the watch", reason)
+        self.back(turn, live, remedy, "etcd canceled the watch", reason)
     }
 
-    fn ended(
-        &mut self,
-        now: Instant,
-        act: &mut Vec<Action>,
-        live: Option<Live>,
-        error: Option<CallError>,
-    ) -> State {
+    fn ended(&mut self, turn: &mut Turn, live: Option<Live>, error: Option<CallError>) -> State {
         match error {
-            Some(error) => self.failed(now, act, live, "the stream broke", &error),
-            None => self.back(now, act, live, Remedy::Wait, "the stream ended", ""),
+            Some(error) => self.failed(turn, live, "the stream broke", &error),
+            None => self.back(turn, live, Remedy::Wait, "the stream ended", ""),
         }
     }
 
     fn failed(
         &mut self,
-        now: Instant,
-        act: &mut Vec<Action>,
+        turn: &mut Turn,
         live: Option<Live>,
         what: &'static str,
         error: &CallError,
     ) -> State {
-        self.back(
-            now,
-            act,
-            live,
-            Remedy::of_error(error),
-            what,
-            &error.to_string(),
-        )
+        self.back(turn, live, Remedy::of_error(error), what, &error.message)
     }
 
     fn back(
         &mut self,
-        now: Instant,
-        act: &mut Vec<Action>,
+        turn: &mut Turn,
         live: Option<Live>,
         remedy: Remedy,
         what: &'static str,
         detail: &str,
     ) -> State {
-        act.push(Action::Close);
+        turn.act(Action::Close);
         if let Some(live) = live {
-            self.recovery.ended(now, live.since);
+            self.recovery.ended(turn.now, live.since);
             if !mutated!(FromNowHidesTheGap) {
                 self.signals.push_back(Signal::Closed);
             }
         }
-        self.trouble(act, what, detail);
-        State::Need(Wait::Until(self.recovery.failed(now, remedy)))
+        State::Need(self.recovery.failed(turn, remedy, what, detail))
     }
+}
 
-    /// One warning per kind of trouble until the watch is well again.
-    fn trouble(&mut self, act: &mut Vec<Action>, what: &'static str, detail: &str) {
-        if self.troubled.replace(what) != Some(what) {
-            act.push(Action::Warn(format!("{what}: {detail}")));
-        }
+#[cfg(test)]
+impl<S: Source> FromNow<S> {
+    /// When it will act by itself.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.machine.due()
     }
 }

@@ -143,7 +143,7 @@ async fn next_landed<T>(
     poll_fn(|cx| {
         for index in 0..flights.len() {
             if let Poll::Ready(landed) = flights[index].1.as_mut().poll(cx) {
-                flights.remove(index);
+                drop(flights.remove(index));
                 return Poll::Ready(landed);
             }
         }

@@ -141,3 +141,11 @@ impl List {
         (self.header.unwrap_or_default(), self.sent, self.kvs)
     }
 }
+
+/// A read of the header alone, within what a user of the range may read.
+pub(super) fn revision_of_the_store(span: &Span) -> Range {
+    let (Span::Key(key) | Span::Interval(key, _)) = span;
+    let mut range = Range::new(Span::Key(key.clone()));
+    range.count_only = true;
+    range
+}

@@ -9,9 +9,13 @@ mod list;
 mod mutation;
 mod place;
 mod recovery;
+#[cfg(test)]
+mod script;
 mod source;
 mod state;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use from_now::{FromNow, Signal};
 pub(crate) use source::Source;

@@ -1,8 +1,8 @@
-//! [`Recovery`]: what a failure asks for, and when to try again.
+//! [`Recovery`]: what a failure asks for, when to try again, and the trouble in words.
 
 use std::time::Duration;
 
-use super::state::Input;
+use super::state::{Action, Input};
 use crate::{
     client::{CallError, Reason, WatchMessage},
     clock::Instant,
@@ -41,15 +41,10 @@ impl Remedy {
 
     /// etcd's cancel carries a gRPC status only as text, and no text at all for a compaction.
     pub(super) fn of_cancel(message: &WatchMessage) -> Self {
-        let says = |words: &[&str]| words.iter().any(|w| message.cancel_reason.contains(w));
         if message.compact_revision != 0 {
             Self::List
-        } else if says(&["Unauthenticated", "invalid auth token"]) {
-            Self::Token
-        } else if says(&["PermissionDenied", "permission denied"]) {
-            Self::Permission
         } else {
-            Self::Wait
+            Self::of_error(&CallError::canceled_watch(&message.cancel_reason))
         }
     }
 }
@@ -62,19 +57,34 @@ pub(super) enum Wait {
     Token,
 }
 
-/// See [`Recovery::waited`].
+/// One step of a machine: the time, and what is to be done after it.
 #[derive(Debug)]
-pub(super) enum Waited {
-    /// Try now.
-    Ready,
-    Not(Wait),
-    /// Refresh the token, and wait for [`Wait::Token`].
-    Refresh,
-    /// There is no new token; wait until then.
-    Refused(Instant, CallError),
+pub(super) struct Turn {
+    pub(super) now: Instant,
+    pub(super) actions: Vec<Action>,
 }
 
-/// The row of failures of one watch.
+impl Turn {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            now,
+            actions: Vec::new(),
+        }
+    }
+
+    pub(super) fn act(&mut self, action: Action) {
+        self.actions.push(action);
+    }
+
+    /// Once: a second time could lead back to the first endpoint.
+    pub(super) fn leave_endpoint(&mut self) {
+        if !(self.actions.iter()).any(|action| matches!(action, Action::LeaveEndpoint)) {
+            self.act(Action::LeaveEndpoint);
+        }
+    }
+}
+
+/// The row of failures of one watch, and its trouble in words.
 #[derive(Debug)]
 pub(super) struct Recovery {
     backoff: Backoff,
@@ -82,6 +92,8 @@ pub(super) struct Recovery {
     denials: u32,
     /// The token must be refreshed before the next try.
     stale_token: bool,
+    /// What goes wrong, and the details of the last time.
+    trouble: Option<(&'static str, String)>,
 }
 
 impl Default for Recovery {
@@ -91,13 +103,60 @@ impl Default for Recovery {
             failures: 0,
             denials: 0,
             stale_token: false,
+            trouble: None,
         }
     }
 }
 
 impl Recovery {
-    /// Notes a failure; returns when to try again.
-    pub(super) fn failed(&mut self, now: Instant, remedy: Remedy) -> Instant {
+    /// Is the wait over? A stale token is replaced first.
+    pub(super) fn waited(&mut self, turn: &mut Turn, wait: Wait, input: Input) -> Result<(), Wait> {
+        match (wait, input) {
+            (Wait::Until(at), Input::Due) if turn.now < at => Err(wait),
+            (Wait::Until(_), Input::Due) if self.stale_token => {
+                turn.act(Action::RefreshToken);
+                Err(Wait::Token)
+            }
+            (Wait::Until(_), Input::Due) => Ok(()),
+            (Wait::Token, Input::Refreshed(Ok(()))) => {
+                self.stale_token = false;
+                Ok(())
+            }
+            (Wait::Token, Input::Refreshed(Err(error))) => {
+                let remedy = Remedy::of_error(&error);
+                Err(self.failed(turn, remedy, "cannot refresh the token", &error.message))
+            }
+            (wait, _) => Err(wait),
+        }
+    }
+
+    /// Notes a failure; returns what to wait for before the next try.
+    pub(super) fn failed(
+        &mut self,
+        turn: &mut Turn,
+        remedy: Remedy,
+        what: &'static str,
+        detail: &str,
+    ) -> Wait {
+        // One warning for each kind of trouble until the watch is well again.
+        let known = self
+            .trouble
+            .as_ref()
+            .is_some_and(|(known, _)| *known == what);
+        self.trouble = Some((what, detail.to_owned()));
+        if let (false, Some(words)) = (known, self.trouble()) {
+            turn.act(Action::Warn(words));
+        }
+        let wait = self.pause(turn.now, remedy);
+        if self.failures > 1 {
+            // Not after the first: that may have been the connection's, which the client replaces.
+            turn.leave_endpoint();
+        }
+        Wait::Until(wait)
+    }
+
+    /// As [`failed`](Self::failed), for what is in the nature of things and not worth a word.
+    pub(super) fn pause(&mut self, now: Instant, remedy: Remedy) -> Instant {
         self.failures = self.failures.saturating_add(1);
         self.stale_token |= matches!(remedy, Remedy::Token | Remedy::Permission);
         let delay = self.backoff.next_delay();
@@ -112,26 +171,16 @@ impl Recovery {
         now + delay
     }
 
-    /// Is the wait over? A stale token is replaced before the try.
-    pub(super) fn waited(&mut self, now: Instant, wait: Wait, input: Input) -> Waited {
-        match (wait, input) {
-            (Wait::Until(at), Input::Due) if now < at => Waited::Not(wait),
-            (Wait::Until(_), Input::Due) if self.stale_token => Waited::Refresh,
-            (Wait::Until(_), Input::Due) => Waited::Ready,
-            (Wait::Token, Input::Refreshed(Ok(()))) => {
-                self.stale_token = false;
-                Waited::Ready
-            }
-            (Wait::Token, Input::Refreshed(Err(error))) => {
-                Waited::Refused(self.failed(now, Remedy::of_error(&error)), error)
-            }
-            (wait, _) => Waited::Not(wait),
-        }
-    }
-
     /// The watch was accepted.
     pub(super) fn accepted(&mut self) {
         self.denials = 0;
+    }
+
+    /// Events flow.
+    pub(super) fn well(&mut self, turn: &mut Turn) {
+        if self.trouble.take().is_some() {
+            turn.act(Action::Recovered);
+        }
     }
 
     /// A stream ended that was accepted at `since`.
@@ -142,9 +191,13 @@ impl Recovery {
         }
     }
 
-    /// True when the endpoint has failed more than once in a row: the first failure may have been
-    /// the connection's, which the client has replaced by itself.
-    pub(super) fn suspects_endpoint(&self) -> bool {
-        self.failures > 1
+    /// In words.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.trouble
+            .as_ref()
+            .map(|(what, detail)| match detail.as_str() {
+                "" => (*what).to_owned(),
+                detail => format!("{what}: {detail}"),
+            })
     }
 }

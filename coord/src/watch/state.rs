@@ -26,19 +26,21 @@
 //! | Watching | compacted, too large to decode | Empty | |
 //! | any with a stream | end, error | Need | backoff; all that belonged to the stream is dropped |
 
+mod steps;
+#[cfg(test)]
+mod table;
+
 use std::time::Duration;
 
 use super::{
     Cause, Phase, Update, WatchOptions, WatchStatus,
-    list::{List, Sent, Turned},
+    list::{List, Sent},
     mutation::mutated,
     place::{Journal, Map, Place},
-    recovery::{Recovery, Remedy, Wait, Waited},
+    recovery::{Recovery, Remedy, Turn, Wait},
 };
 use crate::{
-    client::{
-        CallError, Event, Header, Range, RangeReply, Span, Version, WatchMessage, WatchRequest,
-    },
+    client::{CallError, Event, Range, RangeReply, Span, Version, WatchMessage, WatchRequest},
     clock::Instant,
 };
 
@@ -46,13 +48,6 @@ use crate::{
 pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// So many progress requests unanswered, with no other message, are silence.
 pub(super) const SILENT: u32 = 2;
-/// Every so many progress intervals the store's revision is read, for [`WatchStatus::verified_at`].
-const VERIFY_EVERY: u32 = 3;
-/// From here on a progress answer does not overtake events (an older one answered with a revision
-/// whose events it had not sent yet).
-const HONEST_PROGRESS: Version = Version::new(3, 5, 8);
-/// An audit that had to start again so often waits for the next interval.
-const AUDIT_RESTARTS: u32 = 5;
 
 /// Where a watch stands.
 #[derive(Debug)]
@@ -145,25 +140,6 @@ pub(super) enum Read {
     Verify,
 }
 
-/// One step: the time, and what is to be done after it.
-struct Turn {
-    now: Instant,
-    actions: Vec<Action>,
-}
-
-impl Turn {
-    fn act(&mut self, action: Action) {
-        self.actions.push(action);
-    }
-
-    /// Once: a second call could lead back to the first endpoint.
-    fn leave_endpoint(&mut self) {
-        if !(self.actions.iter()).any(|action| matches!(action, Action::LeaveEndpoint)) {
-            self.act(Action::LeaveEndpoint);
-        }
-    }
-}
-
 /// The whole of what one watch knows.
 #[derive(Debug)]
 pub(super) struct Machine {
@@ -179,10 +155,9 @@ pub(super) struct Machine {
     /// A probe found a change that no stream had told, and none has told since.
     changed: bool,
     recovery: Recovery,
-    trouble: Option<(&'static str, String)>,
     opens: u64,
     alive_at: Option<Instant>,
-    /// Of the stream's member; unknown again with every stream.
+    /// Of the stream's member; unknown again with every stream (rule 5).
     version: Option<Version>,
 }
 
@@ -203,7 +178,6 @@ impl Machine {
             verify: None,
             changed: false,
             recovery: Recovery::default(),
-            trouble: None,
             opens: 0,
             alive_at: None,
             version: None,
@@ -244,7 +218,7 @@ impl Machine {
             _ => false,
         };
         let phase = match &self.state {
-            _ if waits && self.trouble.is_some() => Phase::BackingOff,
+            _ if waits && self.recovery.trouble().is_some() => Phase::BackingOff,
             State::Empty { .. } | State::Listing { .. } => Phase::Listing,
             State::Need(_) | State::Opening { .. } => Phase::Opening,
             State::Watching(_) | State::Probing(..) | State::Suspect(..) => Phase::Watching,
@@ -255,20 +229,14 @@ impl Machine {
             alive_at: self.alive_at,
             verified_at: self.place.verified_at(),
             reconnects: self.opens.saturating_sub(1),
-            trouble: (self.trouble.as_ref()).map(|(what, detail)| match detail.as_str() {
-                "" => (*what).to_owned(),
-                detail => format!("{what}: {detail}"),
-            }),
+            trouble: self.recovery.trouble(),
         }
     }
 
     /// Takes in what happened; says what to do. At most one of the actions publishes, and the map
     /// equals the store at that update's revision until the next step.
     pub(super) fn step(&mut self, now: Instant, input: Input) -> Vec<Action> {
-        let mut turn = Turn {
-            now,
-            actions: Vec::new(),
-        };
+        let mut turn = Turn::new(now);
         let state = std::mem::replace(&mut self.state, State::Need(Wait::Token));
         self.state = self.next(&mut turn, state, input);
         turn.actions
@@ -277,11 +245,11 @@ impl Machine {
     fn next(&mut self, turn: &mut Turn, state: State, input: Input) -> State {
         use State::{Empty, Listing, Need, Opening, Probing, Suspect, Watching};
         match (state, input) {
-            (Empty { why, wait }, input) => match self.waited(turn, wait, input) {
+            (Empty { why, wait }, input) => match self.recovery.waited(turn, wait, input) {
                 Ok(()) => self.list(turn, why),
                 Err(wait) => Empty { why, wait },
             },
-            (Need(wait), input) => match self.waited(turn, wait, input) {
+            (Need(wait), input) => match self.recovery.waited(turn, wait, input) {
                 Ok(()) => self.open(turn),
                 Err(wait) => Need(wait),
             },
@@ -348,7 +316,7 @@ impl Machine {
                 }
                 // The member lags, and that is all.
                 self.place.answered(&probe.sent, &reply.header);
-                self.well(turn);
+                self.recovery.well(turn);
                 Watching(live)
             }
             (Probing(live, _) | Suspect(live, _), Input::Read(Read::Probe, Err(error))) => {
@@ -381,442 +349,6 @@ impl Machine {
             }
         }
     }
-
-    // Empty, Need
-
-    /// Ready for the next try: the backoff is over, and a stale token was replaced.
-    fn waited(&mut self, turn: &mut Turn, wait: Wait, input: Input) -> Result<(), Wait> {
-        match self.recovery.waited(turn.now, wait, input) {
-            Waited::Ready => Ok(()),
-            Waited::Not(wait) => Err(wait),
-            Waited::Refresh => {
-                turn.act(Action::RefreshToken);
-                Err(Wait::Token)
-            }
-            Waited::Refused(at, error) => {
-                self.trouble(turn, "cannot refresh the token", error.to_string());
-                Err(Wait::Until(at))
-            }
-        }
-    }
-
-    fn list(&mut self, turn: &mut Turn, why: Cause) -> State {
-        let list = List::new(self.span.clone(), self.page, self.place.sent(turn.now));
-        turn.act(Action::Read(Read::List, list.read()));
-        State::Listing {
-            why,
-            list,
-            again: None,
-        }
-    }
-
-    fn open(&mut self, turn: &mut Turn) -> State {
-        let start = if mutated!(StartAtPosition) {
-            self.place.pos()
-        } else {
-            self.place.pos() + 1
-        };
-        self.opens += 1;
-        if !mutated!(TrustByAnotherMembersVersion) {
-            self.version = None;
-        }
-        turn.act(Action::Open(WatchRequest {
-            span: self.span.clone(),
-            start_revision: start,
-            no_put: false,
-        }));
-        State::Opening {
-            start,
-            until: turn.now + OPEN_TIMEOUT,
-        }
-    }
-
-    // Listing
-
-    fn listed(
-        &mut self,
-        turn: &mut Turn,
-        mut why: Cause,
-        mut list: List,
-        reply: Result<RangeReply, CallError>,
-    ) -> State {
-        match list.turn(reply) {
-            Turned::Page => {
-                turn.act(Action::Read(Read::List, list.read()));
-                return State::Listing {
-                    why,
-                    list,
-                    again: None,
-                };
-            }
-            Turned::Restart => {
-                let again = self.recovery.failed(turn.now, Remedy::Wait);
-                return State::Listing {
-                    why,
-                    list,
-                    again: Some(again),
-                };
-            }
-            Turned::Failed(error) => {
-                let remedy = Remedy::of_error(&error);
-                let at = self.recovery.failed(turn.now, remedy);
-                self.trouble(turn, "cannot list", error.to_string());
-                return State::Empty {
-                    why,
-                    wait: Wait::Until(at),
-                };
-            }
-            Turned::Done => {}
-        }
-        self.page = list.page();
-        let (header, sent, keys) = list.finish();
-        if self.place.went_back(&sent, &header) {
-            why = Cause::Regressed;
-        }
-        let changes = self.place.install(&header, &sent, keys);
-        self.changed = false;
-        self.audit_at =
-            (!self.options.sync_interval.is_zero()).then(|| turn.now + self.options.sync_interval);
-        turn.act(Action::Publish(Update {
-            revision: header.revision,
-            cause: why,
-            changes,
-        }));
-        State::Need(Wait::Until(turn.now))
-    }
-
-    // Opening
-
-    fn opening(
-        &mut self,
-        turn: &mut Turn,
-        start: i64,
-        until: Instant,
-        message: WatchMessage,
-    ) -> State {
-        self.alive_at = Some(turn.now);
-        // Rule 6: a refused watch is both.
-        if message.canceled && !(message.created && mutated!(CreatedBeforeCanceled)) {
-            return self.canceled(turn, None, &message);
-        }
-        if !message.created {
-            // An answer that does not speak for this watch.
-            if mutated!(ProgressBeforeCreated) {
-                self.place.reach(message.header.revision);
-            }
-            return State::Opening { start, until };
-        }
-        let live = Live {
-            start,
-            since: turn.now,
-            member: message.header.member_id,
-            fragments: Vec::new(),
-            unanswered: 0,
-            ticks: 0,
-            tick: turn.now + self.options.progress_interval,
-        };
-        if self.version.is_none() {
-            turn.act(Action::AskVersion(live.member));
-        }
-        self.recovery.accepted();
-        if mutated!(CreatedHeaderAsPosition) {
-            self.place.reach(message.header.revision);
-        }
-        if self.place.is_ahead_of(&message.header) {
-            return self.suspect(turn, live);
-        }
-        self.well(turn);
-        State::Watching(live)
-    }
-
-    // Watching
-
-    fn message(&mut self, turn: &mut Turn, mut live: Live, message: WatchMessage) -> State {
-        self.alive_at = Some(turn.now);
-        live.unanswered = 0;
-        if message.canceled {
-            return self.canceled(turn, Some(live), &message);
-        }
-        if message.created {
-            return State::Watching(live);
-        }
-        if message.events.is_empty() && !message.fragment {
-            return self.progress(turn, live, &message.header);
-        }
-        live.fragments.extend(message.events);
-        if !message.fragment || mutated!(FragmentByFragment) {
-            let events = std::mem::take(&mut live.fragments);
-            self.events(turn, events, &message.header);
-        }
-        State::Watching(live)
-    }
-
-    /// Rule 1: whole revisions, one publication, and only then the new place.
-    fn events(&mut self, turn: &mut Turn, events: Vec<Event>, header: &Header) {
-        let before = self.place.pos();
-        let journal = self.audit.as_mut().map(|audit| &mut audit.journal);
-        let changes = self.place.fold(events, journal);
-        if mutated!(ResumeAtHeader) {
-            self.place.reach(header.revision);
-        }
-        if self.place.pos() > before {
-            self.changed = false;
-        }
-        self.publish(turn, Cause::Events, changes);
-    }
-
-    /// Rules 4, 5 (a version that is not known is an old one) and 10.
-    fn progress(&mut self, turn: &mut Turn, live: Live, header: &Header) -> State {
-        if self.place.is_ahead_of(header) {
-            return self.suspect(turn, live);
-        }
-        let honest = self
-            .version
-            .is_some_and(|version| version >= HONEST_PROGRESS);
-        if (honest || mutated!(TrustOldProgress))
-            && (live.fragments.is_empty() || mutated!(ProgressOvertakes))
-        {
-            self.place.reach(header.revision);
-        }
-        State::Watching(live)
-    }
-
-    fn tick(&mut self, turn: &mut Turn, mut live: Live) -> State {
-        if self.audit.is_none() && self.audit_at.is_some_and(|at| at <= turn.now) {
-            self.audit_at = Some(turn.now + self.options.sync_interval);
-            if !mutated!(NoAudit) {
-                let list = List::new(self.span.clone(), self.page, self.place.sent(turn.now));
-                turn.act(Action::Read(Read::Audit, list.read()));
-                self.audit = Some(Audit {
-                    list,
-                    journal: Journal::default(),
-                });
-            }
-        }
-        if turn.now < live.tick {
-            return State::Watching(live);
-        }
-        live.tick = turn.now + self.options.progress_interval;
-        if self.version.is_none() {
-            turn.act(Action::AskVersion(live.member));
-        }
-        if live.ticks % VERIFY_EVERY == 0 && self.verify.is_none() {
-            self.verify = Some(self.place.sent(turn.now));
-            turn.act(Action::Read(
-                Read::Verify,
-                revision_of_the_store(&self.span),
-            ));
-        }
-        live.ticks = live.ticks.wrapping_add(1);
-        if live.unanswered >= SILENT {
-            live.unanswered = 0;
-            let probe = self.probe(turn);
-            return State::Probing(live, probe);
-        }
-        live.unanswered += 1;
-        turn.act(Action::AskProgress);
-        State::Watching(live)
-    }
-
-    // Audit and verification: true if history went back
-
-    /// Rule 8.
-    fn audited(&mut self, turn: &mut Turn, reply: Result<RangeReply, CallError>) -> bool {
-        let Some(mut audit) = self.audit.take() else {
-            return false;
-        };
-        match audit.list.turn(reply) {
-            Turned::Restart if audit.list.restarts() < AUDIT_RESTARTS => {
-                audit.list.restart(self.place.sent(turn.now));
-            }
-            Turned::Page => {}
-            // Not a trouble of the watch's: the next one comes.
-            Turned::Restart | Turned::Failed(_) => return false,
-            Turned::Done => {
-                self.page = audit.list.page();
-                let (header, sent, keys) = audit.list.finish();
-                if self.place.went_back(&sent, &header) {
-                    return true;
-                }
-                let changes = self.place.overlay(&header, &sent, keys, audit.journal);
-                self.publish(turn, Cause::Audited, changes);
-                return false;
-            }
-        }
-        turn.act(Action::Read(Read::Audit, audit.list.read()));
-        self.audit = Some(audit);
-        false
-    }
-
-    /// Rule 13.
-    fn verified(&mut self, reply: &RangeReply) -> bool {
-        let Some(sent) = self.verify.take() else {
-            return false;
-        };
-        if self.place.went_back(&sent, &reply.header) {
-            return true;
-        }
-        self.place.answered(&sent, &reply.header);
-        false
-    }
-
-    // Probing, Suspect
-
-    /// Rule 9: is there a key in the range that changed after `pos`, or one less than in the map?
-    fn probe(&mut self, turn: &mut Turn) -> Probe {
-        let mut range = Range::new(self.span.clone());
-        range.limit = 1;
-        range.keys_only = true;
-        range.min_mod_revision = self.place.pos() + 1;
-        turn.act(Action::Read(Read::Probe, range));
-        Probe {
-            sent: self.place.sent(turn.now),
-            keys: self.place.map().len(),
-        }
-    }
-
-    fn suspect(&mut self, turn: &mut Turn, live: Live) -> State {
-        let probe = self.probe(turn);
-        State::Suspect(live, probe)
-    }
-
-    /// Rule 11.
-    fn probed(&mut self, turn: &mut Turn, live: Live, probe: Probe, reply: &RangeReply) -> State {
-        if self.place.went_back(&probe.sent, &reply.header) {
-            return self.regressed(turn, Some(live));
-        }
-        self.place.answered(&probe.sent, &reply.header);
-        if self.place.pos() != probe.sent.pos {
-            return State::Watching(live);
-        }
-        let keys = usize::try_from(reply.count).ok();
-        if reply.kvs.is_empty() && keys == Some(probe.keys) {
-            self.place.reach(reply.header.revision);
-            if reply.header.revision < live.start {
-                // Quiet: etcd answers no progress before the store reaches the stream's start.
-                return State::Watching(live);
-            }
-            // A server that lives would have answered. Nothing was missed.
-            self.close(turn, Some(live));
-            return State::Need(Wait::Until(turn.now));
-        }
-        self.close(turn, Some(live));
-        if std::mem::replace(&mut self.changed, true) {
-            return self.empty(
-                turn,
-                Cause::Relisted,
-                "two streams did not tell a change",
-                "",
-            );
-        }
-        turn.leave_endpoint();
-        self.reopen(turn, Remedy::Wait, "the stream did not tell a change", "")
-    }
-
-    // Ways back
-
-    fn regressed(&mut self, turn: &mut Turn, live: Option<Live>) -> State {
-        self.close(turn, live);
-        self.empty(turn, Cause::Regressed, "the server's history went back", "")
-    }
-
-    /// Rule 6.
-    fn canceled(&mut self, turn: &mut Turn, live: Option<Live>, message: &WatchMessage) -> State {
-        self.close(turn, live);
-        let detail = match message.compact_revision {
-            0 => message.cancel_reason.clone(),
-            first => format!("the revisions before {first} are compacted away"),
-        };
-        self.back(
-            turn,
-            Remedy::of_cancel(message),
-            "etcd canceled the watch",
-            &detail,
-        )
-    }
-
-    fn ended(&mut self, turn: &mut Turn, error: Option<CallError>) -> State {
-        match error {
-            Some(error) => self.failed(turn, "the stream broke", &error),
-            None => self.back(turn, Remedy::Wait, "the stream ended", ""),
-        }
-    }
-
-    fn failed(&mut self, turn: &mut Turn, what: &'static str, error: &CallError) -> State {
-        self.back(turn, Remedy::of_error(error), what, &error.to_string())
-    }
-
-    fn back(&mut self, turn: &mut Turn, remedy: Remedy, what: &'static str, detail: &str) -> State {
-        if remedy == Remedy::List && !mutated!(ResumeAfterDecodeError) {
-            self.empty(turn, Cause::Relisted, what, detail)
-        } else {
-            self.reopen(turn, remedy, what, detail)
-        }
-    }
-
-    fn empty(&mut self, turn: &mut Turn, why: Cause, what: &'static str, detail: &str) -> State {
-        self.trouble(turn, what, detail.to_owned());
-        State::Empty {
-            why,
-            wait: Wait::Until(self.recovery.failed(turn.now, Remedy::List)),
-        }
-    }
-
-    fn reopen(
-        &mut self,
-        turn: &mut Turn,
-        remedy: Remedy,
-        what: &'static str,
-        detail: &str,
-    ) -> State {
-        self.trouble(turn, what, detail.to_owned());
-        let at = self.recovery.failed(turn.now, remedy);
-        if self.recovery.suspects_endpoint() {
-            turn.leave_endpoint();
-        }
-        State::Need(Wait::Until(at))
-    }
-
-    /// Rule 7: fragments and progress are in `live`; the audit and the verification go with it.
-    fn close(&mut self, turn: &mut Turn, live: Option<Live>) {
-        if let Some(live) = live {
-            self.recovery.ended(turn.now, live.since);
-        }
-        if !mutated!(AuditOutlivesStream) {
-            self.audit = None;
-        }
-        self.verify = None;
-        turn.act(Action::Close);
-    }
-
-    fn publish(&mut self, turn: &mut Turn, cause: Cause, changes: Vec<super::Change>) {
-        if !changes.is_empty() {
-            turn.act(Action::Publish(Update {
-                revision: self.place.pos(),
-                cause,
-                changes,
-            }));
-        }
-    }
-
-    /// One warning per kind of trouble until the watch is well again.
-    fn trouble(&mut self, turn: &mut Turn, what: &'static str, detail: String) {
-        let known = self
-            .trouble
-            .as_ref()
-            .is_some_and(|(known, _)| *known == what);
-        self.trouble = Some((what, detail));
-        if !known {
-            let text = self.status().trouble.unwrap_or_default();
-            turn.act(Action::Warn(text));
-        }
-    }
-
-    fn well(&mut self, turn: &mut Turn) {
-        if self.trouble.take().is_some() {
-            turn.act(Action::Recovered);
-        }
-    }
 }
 
 impl State {
@@ -826,12 +358,4 @@ impl State {
             _ => None,
         }
     }
-}
-
-/// A read of the header alone, within what a user of the range may read.
-pub(super) fn revision_of_the_store(span: &Span) -> Range {
-    let (Span::Key(key) | Span::Interval(key, _)) = span;
-    let mut range = Range::new(Span::Key(key.clone()));
-    range.count_only = true;
-    range
 }

@@ -112,3 +112,11 @@ impl<S: Source> fmt::Debug for Watcher<S> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+impl<S: Source> Watcher<S> {
+    /// When it will act by itself.
+    pub(super) fn due(&self) -> Option<crate::clock::Instant> {
+        self.machine.due()
+    }
+}

@@ -189,11 +189,13 @@ impl Ledger {
     fn applied(&mut self, now: Instant, batch: &Batch, reply: TxnReply) {
         self.pauses.reset();
         self.each(&batch.fenced, |entry| entry.fence = None);
-        let deleted = reply.replies.into_iter().filter_map(|reply| match reply {
+        let mut deleted = reply.replies.into_iter().filter_map(|reply| match reply {
             OpReply::Delete(deleted) => Some(deleted),
             _ => None,
         });
-        for (deleted, whose) in deleted.zip(&batch.deletes) {
+        for whose in &batch.deletes {
+            // Applied is applied, should a reply ever say too little.
+            let deleted = deleted.next().unwrap_or_default();
             for (id, index) in whose {
                 let Some(entry) = self.entries.get_mut(id) else {
                     continue;

@@ -4,8 +4,6 @@ use coord::CoordConfig;
 struct App {
     #[coord(default = 5)]
     name: String,
-    #[coord(default = 300)]
-    small: u8,
     #[coord(default)]
     none: NoDefault,
     #[coord(default = missing())]

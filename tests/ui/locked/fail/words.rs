@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 #[coord::locked]
 async fn no_key() -> coord::Result<()> {
     Ok(())
@@ -40,7 +38,7 @@ async fn no_wait() -> coord::Result<()> {
     Ok(())
 }
 
-#[coord::locked("a", try, wait = Duration::from_secs(1))]
+#[coord::locked("a", try, wait = std::time::Duration::from_secs(1))]
 async fn try_and_wait() -> coord::Result<()> {
     Ok(())
 }
