@@ -151,6 +151,10 @@ async fn two_processes_never_hold_the_same_lock_at_once() {
         Worker::spawn("lock-sections", &arguments),
         Worker::spawn("lock-sections", &arguments),
     ];
+    for worker in &mut workers {
+        worker.expect("ready").await;
+    }
+    workers.iter_mut().for_each(|worker| worker.say("go"));
     let mut sections: Vec<[u128; 3]> = Vec::new();
     let mut turns = Vec::new();
     for (number, worker) in workers.iter_mut().enumerate() {

@@ -18,7 +18,7 @@ mod types;
 mod watch;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{fmt, sync::Arc, time::Duration};
 

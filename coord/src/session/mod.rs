@@ -21,6 +21,8 @@ mod heartbeat;
 mod keeper;
 mod leased_key;
 #[cfg(test)]
+mod live_tests;
+#[cfg(test)]
 mod script;
 mod server;
 mod terms;

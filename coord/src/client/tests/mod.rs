@@ -1,5 +1,6 @@
 //! The client against scripted members, and against a real etcd.
 
+mod etcd;
 mod failover;
 mod lifetime;
 mod live;
@@ -8,7 +9,11 @@ mod open;
 
 use tokio_util::sync::CancellationToken;
 
-use self::member::{Answer, Member};
+pub(crate) use self::etcd::Etcd;
+use self::{
+    etcd::open_once_up,
+    member::{Answer, Member},
+};
 use super::*;
 use crate::tasks::Thread;
 
@@ -16,14 +21,14 @@ use crate::tasks::Thread;
 const HANG: Duration = Duration::from_secs(60);
 
 /// Where coord's own tasks run.
-struct Here {
-    tasks: Tasks,
-    clock: Clock,
+pub(crate) struct Here {
+    pub(crate) tasks: Tasks,
+    pub(crate) clock: Clock,
     _thread: Thread,
 }
 
 impl Here {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let thread = Thread::start("client test").unwrap();
         Self {
             tasks: thread.tasks(&CancellationToken::new()),

@@ -41,7 +41,7 @@ fn resume_at_header_plus_one() {
         }
         // The first batch of the catch-up comes, with the store's revision in its header; then the
         // stream breaks.
-        script.world().trickle = Some(2);
+        script.world().trickle = Some(3);
         rig.recover()?;
         script.world().trickle = None;
         script.world().cut();

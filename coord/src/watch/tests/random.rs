@@ -148,17 +148,17 @@ fn runs(seeds: std::ops::Range<u64>, kind: Kind, stutter: bool) {
 
 #[test]
 fn the_map_is_always_a_state_of_the_store_and_ends_as_its_last() {
-    runs(0..300, Kind::Faults, false);
+    runs(0..100, Kind::Faults, false);
 }
 
 #[test]
 fn lost_events_and_restores_are_healed_in_the_end() {
-    runs(1_000..1_300, Kind::FaultsAndLies, false);
+    runs(1_000..1_100, Kind::FaultsAndLies, false);
 }
 
 /// Every await of the watcher is pending now and then, and `next()` is dropped there each time.
 #[test]
 fn nothing_is_lost_when_next_is_dropped_at_any_await() {
-    runs(2_000..2_030, Kind::Faults, true);
-    runs(3_000..3_030, Kind::FaultsAndLies, true);
+    runs(2_000..2_015, Kind::Faults, true);
+    runs(3_000..3_015, Kind::FaultsAndLies, true);
 }

@@ -1,7 +1,8 @@
 //! Two commands that hold locks.
 //!
 //! `lock-sections ENDPOINT NAME COUNT`: runs that many critical sections. Each reads a counter on
-//! etcd and writes it back one higher, in two steps, so that an overlap loses one. Says
+//! etcd and writes it back one higher, in two steps, so that an overlap loses one. Says `ready`,
+//! begins when it is told anything, and says
 //! `section TOKEN BEGIN END` for each (nanoseconds on the machine's clock), then `done`.
 //!
 //! `lock-hold ENDPOINT NAME TTL_SECONDS`: holds a lock for as long as it can. Says `held TOKEN`, then
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use coord::{Coordinator, Error, Options};
-use coord_tests::worker::wire::say;
+use coord_tests::worker::wire::{Lines, say};
 
 pub(crate) fn sections(arguments: Vec<String>) -> anyhow::Result<()> {
     let [endpoint, name, count] = arguments.as_slice() else {
@@ -21,6 +22,8 @@ pub(crate) fn sections(arguments: Vec<String>) -> anyhow::Result<()> {
     runtime()?.block_on(async {
         let coordinator = connect(endpoint, 10).await?;
         let mut store = etcd_client::Client::connect([endpoint], None).await?;
+        say("ready");
+        Lines::open().next().await;
         for _ in 0..count {
             let guard = coordinator
                 .lock(name.as_str())
