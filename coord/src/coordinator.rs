@@ -246,7 +246,6 @@ impl Coordinator {
     /// # Ok(())
     /// # }
     /// ```
-    #[must_use]
     pub fn config<T: CoordConfig>(&self) -> ConfigBuilder<T> {
         ConfigBuilder::new(self.engine.clone())
     }

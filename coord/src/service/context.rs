@@ -137,7 +137,6 @@ impl Context {
 
     /// Done when the service is to stop: others no longer find it, and the drain is over. Stop
     /// accepting then, finish what has begun, and return from `main`.
-    #[must_use]
     pub fn shutdown(&self) -> Shutdown {
         Shutdown::new(self.0.shutdown.clone())
     }

@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     client::{
         Client, KeyValue, Range, Span, Txn,
-        tests::{Here, live::Etcd},
+        tests::{Etcd, Here},
     },
     key::{Key, Layout},
 };

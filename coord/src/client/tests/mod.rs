@@ -1,5 +1,6 @@
 //! The client against scripted members, and against a real etcd.
 
+mod etcd;
 mod failover;
 mod lifetime;
 pub(crate) mod live;
@@ -8,7 +9,11 @@ mod open;
 
 use tokio_util::sync::CancellationToken;
 
-use self::member::{Answer, Member};
+pub(crate) use self::etcd::Etcd;
+use self::{
+    etcd::open_once_up,
+    member::{Answer, Member},
+};
 use super::*;
 use crate::tasks::Thread;
 
