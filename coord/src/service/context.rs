@@ -142,11 +142,6 @@ impl Context {
         Shutdown::new(self.0.shutdown.clone())
     }
 
-    /// Where it listens.
-    pub(super) fn bound(&self) -> Option<SocketAddr> {
-        self.0.bound
-    }
-
     pub(super) fn set_id(&self, id: InstanceId) {
         // Set once, by the start.
         let _ = self.0.id.set(id);
