@@ -182,7 +182,10 @@ fn word(errors: &Errors, input: ParseStream<'_>, words: &mut Words) -> syn::Resu
                 instance_id(errors, input, words)
             })?;
             if given && empty {
-                errors.at(&word, "say how large an id may be: `instance_id(max = 1023)`");
+                errors.at(
+                    &word,
+                    "say how large an id may be: `instance_id(max = 1023)`",
+                );
             }
         }
         "runtime" => {
