@@ -18,11 +18,7 @@ mod types;
 mod watch;
 
 #[cfg(test)]
-pub(crate) mod live_tests;
-#[cfg(test)]
-mod member;
-#[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{fmt, sync::Arc, time::Duration};
 

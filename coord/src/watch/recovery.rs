@@ -41,10 +41,9 @@ impl Remedy {
 
     /// etcd's cancel carries a gRPC status only as text, and no text at all for a compaction.
     pub(super) fn of_cancel(message: &WatchMessage) -> Self {
-        if message.compact_revision != 0 {
-            Self::List
-        } else {
-            Self::of_error(&CallError::canceled_watch(&message.cancel_reason))
+        match message.compact_revision {
+            0 => Self::of_error(&CallError::canceled_watch(&message.cancel_reason)),
+            _ => Self::List,
         }
     }
 }
@@ -148,7 +147,7 @@ impl Recovery {
             turn.act(Action::Warn(words));
         }
         let wait = self.pause(turn.now, remedy);
-        if self.failures > 1 {
+        if self.failures > 1 && remedy == Remedy::Wait {
             // Not after the first: that may have been the connection's, which the client replaces.
             turn.leave_endpoint();
         }

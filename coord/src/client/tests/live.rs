@@ -4,22 +4,17 @@
 
 use std::{
     net::TcpListener,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
-use tokio_util::sync::CancellationToken;
-
 use super::*;
-use crate::{
-    options::Secret,
-    tasks::{Tasks, Thread},
-};
+use crate::options::Secret;
 
 /// One member, gone with this value or with the process.
 pub(crate) struct Etcd {
-    endpoint: String,
+    pub(crate) endpoint: String,
     guard: Child,
     _data: tempfile::TempDir,
 }
@@ -42,7 +37,26 @@ fn binary() -> Option<PathBuf> {
     own.map(|version| version.path())
         .chain(std::env::split_paths(&path))
         .map(|folder| folder.join("etcd"))
-        .find(|file| file.is_file())
+        .find(|file| version(file) >= Some(Version::new(3, 5, 8)))
+}
+
+fn version(binary: &Path) -> Option<Version> {
+    let output = Command::new(binary).arg("--version").output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    Version::parse(text.lines().next()?.strip_prefix("etcd Version: ")?)
+}
+
+async fn open_once_up(here: &Here, options: &Options) -> Client {
+    let start = here.clock.now();
+    loop {
+        match here.open(options).await {
+            Ok(client) => return client,
+            Err(error) => {
+                let up = matches!(error, Error::Unavailable { .. });
+                assert!(up && here.clock.now().since(start) < HANG, "{error}");
+            }
+        }
+    }
 }
 
 impl Etcd {
@@ -95,49 +109,13 @@ impl Etcd {
     }
 
     pub(crate) async fn client(&self, here: &Here) -> Client {
-        here.open_once_up(&self.options()).await
+        open_once_up(here, &self.options()).await
     }
 
     fn options(&self) -> Options {
         Options {
             endpoints: vec![self.endpoint.clone()],
             ..Options::default()
-        }
-    }
-}
-
-/// Where coord's own tasks run.
-pub(crate) struct Here {
-    pub(crate) tasks: Tasks,
-    pub(crate) clock: Clock,
-    _thread: Thread,
-}
-
-impl Here {
-    pub(crate) fn new() -> Self {
-        let thread = Thread::start("client test").unwrap();
-        Self {
-            tasks: thread.tasks(&CancellationToken::new()),
-            clock: Clock::real(thread.handle().clone()),
-            _thread: thread,
-        }
-    }
-
-    async fn open(&self, options: &Options) -> Result<Client> {
-        Client::open(Purpose::Calls, options, &self.clock, &self.tasks).await
-    }
-
-    async fn open_once_up(&self, options: &Options) -> Client {
-        let start = self.clock.now();
-        loop {
-            match self.open(options).await {
-                Ok(client) => return client,
-                Err(error) => {
-                    let up = matches!(error, Error::Unavailable { .. });
-                    let waited = self.clock.now().since(start);
-                    assert!(up && waited < Duration::from_secs(60), "{error}");
-                }
-            }
         }
     }
 }
@@ -586,7 +564,7 @@ async fn tls_checks_both_sides() {
     options.tls.cert = Some(client_cert.into());
     options.tls.key = Some(file("client.key", &client_key).into());
     options.tls.server_name = Some("etcd.test".into());
-    let client = here.open_once_up(&options).await;
+    let client = open_once_up(&here, &options).await;
     client.range(Range::new(all())).await.unwrap();
     // Without a scheme, TLS is meant since there are certificates.
     options.endpoints = vec![etcd.endpoint.replace("https://", "")];
