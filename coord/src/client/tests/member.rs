@@ -35,8 +35,6 @@ pub(super) enum Answer {
     /// Never.
     Silence,
     Refusal(Code, &'static str),
-    /// It closes the connection in the middle.
-    Hangup,
 }
 
 /// What it does, changed by the test at any time.
@@ -70,7 +68,7 @@ pub(super) struct Member {
     address: SocketAddr,
     inside: Arc<Inside>,
     tasks: Tasks,
-    thread: Thread,
+    _thread: Thread,
 }
 
 impl Drop for Member {
@@ -107,7 +105,7 @@ impl Member {
             address: listener.local_addr().unwrap(),
             inside: inside.clone(),
             tasks: tasks.clone(),
-            thread,
+            _thread: thread,
         };
         member.tasks.spawn(async move {
             loop {
@@ -204,10 +202,6 @@ async fn respond(
         Answer::Well => {}
         Answer::Silence => std::future::pending().await,
         Answer::Refusal(code, words) => return Status::new(code, words).into_http(),
-        Answer::Hangup => {
-            hangup.cancel();
-            std::future::pending().await
-        }
     }
     let takes_any = is_status || path == "/etcdserverpb.Auth/Authenticate";
     let shown = request.headers().get("token");
