@@ -165,18 +165,16 @@ impl Member {
 }
 
 async fn serve(id: u64, socket: TcpStream, inside: Arc<Inside>) {
-    let hangup = CancellationToken::new();
-    let connection = hangup.clone();
     let counted = inside.clone();
     let service = tower::service_fn(move |request| {
         let request = http::Request::map(request, Body::new);
-        let (inside, hangup) = (inside.clone(), hangup.clone());
-        async move { Ok::<_, Infallible>(respond(id, request, inside, hangup).await) }
+        let inside = inside.clone();
+        async move { Ok::<_, Infallible>(respond(id, request, inside).await) }
     });
     let server = auto::Builder::new(TokioExecutor::new());
     let serving = server.serve_connection(TokioIo::new(socket), TowerToHyperService::new(service));
     // How it ends is the test's business.
-    let _ = connection.run_until_cancelled(serving).await;
+    let _ = serving.await;
     counted.open.fetch_sub(1, Ordering::SeqCst);
 }
 
@@ -184,7 +182,6 @@ async fn respond(
     id: u64,
     request: http::Request<Body>,
     inside: Arc<Inside>,
-    hangup: CancellationToken,
 ) -> http::Response<Body> {
     let script = inside.script.lock().unwrap().clone();
     let path = request.uri().path().to_owned();
