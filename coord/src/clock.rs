@@ -69,6 +69,7 @@ pub(crate) struct Clock(Source);
 enum Source {
     /// Waits are registered with this runtime's timer.
     Real(tokio::runtime::Handle),
+    #[cfg_attr(not(test), expect(dead_code, reason = "only tests make one"))]
     Manual(Arc<Manual>),
 }
 

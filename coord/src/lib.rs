@@ -35,7 +35,6 @@
 //! |---|---|---|
 //! | `macros` | yes | the three macros; off: no proc-macro to build, the library alone |
 //! | `tls` | yes | TLS to etcd (rustls with ring); off: plain endpoints only |
-#![allow(dead_code)]
 
 // In reading order: the handle, the parts, what they stand on, the leaves.
 mod service;

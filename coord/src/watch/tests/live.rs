@@ -15,7 +15,7 @@ use crate::{
     client::{
         CallError, Certainty, Client, Op, Range, RangeReply, Reason, Txn, Version, WatchMessage,
         WatchRequest, WatchStream,
-        live_tests::{Etcd, Here},
+        tests::{Etcd, Here},
     },
     watch::{FromNow, Signal, Source, source::SourceStream},
 };

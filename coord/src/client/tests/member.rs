@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, body::Body};
 use tonic_prost::ProstCodec;
 
-use super::lease::KeepAliveRequest;
+use crate::client::lease::KeepAliveRequest;
 use crate::tasks::{Tasks, Thread};
 
 /// How it answers one kind of request.
