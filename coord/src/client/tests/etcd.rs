@@ -12,7 +12,7 @@ use super::*;
 
 /// One member, gone with this value or with the process.
 pub(crate) struct Etcd {
-    pub(super) endpoint: String,
+    pub(crate) endpoint: String,
     guard: Child,
     _data: tempfile::TempDir,
 }
