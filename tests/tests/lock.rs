@@ -713,3 +713,180 @@ fn a_guard_is_dropped_after_its_runtime() {
     let again = runtime.block_on(coordinator.lock("runtime").acquire());
     drop((again.unwrap(), etcd));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_under_way_when_the_last_coordinator_is_dropped_ends_as_closed() {
+    let Some(etcd) = start().await else { return };
+    let holder = connect(&etcd).await;
+    let guard = holder.lock("left").acquire().await.unwrap();
+    let mut store = etcd.client().await;
+    for away in [false, false, false, false, true] {
+        let coordinator = connect(&etcd).await;
+        let theirs = coordinator.lock("theirs").acquire().await.unwrap();
+        let lock = coordinator.lock("left").wait(Duration::from_secs(60));
+        let waiting = tokio::spawn(lock.acquire());
+        queue_is(&mut store, "left", 2).await;
+        if away {
+            etcd.kill();
+        }
+        // It was the last one.
+        drop(coordinator);
+        let waited = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+        let waited = waited.expect("the wait ends").expect("without a panic");
+        assert!(matches!(waited, Err(Error::Closed { .. })), "{waited:?}");
+        let released = tokio::time::timeout(Duration::from_secs(20), theirs.unlock()).await;
+        let released = released.expect("the release ends");
+        assert!(
+            matches!(released, Err(Error::Closed { .. } | Error::Lost { .. })),
+            "{released:?}"
+        );
+    }
+    drop(guard);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn closing_ends_a_wait_that_cannot_reach_etcd() {
+    let Some(etcd) = start().await else { return };
+    let coordinator = connect(&etcd).await;
+    drop(coordinator.lock("away").acquire().await.unwrap());
+    etcd.kill();
+    // The calls are known to fail from here on.
+    assert!(coordinator.lock("away").try_acquire().await.is_err());
+    let waiting = tokio::spawn(coordinator.lock("away").wait_forever().acquire());
+    for _ in 0..10 {
+        assert!(coordinator.lock("away").try_acquire().await.is_err());
+    }
+    coordinator.close().await;
+    let waited = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+    let waited = waited.expect("the wait ends").unwrap();
+    assert!(matches!(waited, Err(Error::Closed { .. })), "{waited:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acquire_that_was_never_sent_leaves_nothing_to_undo() {
+    let Some(etcd) = start().await else { return };
+    let coordinator = connect_with_ttl(&etcd, 60).await;
+    drop(coordinator.lock("backlog").acquire().await.unwrap());
+    eventually("the release is done", async || {
+        coordinator.health().undo_backlog == 0
+    })
+    .await;
+    etcd.kill();
+    eventually("the calls know that etcd is away", async || {
+        coordinator.ping().await.is_err()
+    })
+    .await;
+    let before = coordinator.health().undo_backlog;
+    for _ in 0..50 {
+        assert!(coordinator.lock("backlog").try_acquire().await.is_err());
+    }
+    // The first ones may have been sent; then it is known that nothing can be.
+    let grown = coordinator.health().undo_backlog - before;
+    assert!(grown < 5, "{grown} undos wait");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_costs_two_calls_a_failed_try_one_and_a_hand_over_no_read() {
+    const TURNS: u64 = 20;
+    let Some(etcd) = start().await else { return };
+    let (one, two) = (connect(&etcd).await, connect(&etcd).await);
+    // The sessions.
+    drop(one.lock("a").acquire().await.unwrap().unlock().await);
+    drop(two.lock("a").acquire().await.unwrap().unlock().await);
+    let count = async || {
+        [
+            etcd.calls("Txn").await,
+            etcd.calls("Range").await + etcd.calls("Put").await,
+            etcd.calls("Watch").await,
+        ]
+    };
+    eventually("the session keys are watched", async || {
+        count().await[2] >= 2
+    })
+    .await;
+    let settled = async |coordinator: &Coordinator| {
+        eventually("nothing is to be undone", async || {
+            coordinator.health().undo_backlog == 0
+        })
+        .await;
+    };
+
+    let before = count().await;
+    for _ in 0..TURNS {
+        drop(one.lock("free").acquire().await.unwrap());
+        settled(&one).await;
+    }
+    let [txns, others, watches] = before;
+    assert_eq!(count().await, [txns + 2 * TURNS, others, watches], "free");
+
+    let guard = one.lock("busy").acquire().await.unwrap();
+    let before = count().await;
+    for _ in 0..TURNS {
+        two.lock("busy").try_acquire().await.unwrap_err();
+        settled(&two).await;
+    }
+    let [txns, others, watches] = before;
+    assert_eq!(count().await, [txns + TURNS, others, watches], "try");
+    drop(guard);
+
+    let mut guard = one.lock("baton").acquire().await.unwrap();
+    let mut before = count().await;
+    for turn in 0..TURNS + 2 {
+        if turn == 2 {
+            // Each of them watches the queue.
+            before = count().await;
+        }
+        let (next, last) = if turn % 2 == 0 {
+            (&two, &one)
+        } else {
+            (&one, &two)
+        };
+        let sent = etcd.calls("Txn").await;
+        let waiting = tokio::spawn(next.lock("baton").acquire());
+        eventually("it stands in the queue", async || {
+            etcd.calls("Txn").await > sent
+        })
+        .await;
+        drop(guard);
+        guard = waiting.await.unwrap().unwrap();
+        settled(last).await;
+    }
+    let [txns, others, watches] = before;
+    assert_eq!(count().await, [txns + 2 * TURNS, others, watches], "baton");
+}
+
+/// The store is put back to an older state under a living session: its revisions went back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_went_back_costs_the_session_and_not_the_lock() {
+    let Some(etcd) = start().await else { return };
+    let coordinator = connect_with_ttl(&etcd, 60).await;
+    let guard = coordinator.lock("restored").acquire().await.unwrap();
+    let mut store = etcd.client().await;
+    let lease = queue(&mut store, "restored").await[0].lease();
+    guard.unlock().await.unwrap();
+    let (data, saved) = (etcd.dir().join("data"), etcd.dir().join("saved"));
+    let copy = |from: &std::path::Path, to: &std::path::Path| {
+        let copied = std::process::Command::new("cp")
+            .arg("-a")
+            .args([from, to])
+            .status();
+        assert!(copied.unwrap().success());
+    };
+    etcd.kill();
+    copy(&data, &saved);
+    etcd.restart().await;
+    // The session goes on to a later incarnation, and an acquire shows that it is known.
+    let key = format!("coord/session/{lease:016x}");
+    let mut store = etcd.client().await;
+    let put = etcd_client::PutOptions::new().with_lease(lease);
+    store.put(key, "", Some(put)).await.unwrap();
+    let guard = coordinator.lock("restored").acquire().await.unwrap();
+    assert_eq!(queue(&mut store, "restored").await[0].lease(), lease);
+    guard.unlock().await.unwrap();
+    etcd.kill();
+    std::fs::remove_dir_all(&data).unwrap();
+    copy(&saved, &data);
+    etcd.restart().await;
+    let again = coordinator.lock("restored").wait(Duration::from_secs(20));
+    again.acquire().await.unwrap().verify().await.unwrap();
+}
