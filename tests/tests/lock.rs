@@ -890,3 +890,154 @@ async fn a_store_that_went_back_costs_the_session_and_not_the_lock() {
     let again = coordinator.lock("restored").wait(Duration::from_secs(20));
     again.acquire().await.unwrap().verify().await.unwrap();
 }
+
+/// The holder is cut off and lives on; etcd gives its lock to the next one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_that_is_cut_off_stops_before_the_next_one_begins() {
+    let Some(etcd) = start().await else { return };
+    let mut next = connect(&etcd).await;
+    for (name, flow) in [("silence", Flow::Discard), ("late", Flow::Hold)] {
+        let proxy = Proxy::start(&etcd.endpoint()).await;
+        let mut options = Options::test().endpoints([proxy.endpoint()]);
+        options.lock.ttl = Duration::from_secs(2);
+        let cut_off = Coordinator::connect(options).await.unwrap();
+        let polled = Arc::new(std::sync::Mutex::new((0, None)));
+        let seen = polled.clone();
+        let body = tokio::spawn(cut_off.lock(name).run(async move |held| {
+            loop {
+                *seen.lock().unwrap() = (now(), Some(held.fencing_token()));
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }));
+        eventually("the body runs", async || polled.lock().unwrap().0 > 0).await;
+        let waiting = tokio::spawn(async move {
+            let guard = next.lock(name).acquire().await.unwrap();
+            (next, guard, now())
+        });
+        queue_is(&mut etcd.client().await, name, 2).await;
+        proxy.flow(flow);
+        let guard;
+        let began;
+        (next, guard, began) = waiting.await.unwrap();
+        let (last, token) = *polled.lock().unwrap();
+        assert!(last < began, "{name}: polled at {last}, after {began}");
+        assert!(guard.fencing_token() > token.unwrap());
+        let lost: Result<(), Error> = body.await.unwrap();
+        let lost = lost.unwrap_err();
+        assert!(
+            matches!(
+                lost,
+                Error::Lost {
+                    reason: LostReason::Expired,
+                    ..
+                }
+            ),
+            "{lost:?}"
+        );
+        // What was on its way arrives, and takes nothing away.
+        proxy.heal().await;
+        drop(
+            cut_off
+                .lock("again")
+                .wait_forever()
+                .acquire()
+                .await
+                .unwrap(),
+        );
+        guard.verify().await.unwrap();
+        assert!(guard.unlock().await.unwrap().confirmed);
+        queue_is(&mut etcd.client().await, name, 0).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_goes_on_through_an_outage_shorter_than_what_remains() {
+    let Some(etcd) = start().await else { return };
+    let coordinator = connect_with_ttl(&etcd, 30).await;
+    let (away, is_away) = tokio::sync::oneshot::channel();
+    let (back, is_back) = tokio::sync::oneshot::channel::<()>();
+    let body = tokio::spawn(coordinator.lock("body").run(async move |held| {
+        away.send(held.remaining()).unwrap();
+        let waited = tokio::time::timeout(Duration::from_secs(60), is_back).await;
+        waited.unwrap().unwrap();
+        (held.remaining(), held.verify().await)
+    }));
+    let remaining = is_away.await.unwrap();
+    let began = tokio::time::Instant::now();
+    etcd.kill();
+    assert!(coordinator.ping().await.is_err());
+    etcd.restart().await;
+    assert!(began.elapsed() < remaining, "the outage took too long");
+    back.send(()).unwrap();
+    let (left, verified) = body.await.unwrap().unwrap();
+    assert!(left > Duration::ZERO);
+    verified.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_no_client_of_ours_would_write_are_waited_for_like_others() {
+    let Some(etcd) = start().await else { return };
+    let coordinator = connect(&etcd).await;
+    let mut store = etcd.client().await;
+    let values: [&[u8]; 4] = [
+        b"",
+        b"\xff\xfe",
+        br#"{"v":-1,"host":{},"pid":-7,"since_ms":1e400}"#,
+        &[b'['; 10_000],
+    ];
+    for value in values {
+        let lease = store.lease_grant(60, None).await.unwrap().id();
+        let key = [b"coord/lock/odd!/\xff\xfe\x00".as_slice(), b"!/"].concat();
+        let put = etcd_client::PutOptions::new().with_lease(lease);
+        store.put(key.clone(), value, Some(put)).await.unwrap();
+        let busy = coordinator.lock("odd").try_acquire().await;
+        assert!(
+            matches!(
+                busy,
+                Err(Error::Busy {
+                    holder: Some(_),
+                    ..
+                })
+            ),
+            "{busy:?}"
+        );
+        let late = coordinator.lock("odd").wait(Duration::from_millis(100));
+        let late = late.acquire().await.unwrap_err();
+        assert!(
+            matches!(
+                late,
+                Error::Timeout {
+                    holder: Some(_),
+                    position: Some(1),
+                    ..
+                }
+            ),
+            "{late:?}"
+        );
+        let waiting = tokio::spawn(coordinator.lock("odd").acquire());
+        queue_is(&mut store, "odd", 2).await;
+        store.delete(key, None).await.unwrap();
+        drop(waiting.await.unwrap().unwrap());
+        queue_is(&mut store, "odd", 0).await;
+    }
+}
+
+/// A firewall has forgotten the connections; the only address there is can be dialled anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_survives_connections_that_say_nothing_any_more() {
+    let Some(etcd) = start().await else { return };
+    let proxy = Proxy::start(&etcd.endpoint()).await;
+    let mut options = Options::test().endpoints([proxy.endpoint()]);
+    options.lock.ttl = Duration::from_secs(5);
+    let coordinator = Coordinator::connect(options).await.unwrap();
+    let guard = coordinator.lock("silent").acquire().await.unwrap();
+    proxy.half_open();
+    let cut = tokio::time::Instant::now();
+    eventually("the lease is renewed over a new connection", async || {
+        assert!(guard.is_held(), "lost");
+        // As late as this, only a renewal after the cut leaves as much.
+        guard.remaining() + cut.elapsed() > Duration::from_secs(5)
+    })
+    .await;
+    guard.verify().await.unwrap();
+}
