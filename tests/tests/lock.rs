@@ -1041,3 +1041,52 @@ async fn a_lock_survives_connections_that_say_nothing_any_more() {
     .await;
     guard.verify().await.unwrap();
 }
+
+/// As in the simplest of executors: a task's waker is the task.
+struct Carrier {
+    _carried: std::sync::Mutex<Box<dyn std::any::Any + Send>>,
+}
+
+impl std::task::Wake for Carrier {
+    fn wake(self: Arc<Self>) {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waker_that_owns_another_wait_is_dropped_with_its_own() {
+    let Some(etcd) = start().await else { return };
+    let coordinator = connect(&etcd).await;
+    let mut store = etcd.client().await;
+    let guard = coordinator.lock("waker").acquire().await.unwrap();
+    let acquire = || Box::pin(coordinator.lock("waker").wait_forever().acquire());
+    let (mut outer, mut inner) = (acquire(), acquire());
+    eventually("both stand in the queue", async || {
+        assert!(futures_util::poll!(outer.as_mut()).is_pending());
+        assert!(futures_util::poll!(inner.as_mut()).is_pending());
+        queue(&mut store, "waker").await.len() == 3
+    })
+    .await;
+    // And both learn it: the answers come while others are asked for.
+    for _ in 0..10 {
+        queue(&mut store, "waker").await;
+        assert!(futures_util::poll!(outer.as_mut()).is_pending());
+        assert!(futures_util::poll!(inner.as_mut()).is_pending());
+    }
+    let carried: Box<dyn std::any::Any + Send> = Box::new(inner);
+    let waker = std::task::Waker::from(Arc::new(Carrier {
+        _carried: carried.into(),
+    }));
+    let polled = outer
+        .as_mut()
+        .poll(&mut std::task::Context::from_waker(&waker));
+    assert!(polled.is_pending());
+    drop(waker);
+    let (done, dropped) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        drop(outer);
+        done.send(()).unwrap();
+    });
+    let dropped = tokio::time::timeout(Duration::from_secs(10), dropped).await;
+    dropped.expect("the drop ends").unwrap();
+    queue_is(&mut store, "waker", 1).await;
+    drop(guard);
+}
