@@ -726,7 +726,7 @@ async fn what_is_under_way_when_the_last_coordinator_is_dropped_ends_as_closed()
         let theirs = coordinator.lock("theirs").acquire().await.unwrap();
         let lock = coordinator.lock("left").wait(Duration::from_secs(60));
         let waiting = tokio::spawn(lock.acquire());
-        queue_is(&mut store, "left", 2).await;
+        queue_is(&store, "left", 2).await;
         if away {
             etcd.kill();
         }
@@ -915,7 +915,7 @@ async fn a_holder_that_is_cut_off_stops_before_the_next_one_begins() {
             let guard = next.lock(name).acquire().await.unwrap();
             (next, guard, now())
         });
-        queue_is(&mut etcd.client().await, name, 2).await;
+        queue_is(&etcd.client().await, name, 2).await;
         proxy.flow(flow);
         let guard;
         let began;
@@ -947,7 +947,7 @@ async fn a_holder_that_is_cut_off_stops_before_the_next_one_begins() {
         );
         guard.verify().await.unwrap();
         assert!(guard.unlock().await.unwrap().confirmed);
-        queue_is(&mut etcd.client().await, name, 0).await;
+        queue_is(&etcd.client().await, name, 0).await;
     }
 }
 
@@ -1016,10 +1016,10 @@ async fn keys_that_no_client_of_ours_would_write_are_waited_for_like_others() {
             "{late:?}"
         );
         let waiting = tokio::spawn(coordinator.lock("odd").acquire());
-        queue_is(&mut store, "odd", 2).await;
+        queue_is(&store, "odd", 2).await;
         store.delete(key, None).await.unwrap();
         drop(waiting.await.unwrap().unwrap());
-        queue_is(&mut store, "odd", 0).await;
+        queue_is(&store, "odd", 0).await;
     }
 }
 
@@ -1088,6 +1088,6 @@ async fn a_waker_that_owns_another_wait_is_dropped_with_its_own() {
     });
     let dropped = tokio::time::timeout(Duration::from_secs(10), dropped).await;
     dropped.expect("the drop ends").unwrap();
-    queue_is(&mut store, "waker", 1).await;
+    queue_is(&store, "waker", 1).await;
     drop(guard);
 }
