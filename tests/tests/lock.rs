@@ -720,7 +720,7 @@ async fn what_is_under_way_when_the_last_coordinator_is_dropped_ends_as_closed()
     let Some(etcd) = start().await else { return };
     let holder = connect(&etcd).await;
     let guard = holder.lock("left").acquire().await.unwrap();
-    let mut store = etcd.client().await;
+    let store = etcd.client().await;
     for away in [false, false, false, false, true] {
         let coordinator = connect(&etcd).await;
         let theirs = coordinator.lock("theirs").acquire().await.unwrap();

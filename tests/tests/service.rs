@@ -99,10 +99,8 @@ impl Running {
                 let key = kv.key_str().unwrap();
                 match event.event_type() {
                     EventType::Put if key == "coord/end" => return seen,
-                    EventType::Put if key.starts_with("coord/svc/") => {
-                        if status(kv) == "draining" {
-                            seen.push("mark");
-                        }
+                    EventType::Put if key.starts_with("coord/svc/") && status(kv) == "draining" => {
+                        seen.push("mark");
                     }
                     EventType::Delete if key.starts_with("coord/svc/") => seen.push("svc gone"),
                     EventType::Delete if key.contains("/slot/") => seen.push("slot gone"),
