@@ -72,6 +72,7 @@ pub(crate) struct Clock(Source);
 enum Source {
     /// Waits are registered with the timer of this thread's runtime.
     Real(Thread),
+    #[cfg_attr(not(test), expect(dead_code, reason = "only tests make one"))]
     Manual(Arc<Manual>),
 }
 

@@ -246,7 +246,6 @@ impl Coordinator {
     /// # Ok(())
     /// # }
     /// ```
-    #[must_use]
     pub fn config<T: CoordConfig>(&self) -> ConfigBuilder<T> {
         ConfigBuilder::new(self.engine.clone())
     }
@@ -296,16 +295,21 @@ impl Coordinator {
         let engine = &self.engine;
         let now = engine.clock.now();
         let connection = |purpose, client: &Client| {
-            let (endpoint, trouble) = match client.connection() {
-                ConnectionState::Connected { endpoint, .. } => (Some(endpoint), None),
-                ConnectionState::Connecting => (None, Some("connecting".to_owned())),
-                ConnectionState::Down { errors } => (None, Some(describe(&errors))),
-            };
-            ConnectionHealth {
+            let mut health = ConnectionHealth {
                 purpose,
-                endpoint,
-                trouble,
+                endpoint: None,
+                version: None,
+                trouble: None,
+            };
+            match client.connection() {
+                ConnectionState::Connected { endpoint, version } => {
+                    health.endpoint = Some(endpoint);
+                    health.version = version.map(|version| version.to_string());
+                }
+                ConnectionState::Connecting => health.trouble = Some("connecting".to_owned()),
+                ConnectionState::Down { errors } => health.trouble = Some(describe(&errors)),
             }
+            health
         };
         Health {
             closed: engine.tasks.cancelled().is_cancelled(),
@@ -351,10 +355,6 @@ impl Coordinator {
     /// Safe: the closing goes on in the background once every clone is dropped.
     pub async fn close(&self) {
         self.alive.closing.close().await;
-    }
-
-    pub(crate) fn engine(&self) -> &Engine {
-        &self.engine
     }
 
     /// True for clones and modules of one coordinator.
@@ -441,7 +441,9 @@ pub struct ConnectionHealth {
     pub purpose: &'static str,
     /// The endpoint that it stands to; `None` while there is none.
     pub endpoint: Option<String>,
-    /// Why there is none.
+    /// The version of the server there, if it told one.
+    pub version: Option<String>,
+    /// Why there is no connection.
     pub trouble: Option<String>,
 }
 

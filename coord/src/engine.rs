@@ -78,7 +78,9 @@ impl Engine {
 
 /// The statuses of the watches that are open, for the health report.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Watched(Arc<Mutex<Vec<(String, watch::Receiver<WatchStatus>)>>>);
+pub(crate) struct Watched(Arc<Mutex<Vec<NamedStatus>>>);
+
+type NamedStatus = (String, watch::Receiver<WatchStatus>);
 
 impl Watched {
     fn add(&self, name: String, status: watch::Receiver<WatchStatus>) {

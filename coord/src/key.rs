@@ -10,7 +10,7 @@
 //!
 //! Every prefix ends in `/`: a range over `a/b` would also return `a/bc`.
 
-use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::error::{Error, Result};
 
@@ -33,10 +33,6 @@ impl Key {
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
-    }
-
-    pub(crate) fn into_bytes(self) -> Vec<u8> {
-        self.0.into_bytes()
     }
 }
 
@@ -268,16 +264,9 @@ pub(crate) fn join(operation: &'static str, parts: &[Part<'_>]) -> Result<String
     Ok(key)
 }
 
-/// An argument as it was before encoding.
-pub(crate) fn decode_argument(segment: &str) -> Option<String> {
-    percent_decode_str(segment)
-        .decode_utf8()
-        .ok()
-        .map(Into::into)
-}
-
 #[cfg(test)]
 mod tests {
+    use percent_encoding::percent_decode_str;
     use proptest::prelude::*;
 
     use super::*;
@@ -350,7 +339,7 @@ mod tests {
             prop_assert_eq!(a == b, ka == kb);
             prop_assert_eq!(ka.matches('/').count(), 1);
             prop_assert!(!ka.contains('!'));
-            prop_assert_eq!(decode_argument(&ka["orders/".len()..]), Some(a));
+            prop_assert_eq!(percent_decode_str(&ka["orders/".len()..]).decode_utf8().ok(), Some(a.into()));
         }
     }
 }

@@ -44,5 +44,7 @@ pub mod locked {
 
 /// `#[coord::service]`.
 pub mod service {
-    pub use crate::service::{NoId, Service, WithId, argument, launch, returns};
+    pub use crate::service::{
+        MainReturn, NoId, Returns, Service, WithId, argument, launch, returns,
+    };
 }

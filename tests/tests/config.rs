@@ -1,5 +1,10 @@
 //! Live config on real etcd: what a struct is bound to, what it takes over, and what it refuses.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test: the helpers are no `#[test]`s, so clippy does not see it"
+)]
+
 use std::{
     sync::{
         Arc,

@@ -94,10 +94,6 @@ impl Args {
         };
         let parser = |input: ParseStream<'_>| list(input, |input| word(errors, input, &mut words));
         errors.ok(parser.parse2(attribute));
-        if let (Some(span), None) = (words.instance_id.span(), words.max.get()) {
-            let message = "say how large an id may be: `instance_id(max = 1023)`";
-            errors.push(syn::Error::new(span, message));
-        }
         let flavor = words.flavor.get().copied().unwrap_or(Flavor::MultiThread);
         if let (Flavor::CurrentThread, Some(span)) = (flavor, words.worker_threads.span()) {
             let message = "a `current_thread` runtime has no worker threads";
@@ -112,7 +108,7 @@ impl Args {
             drain: words.drain.take(),
             shutdown_timeout: words.shutdown_timeout.take(),
             before: words.before.take(),
-            // Also if `max` is missing: one error is enough.
+            // Also if `max` is missing or wrong: one error is enough.
             instance_id: words
                 .instance_id
                 .get()
@@ -180,9 +176,17 @@ fn word(errors: &Errors, input: ParseStream<'_>, words: &mut Words) -> syn::Resu
         "before" => set(errors, span, &mut words.before, plain(value(input)?)),
         "instance_id" => {
             words.instance_id.set(errors, span, ());
-            nested(errors, &word, input, "instance_id(max = 1023)", |input| {
+            let mut empty = true;
+            let given = nested(errors, &word, input, "instance_id(max = 1023)", |input| {
+                empty = false;
                 instance_id(errors, input, words)
             })?;
+            if given && empty {
+                errors.at(
+                    &word,
+                    "say how large an id may be: `instance_id(max = 1023)`",
+                );
+            }
         }
         "runtime" => {
             words.runtime.set(errors, span, ());
@@ -252,24 +256,26 @@ fn value(input: ParseStream<'_>) -> syn::Result<Expr> {
     input.parse()
 }
 
-/// The words in a word's parentheses.
+/// The words in a word's parentheses. False: there are none, and an error says so.
 fn nested(
     errors: &Errors,
     word: &Ident,
     input: ParseStream<'_>,
     example: &str,
     item: impl FnMut(ParseStream<'_>) -> syn::Result<()>,
-) -> syn::Result<()> {
+) -> syn::Result<bool> {
     if !input.peek(Paren) {
         errors.at(
             word,
             format!("`{word}` takes words of its own: `{example}`"),
         );
-        return skip(input);
+        skip(input)?;
+        return Ok(false);
     }
     let inner;
     parenthesized!(inner in input);
-    list(&inner, item)
+    list(&inner, item)?;
+    Ok(true)
 }
 
 /// What follows a word that is not known.

@@ -28,7 +28,7 @@ pub(super) struct Calls {
     /// One sign-in at a time: etcd takes 50 ms of a core for each.
     pub(super) signing_in: tokio::sync::Mutex<()>,
     /// The supervisor ends with the last clone.
-    pub(super) supervisor: DropGuard,
+    pub(super) _supervisor: DropGuard,
 }
 
 impl Calls {

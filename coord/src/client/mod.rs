@@ -18,11 +18,7 @@ mod types;
 mod watch;
 
 #[cfg(test)]
-pub(crate) mod live_tests;
-#[cfg(test)]
-mod member;
-#[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -132,7 +128,7 @@ impl Client {
                 (user, password)
             }),
             signing_in: tokio::sync::Mutex::new(()),
-            supervisor: guard,
+            _supervisor: guard,
         }));
         let signed_in = client.0.sign_in(None);
         match clock.timeout(deadline.since(clock.now()), signed_in).await {

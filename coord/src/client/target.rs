@@ -6,7 +6,7 @@ use tonic::transport::Endpoint;
 
 use crate::{
     error::{Context, Error, Result},
-    options::{Options, Pem},
+    options::Options,
 };
 
 /// One endpoint of the options. Cheap to clone.
@@ -116,6 +116,8 @@ impl Tls {
 async fn tls(options: &Options) -> Result<Tls, Vec<String>> {
     use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
+    use crate::options::Pem;
+
     let mut faults = Vec::new();
     let mut read = async |what: &str, pem: &Option<Pem>| match pem {
         Some(pem) => match contents(pem).await {
@@ -154,10 +156,10 @@ async fn tls(options: &Options) -> Result<Tls, Vec<String>> {
 }
 
 #[cfg(feature = "tls")]
-async fn contents(pem: &Pem) -> std::io::Result<Vec<u8>> {
+async fn contents(pem: &crate::options::Pem) -> std::io::Result<Vec<u8>> {
     match pem {
-        Pem::Path(path) => tokio::fs::read(path).await,
-        Pem::Inline(text) => Ok(text.expose().as_bytes().to_vec()),
+        crate::options::Pem::Path(path) => tokio::fs::read(path).await,
+        crate::options::Pem::Inline(text) => Ok(text.expose().as_bytes().to_vec()),
     }
 }
 

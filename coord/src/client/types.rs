@@ -92,7 +92,11 @@ pub(crate) struct RangeReply {
     pub(crate) count: i64,
 }
 
-/// What a compare looks at.
+/// What a compare looks at: all that etcd compares; the parts use what they need of it.
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the vocabulary is tested whole")
+)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     Version(i64),
@@ -102,6 +106,10 @@ pub(crate) enum Target {
     Value(Vec<u8>),
 }
 
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the vocabulary is tested whole")
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CompareOp {
     Equal,

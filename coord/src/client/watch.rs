@@ -164,3 +164,26 @@ impl From<PbEvent> for Event {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// etcd cuts as it likes, so no test on a real one can insist on a fragment.
+    #[test]
+    fn fragments_are_asked_for_and_told() {
+        let request = WatchRequest {
+            span: Span::Key(b"k".to_vec()),
+            start_revision: 0,
+            no_put: false,
+        };
+        assert!(format!("{:?}", open(&request).1).contains("fragment: true"));
+        for fragment in [true, false] {
+            let message = PbWatchResponse {
+                fragment,
+                ..PbWatchResponse::default()
+            };
+            assert_eq!(WatchMessage::from(message).fragment, fragment);
+        }
+    }
+}

@@ -12,8 +12,8 @@
 //!    kept, and applied to it if they are later than H: else a reply that is overtaken by a deletion
 //!    would bring the deleted entry back, and the wait would never end.
 //! 2. A read asks for entries created up to R, newest first. Its first one must be the entry itself,
-//!    else the entry is gone: an empty list does not mean that it owns. A read from before the watch
-//!    was opened again is void.
+//!    else the entry is gone: an empty list does not mean that it owns. It is sent once the watch is
+//!    open; if that was opened anew since, rule 1 makes it void.
 //! 3. All deletions of one revision are applied, the own entry first, before anything is concluded: a
 //!    revoked lease deletes the holder's and the waiter's entry together.
 //! 4. Whether a list is complete is told by `more`, never by `count` (which ignores the filter).
@@ -206,9 +206,6 @@ impl View {
     }
 
     fn judge(&mut self, at: i64, kvs: &[KeyValue], more: bool, now: Instant) -> bool {
-        if self.from.is_none_or(|from| at < from) {
-            return false;
-        }
         let ahead = match kvs.split_first() {
             Some((own, ahead))
                 if own.key == self.entry && Some(own.create_revision) == self.created =>

@@ -137,14 +137,8 @@ impl Context {
 
     /// Done when the service is to stop: others no longer find it, and the drain is over. Stop
     /// accepting then, finish what has begun, and return from `main`.
-    #[must_use]
     pub fn shutdown(&self) -> Shutdown {
         Shutdown::new(self.0.shutdown.clone())
-    }
-
-    /// Where it listens.
-    pub(super) fn bound(&self) -> Option<SocketAddr> {
-        self.0.bound
     }
 
     pub(super) fn set_id(&self, id: InstanceId) {

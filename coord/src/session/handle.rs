@@ -88,7 +88,8 @@ impl Session {
         self.0.terms.ttl
     }
 
-    /// Until when the last confirmed renewal is believed: one atomic read.
+    /// Until when the last confirmed renewal is believed.
+    #[cfg(test)]
     pub(crate) fn deadline(&self) -> Instant {
         self.0.read().1
     }

@@ -7,7 +7,8 @@
 //! | up | a lease is due | up | renew it, and with it every one that is nearly due |
 //! | up | answer with a TTL | up | move that lease's deadline, from the instant of its send |
 //! | up | answer without one | up | that lease is gone |
-//! | up | stream broke, or owes an answer for too long | down | leave the endpoint; forget what was sent; pause |
+//! | up | stream ended | down | forget what was sent; pause |
+//! | up | stream owes an answer for too long | down | the same; leave the endpoint |
 //! | up | no lease is left | down | close the stream |
 //! | any | a session is lost | same | forget it, revoke its lease |
 //!
@@ -145,7 +146,7 @@ impl Heart {
         }
     }
 
-    /// The stream `generation` ended.
+    /// The stream `generation` ended. Its connection has left the endpoint if that is at fault.
     pub(super) fn broke(&mut self, now: Instant, generation: u64) {
         if generation == self.generation {
             self.disconnect(now);
@@ -163,6 +164,7 @@ impl Heart {
         if self.lives.values().any(overdrawn) {
             tracing::debug!(target: "coord::session", "keep-alives are not answered");
             self.disconnect(now);
+            self.actions.push(Action::LeaveEndpoint);
         }
         self.connect(now);
         self.renew(now);
@@ -239,8 +241,7 @@ impl Heart {
             .values_mut()
             .for_each(|life| life.in_flight = None);
         self.link = Link::Down { until: now + pause };
-        self.actions
-            .extend([Action::Disconnect, Action::LeaveEndpoint]);
+        self.actions.push(Action::Disconnect);
     }
 
     /// Full jitter up to `patience`. In the last third of a session's time evenly: bad luck with the

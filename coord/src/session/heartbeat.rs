@@ -98,12 +98,20 @@ fn dial(
     // Nobody waits for its output: what it has to say goes through the inbox.
     drop(tasks.spawn(async move {
         let stream = stream(&*server, generation, outbox, &inbox);
-        if let Some(Err(error)) = ended.run_until_cancelled(stream).await {
-            tracing::debug!(target: "coord::session", %error, "keep-alive stream broke");
-            if error.reason == Reason::BadToken {
-                // If this fails, the next stream will, and come here again.
-                let _ = server.refresh_token().await;
+        match ended.run_until_cancelled(stream).await {
+            Some(Ok(())) => {
+                tracing::debug!(target: "coord::session", "keep-alive stream ended");
+                // A server that ends a stream without an error is about to go.
+                server.leave_endpoint();
             }
+            Some(Err(error)) => {
+                tracing::debug!(target: "coord::session", %error, "keep-alive stream broke");
+                if error.reason == Reason::BadToken {
+                    // If this fails, the next stream will, and come here again.
+                    let _ = server.refresh_token().await;
+                }
+            }
+            None => {}
         }
         let _ = inbox.send(Message {
             generation,

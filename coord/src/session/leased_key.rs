@@ -53,10 +53,6 @@ impl LeasedKey {
         &self.key
     }
 
-    pub(crate) fn session(&self) -> &Session {
-        &self.session
-    }
-
     /// The put, for a transaction.
     pub(crate) fn put(&self, value: Vec<u8>) -> Op {
         Op::Put {

@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     client::{
         Client, KeyValue, Range, Span, Txn,
-        live_tests::{Etcd, Here},
+        tests::{Etcd, Here},
     },
     key::{Key, Layout},
 };

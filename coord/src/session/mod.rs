@@ -30,8 +30,8 @@ mod undo;
 
 use std::time::Duration;
 
-pub(crate) use handle::{Lost, Renewal, Session};
-pub(crate) use keeper::{Keeper, SessionHealth};
+pub(crate) use handle::Session;
+pub(crate) use keeper::Keeper;
 pub(crate) use leased_key::LeasedKey;
 pub(crate) use undo::{Receipt, Undo, UndoQueue};
 

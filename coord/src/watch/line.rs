@@ -1,6 +1,8 @@
 //! [`Line`]: carries out a machine's actions against a [`Source`] and brings back what happened.
 
-use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll};
+use std::{future::poll_fn, sync::Arc, task::Poll};
+
+use futures_util::future::BoxFuture;
 
 use super::{
     Source,
@@ -20,10 +22,10 @@ pub(super) struct Line<S: Source> {
     clock: Clock,
     stream: Option<S::Stream>,
     ask_progress: bool,
-    flights: Vec<(Operation, Flight<S>)>,
+    flights: Flights<S::Stream>,
 }
 
-type Flight<S> = Pin<Box<dyn Future<Output = Landed<<S as Source>::Stream>> + Send>>;
+type Flights<Stream> = Vec<(Operation, BoxFuture<'static, Landed<Stream>>)>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Operation {
@@ -137,9 +139,7 @@ impl<S: Source> Line<S> {
 }
 
 /// The output of the first flight that lands; pending for ever if there is none.
-async fn next_landed<T>(
-    flights: &mut Vec<(Operation, Pin<Box<dyn Future<Output = T> + Send>>)>,
-) -> T {
+async fn next_landed<Stream>(flights: &mut Flights<Stream>) -> Landed<Stream> {
     poll_fn(|cx| {
         for index in 0..flights.len() {
             if let Poll::Ready(landed) = flights[index].1.as_mut().poll(cx) {

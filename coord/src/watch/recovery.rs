@@ -41,15 +41,9 @@ impl Remedy {
 
     /// etcd's cancel carries a gRPC status only as text, and no text at all for a compaction.
     pub(super) fn of_cancel(message: &WatchMessage) -> Self {
-        let says = |words: &[&str]| words.iter().any(|w| message.cancel_reason.contains(w));
-        if message.compact_revision != 0 {
-            Self::List
-        } else if says(&["Unauthenticated", "invalid auth token"]) {
-            Self::Token
-        } else if says(&["PermissionDenied", "permission denied"]) {
-            Self::Permission
-        } else {
-            Self::Wait
+        match message.compact_revision {
+            0 => Self::of_error(&CallError::canceled_watch(&message.cancel_reason)),
+            _ => Self::List,
         }
     }
 }
@@ -158,7 +152,7 @@ impl Recovery {
             turn.act(Action::Warn(words));
         }
         let wait = self.pause(turn.now, remedy);
-        if self.failures > 1 {
+        if self.failures > 1 && remedy == Remedy::Wait {
             // Not after the first: that may have been the connection's, which the client replaces.
             turn.leave_endpoint();
         }

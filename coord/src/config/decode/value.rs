@@ -1,19 +1,14 @@
-//! [`Value`]: a serde deserializer over a place in the key tree, driven by the type that is wanted.
+//! [`Value`]: a value that is not read yet: a place in the key tree, a part of a text or of a
+//! document, and the forms that it may have there.
 
-use std::{fmt, vec};
-
-use serde::{
-    Deserializer,
-    de::{
-        self, DeserializeSeed, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess,
-        Visitor, value::MapDeserializer,
-    },
-};
+use serde::de::{IntoDeserializer, Visitor};
 use serde_json::Value as Json;
 
 use super::{
     Decoding,
-    fault::{Fault, Place, shown},
+    access::{Items, Members, Variant},
+    fault::{Place, shown},
+    refused::{Refused, Result},
     text,
     tree::Branch,
 };
@@ -40,70 +35,8 @@ pub(crate) struct Value<'a> {
     pub(crate) revision: i64,
 }
 
-/// Why a value was refused. The innermost value that an error passes gives it its place.
-#[derive(Debug)]
-pub(crate) struct Refused {
-    fault: Box<Fault>,
-    located: bool,
-    /// A field of the struct that the error is about, when serde itself found it missing.
-    member: Option<&'static str>,
-    /// The reason holds no value.
-    pub(crate) missing: bool,
-}
-
-impl Refused {
-    fn new(reason: impl Into<String>) -> Self {
-        Self {
-            fault: Box::new(Fault {
-                field: String::new(),
-                key: String::new(),
-                mod_revision: 0,
-                reason: reason.into(),
-            }),
-            located: false,
-            member: None,
-            missing: false,
-        }
-    }
-
-    pub(crate) fn missing() -> Self {
-        Self {
-            missing: true,
-            ..Self::new("the key is missing and has no default")
-        }
-    }
-
-    /// The fault. Everything but a bare "missing" has been located.
-    pub(crate) fn into_fault(self) -> Fault {
-        *self.fault
-    }
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.fault.reason)
-    }
-}
-
-impl std::error::Error for Refused {}
-
-impl de::Error for Refused {
-    fn custom<T: fmt::Display>(reason: T) -> Self {
-        Self::new(reason.to_string())
-    }
-
-    fn missing_field(field: &'static str) -> Self {
-        Self {
-            member: Some(field),
-            ..Self::missing()
-        }
-    }
-}
-
-type Result<T, E = Refused> = std::result::Result<T, E>;
-
 /// A single value: what scalars are read from.
-enum Scalar<'a> {
+pub(super) enum Scalar<'a> {
     Text(&'a str),
     Json(&'a Json),
 }
@@ -111,23 +44,15 @@ enum Scalar<'a> {
 impl<'a> Value<'a> {
     /// Gives an error its place, unless a value further in has.
     pub(crate) fn locate<T>(&self, result: Result<T>) -> Result<T> {
-        result.map_err(|mut refused| {
-            if !refused.located {
-                let inner = refused.member.map(|name| match self.node {
-                    Node::Keys(branch) if branch.own.is_none() => self.place.segment(name),
-                    _ => self.place.member(name),
-                });
-                let place = inner.as_ref().unwrap_or(self.place);
-                refused.fault.field = place.path();
-                refused.fault.key = place.key(self.cx.prefix);
-                refused.fault.mod_revision = self.revision;
-                refused.located = true;
-            }
-            refused
-        })
+        let place = |member| match (member, self.node) {
+            (None, _) => *self.place,
+            (Some(name), Node::Keys(branch)) if branch.own.is_none() => self.place.segment(name),
+            (Some(name), _) => self.place.member(name),
+        };
+        result.map_err(|refused| refused.locate(place, self.cx.prefix, self.revision))
     }
 
-    fn scalar(&self) -> Result<Scalar<'a>> {
+    pub(super) fn scalar(&self) -> Result<Scalar<'a>> {
         match self.node {
             Node::Text(text) | Node::Item(text) => Ok(Scalar::Text(text)),
             Node::Json(json) => Ok(Scalar::Json(json)),
@@ -146,7 +71,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    fn read<'de, V: Visitor<'de>>(
+    pub(super) fn read<'de, V: Visitor<'de>>(
         self,
         visitor: V,
         from_text: impl FnOnce(V, &str) -> Result<V::Value>,
@@ -159,7 +84,11 @@ impl<'a> Value<'a> {
     }
 
     /// Shows `visitor` what the document holds; the visitor refuses what it does not want.
-    fn visit_json<'de, V: Visitor<'de>>(&self, json: &Json, visitor: V) -> Result<V::Value> {
+    pub(super) fn visit_json<'de, V: Visitor<'de>>(
+        &self,
+        json: &Json,
+        visitor: V,
+    ) -> Result<V::Value> {
         match json {
             Json::Null => visitor.visit_unit(),
             Json::Bool(value) => visitor.visit_bool(*value),
@@ -192,13 +121,9 @@ impl<'a> Value<'a> {
     where
         'a: 'i,
     {
-        let items: Vec<_> = items.collect();
-        let mut items = Items {
-            list: *self,
-            items: items.into_iter().enumerate(),
-        };
+        let mut items = Items::new(*self, items.collect());
         let value = visitor.visit_seq(&mut items)?;
-        match items.items.len() {
+        match items.left() {
             0 => Ok(value),
             more => Err(Refused::new(format!(
                 "the list has {more} more items than fit"
@@ -222,7 +147,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    fn list<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
+    pub(super) fn list<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
         let from_text = |text: &str, visitor: V| {
             if text.trim_start().starts_with('[') {
                 self.document(text, |json| self.visit_json(json, visitor))
@@ -283,7 +208,7 @@ impl<'a> Value<'a> {
             .collect()
     }
 
-    fn structure<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
+    pub(super) fn structure<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
         let from_text = |text: &str, visitor: V| {
             if text.trim_start().starts_with('{') {
                 self.document(text, |json| self.visit_json(json, visitor))
@@ -309,7 +234,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    fn variant<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
+    pub(super) fn variant<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
         let from_json = |json: &Json, visitor: V| match json {
             Json::String(name) => visitor.visit_enum(name.as_str().into_deserializer()),
             _ => match json
@@ -350,7 +275,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    fn at(self, node: Node<'a>, place: &'a Place<'a>) -> Self {
+    pub(super) fn at(self, node: Node<'a>, place: &'a Place<'a>) -> Self {
         let revision = match node {
             Node::Keys(branch) => branch.own.map_or(0, |kv| kv.mod_revision),
             Node::Text(_) | Node::Item(_) | Node::Json(_) => self.revision,
@@ -367,352 +292,3 @@ impl<'a> Value<'a> {
 /// A value and keys below it: which of the two is meant cannot be known.
 pub(crate) const BOTH: &str =
     "there is a value at this key and there are keys below it: keep one of the two";
-
-macro_rules! numbers {
-    ($($method:ident $visit:ident $type:ident;)*) => {$(
-        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
-            self.read(visitor, |visitor, text| {
-                let value = text::number::<$type>(text, stringify!($type)).map_err(Refused::new)?;
-                visitor.$visit(value)
-            })
-        }
-    )*};
-}
-
-impl<'de> Deserializer<'de> for Value<'_> {
-    type Error = Refused;
-
-    numbers! {
-        deserialize_i8 visit_i8 i8;
-        deserialize_i16 visit_i16 i16;
-        deserialize_i32 visit_i32 i32;
-        deserialize_i64 visit_i64 i64;
-        deserialize_i128 visit_i128 i128;
-        deserialize_u8 visit_u8 u8;
-        deserialize_u16 visit_u16 u16;
-        deserialize_u32 visit_u32 u32;
-        deserialize_u64 visit_u64 u64;
-        deserialize_u128 visit_u128 u128;
-    }
-
-    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
-        self.read(visitor, |visitor, text| {
-            let value = text::number::<f32>(text, "f32")
-                .and_then(|value| text::finite(value, text))
-                .map_err(Refused::new)?;
-            visitor.visit_f32(value)
-        })
-    }
-
-    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
-        self.read(visitor, |visitor, text| {
-            let value = text::number::<f64>(text, "f64")
-                .and_then(|value| text::finite(value, text))
-                .map_err(Refused::new)?;
-            visitor.visit_f64(value)
-        })
-    }
-
-    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
-        self.read(visitor, |visitor, text| {
-            visitor.visit_bool(text::boolean(text).map_err(Refused::new)?)
-        })
-    }
-
-    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
-        self.read(visitor, |visitor, text| visitor.visit_str(text))
-    }
-
-    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
-        self.deserialize_str(visitor)
-    }
-
-    fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
-        self.deserialize_str(visitor)
-    }
-
-    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
-        self.deserialize_str(visitor)
-    }
-
-    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
-        if let Node::Keys(Branch { own: Some(kv), .. }) = self.node {
-            return self.locate(visitor.visit_bytes(&kv.value));
-        }
-        self.read(visitor, |visitor, text| {
-            visitor.visit_bytes(text.as_bytes())
-        })
-    }
-
-    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
-        self.deserialize_bytes(visitor)
-    }
-
-    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
-        self.read(visitor, |visitor, text| match text.trim() {
-            "" | "null" => visitor.visit_unit(),
-            _ => Err(Refused::new(format!(
-                "expected nothing, found {}",
-                shown(text)
-            ))),
-        })
-    }
-
-    fn deserialize_unit_struct<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        visitor: V,
-    ) -> Result<V::Value> {
-        self.deserialize_unit(visitor)
-    }
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
-        let absent = match self.node {
-            Node::Keys(branch) => branch.is_absent(),
-            // `null` as plain text is a string like any other.
-            Node::Text(_) | Node::Item(_) => false,
-            Node::Json(json) => json.is_null(),
-        };
-        let result = if absent {
-            visitor.visit_none()
-        } else {
-            visitor.visit_some(self)
-        };
-        self.locate(result)
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        visitor: V,
-    ) -> Result<V::Value> {
-        let result = visitor.visit_newtype_struct(self);
-        self.locate(result)
-    }
-
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
-        let result = self.list(visitor);
-        self.locate(result)
-    }
-
-    fn deserialize_tuple<V: Visitor<'de>>(self, _len: usize, visitor: V) -> Result<V::Value> {
-        self.deserialize_seq(visitor)
-    }
-
-    fn deserialize_tuple_struct<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        _len: usize,
-        visitor: V,
-    ) -> Result<V::Value> {
-        self.deserialize_seq(visitor)
-    }
-
-    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
-        let result = self.structure(visitor);
-        self.locate(result)
-    }
-
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        name: &'static str,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value> {
-        // What serde makes of `std::time::Duration`, wherever it stands: in an Option, a Vec, a map.
-        if (name, fields) == ("Duration", &["secs", "nanos"]) {
-            let text = match self.node {
-                Node::Keys(branch) if branch.has_below() => None,
-                _ => match self.scalar() {
-                    Ok(Scalar::Text(text)) if !text.trim_start().starts_with('{') => Some(text),
-                    Ok(Scalar::Json(Json::String(text))) => Some(text.as_str()),
-                    Ok(_) => None,
-                    Err(refused) => return self.locate(Err(refused)),
-                },
-            };
-            if let Some(text) = text {
-                let result = text::duration(text)
-                    .map_err(Refused::new)
-                    .and_then(|value| {
-                        let parts = [
-                            ("secs", value.as_secs()),
-                            ("nanos", value.subsec_nanos().into()),
-                        ];
-                        visitor.visit_map(MapDeserializer::new(parts.into_iter()))
-                    });
-                return self.locate(result);
-            }
-        }
-        self.deserialize_map(visitor)
-    }
-
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        _variants: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value> {
-        let result = self.variant(visitor);
-        self.locate(result)
-    }
-
-    /// For types that take anything (`serde_json::Value`, untagged enums): JSON if it is JSON, else
-    /// text. The only place where the value decides.
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
-        if let Node::Keys(branch) = self.node
-            && branch.own.is_none()
-            && branch.has_below()
-        {
-            return self.deserialize_map(visitor);
-        }
-        self.read(visitor, |visitor, text| match serde_json::from_str(text) {
-            Ok(json) => self.visit_json(&json, visitor),
-            Err(_) => visitor.visit_str(text),
-        })
-    }
-
-    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
-        if let Node::Keys(branch) = self.node {
-            branch.keys().for_each(|kv| self.cx.stranger(&kv.key, None));
-        }
-        visitor.visit_unit()
-    }
-}
-
-/// The items of a list: with their segment when each has a key of its own.
-struct Items<'a> {
-    list: Value<'a>,
-    items: std::iter::Enumerate<vec::IntoIter<(Option<&'a str>, Node<'a>)>>,
-}
-
-impl<'de> SeqAccess<'de> for Items<'_> {
-    type Error = Refused;
-
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>> {
-        let Some((index, (segment, node))) = self.items.next() else {
-            return Ok(None);
-        };
-        let place = match segment {
-            Some(segment) => self.list.place.segment(segment),
-            None => self.list.place.item(index),
-        };
-        let item = self.list.at(node, &place);
-        let result = seed.deserialize(item);
-        item.locate(result).map(Some)
-    }
-
-    fn size_hint(&self) -> Option<usize> {
-        Some(self.items.len())
-    }
-}
-
-/// The members of a struct or map.
-struct Members<'a> {
-    whole: Value<'a>,
-    members: vec::IntoIter<(&'a str, Node<'a>)>,
-    next: Option<(&'a str, Node<'a>)>,
-}
-
-impl<'a> Members<'a> {
-    fn new(whole: Value<'a>, members: Vec<(&'a str, Node<'a>)>) -> Self {
-        Self {
-            whole,
-            members: members.into_iter(),
-            next: None,
-        }
-    }
-
-    fn place(&self, name: &'a str, node: Node<'a>) -> Place<'a> {
-        match node {
-            Node::Keys(_) => self.whole.place.segment(name),
-            Node::Text(_) | Node::Item(_) | Node::Json(_) => self.whole.place.member(name),
-        }
-    }
-}
-
-impl<'de> MapAccess<'de> for Members<'_> {
-    type Error = Refused;
-
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>> {
-        self.next = self.members.next();
-        let Some((name, node)) = self.next else {
-            return Ok(None);
-        };
-        let place = self.place(name, node);
-        let key = self.whole.at(Node::Item(name), &place);
-        let result = seed.deserialize(key);
-        key.locate(result).map(Some)
-    }
-
-    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value> {
-        let (name, node) = self
-            .next
-            .take()
-            .ok_or_else(|| Refused::new("a member's value was read before its name"))?;
-        let place = self.place(name, node);
-        let value = self.whole.at(node, &place);
-        let result = seed.deserialize(value);
-        value.locate(result)
-    }
-
-    fn size_hint(&self) -> Option<usize> {
-        Some(self.members.len())
-    }
-}
-
-/// A variant with its content.
-struct Variant<'a> {
-    whole: Value<'a>,
-    name: &'a str,
-    node: Node<'a>,
-}
-
-impl<'a> Variant<'a> {
-    fn new(whole: Value<'a>, name: &'a str, node: Node<'a>) -> Self {
-        Self { whole, name, node }
-    }
-
-    fn content<T>(self, read: impl FnOnce(Value<'_>) -> Result<T>) -> Result<T> {
-        let place = match self.node {
-            Node::Keys(_) => self.whole.place.segment(self.name),
-            Node::Text(_) | Node::Item(_) | Node::Json(_) => self.whole.place.member(self.name),
-        };
-        let content = self.whole.at(self.node, &place);
-        let result = read(content);
-        content.locate(result)
-    }
-}
-
-impl<'de> EnumAccess<'de> for Variant<'_> {
-    type Error = Refused;
-    type Variant = Self;
-
-    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self)> {
-        let name = seed.deserialize(self.name.into_deserializer())?;
-        Ok((name, self))
-    }
-}
-
-impl<'de> VariantAccess<'de> for Variant<'_> {
-    type Error = Refused;
-
-    fn unit_variant(self) -> Result<()> {
-        self.content(|content| serde::Deserialize::deserialize(content))
-    }
-
-    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value> {
-        self.content(|content| seed.deserialize(content))
-    }
-
-    fn tuple_variant<V: Visitor<'de>>(self, _len: usize, visitor: V) -> Result<V::Value> {
-        self.content(|content| content.deserialize_seq(visitor))
-    }
-
-    fn struct_variant<V: Visitor<'de>>(
-        self,
-        _fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value> {
-        self.content(|content| content.deserialize_map(visitor))
-    }
-}

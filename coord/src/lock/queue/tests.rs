@@ -63,7 +63,10 @@ fn without_a_watch_a_deletion_can_be_missed_so_nothing_is_concluded() {
     let mut view = waiting();
     view.closed();
     assert_eq!(view.step(), Step::Wait);
+    view.audit(NOW + std::time::Duration::from_secs(1));
     assert_eq!(view.start_read(&queue()), None);
+    view.opened(5);
+    assert!(view.start_read(&queue()).is_some());
 }
 
 /// The holder's deletion reaches the hub before the waiter's reply, which then brings it back.

@@ -443,6 +443,7 @@ async fn an_end_is_a_revoke_and_an_abandon_is_not() {
     ending.await.expect("no panic").expect("revoked");
 
     rig.keeper.abandon(&abandoned);
+    assert!(rig.etcd.is_quiet().await);
     assert_eq!(abandoned.state(), SessionState::Lost(LostReason::Closed));
     rig.keeper.close(Duration::from_secs(1)).await;
     assert!(rig.etcd.is_quiet().await, "it is left to run out");

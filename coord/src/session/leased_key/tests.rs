@@ -64,7 +64,7 @@ impl Rig {
 
     fn fence(&self) -> Op {
         Op::Put {
-            key: self.session_key().into_bytes(),
+            key: self.session_key().as_bytes().to_vec(),
             value: Vec::new(),
             lease: LEASE,
         }
@@ -176,7 +176,7 @@ async fn the_put_carries_the_lease() {
     let rig = Rig::new();
     let put = rig.prepare(true).put(b"me".to_vec());
     let expected = Op::Put {
-        key: rig.key().into_bytes(),
+        key: rig.key().as_bytes().to_vec(),
         value: b"me".to_vec(),
         lease: LEASE,
     };

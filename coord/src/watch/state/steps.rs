@@ -196,20 +196,20 @@ impl Machine {
         self.publish(turn, Cause::Events, changes);
     }
 
-    /// Rules 4, 5 (a version that is not known is an old one) and 10.
+    /// Rules 4 and 10.
     fn progress(&mut self, turn: &mut Turn, live: Live, header: &Header) -> State {
         if self.place.is_ahead_of(header) {
             return self.suspect(turn, live);
         }
-        let honest = self
-            .version
-            .is_some_and(|version| version >= HONEST_PROGRESS);
-        if (honest || mutated!(TrustOldProgress))
-            && (live.fragments.is_empty() || mutated!(ProgressOvertakes))
-        {
+        if self.has_honest_progress() && live.is_between_messages() {
             self.place.reach(header.revision);
         }
         State::Watching(live)
+    }
+
+    /// Rule 5: a version that is not known is an old one.
+    fn has_honest_progress(&self) -> bool {
+        mutated!(TrustOldProgress) || self.version.is_some_and(|v| v >= HONEST_PROGRESS)
     }
 
     pub(super) fn tick(&mut self, turn: &mut Turn, mut live: Live) -> State {
@@ -231,7 +231,7 @@ impl Machine {
         if self.version.is_none() {
             turn.act(Action::AskVersion(live.member));
         }
-        if live.ticks % VERIFY_EVERY == 0 && self.verify.is_none() {
+        if live.ticks.is_multiple_of(VERIFY_EVERY) && self.verify.is_none() {
             self.verify = Some(self.place.sent(turn.now));
             turn.act(Action::Read(
                 Read::Verify,
@@ -435,5 +435,12 @@ impl Machine {
                 changes,
             }));
         }
+    }
+}
+
+impl Live {
+    /// No part of a message is waiting for the others.
+    fn is_between_messages(&self) -> bool {
+        mutated!(ProgressOvertakes) || self.fragments.is_empty()
     }
 }

@@ -4,7 +4,6 @@ use super::*;
 use crate::{
     client::{EventKind, Header, KeyValue, Reason},
     clock::Clock,
-    watch::Cause,
 };
 
 /// A machine on its way, and the time.
@@ -219,6 +218,17 @@ fn puts(fragment: bool, puts: &[(&str, i64)]) -> Input {
 const EXPIRED: &str = "rpc error: code = Unauthenticated desc = etcdserver: invalid auth token";
 const DENIED: &str = "rpc error: code = PermissionDenied desc = etcdserver: permission denied";
 
+/// The transition, the machine before it, what happens (`None`: the time that it waits for comes),
+/// the state after it, what is done, and `pos` after it.
+type Row = (
+    &'static str,
+    Given,
+    Option<Input>,
+    &'static str,
+    &'static [&'static str],
+    i64,
+);
+
 #[test]
 fn every_transition() {
     use Given as G;
@@ -233,9 +243,7 @@ fn every_transition() {
             .due()
             .due()
     };
-    // (the transition, before, what happens, the state after, what is done, `pos` after)
-    let rows: Vec<(&str, Given, Option<Input>, &str, &[&str], i64)> = vec![
-        // `None`: the time that the machine waits for comes.
+    let rows: Vec<Row> = vec![
         ("Empty: time", G::new(), None, "Listing", &["list at 0"], 0),
         (
             "Empty: anything else",
@@ -782,7 +790,7 @@ fn every_transition() {
             changed_once(),
             Some(probe(9, 5, &[kv("x", 6)], 3)),
             "Empty",
-            &["close", "warn", "leave"],
+            &["close", "warn"],
             4,
         ),
         (
@@ -980,4 +988,17 @@ fn backoff_grows_and_is_reset_by_a_minute_of_health() {
     given = given.then(Input::Ended(None));
     let wait = given.machine.due().expect("a time").since(given.now);
     assert!(wait <= Duration::from_millis(100));
+}
+
+#[test]
+fn a_trouble_is_warned_of_once_until_events_flow_again() {
+    let refused = || Input::Opened(Err(error(Reason::Unavailable)));
+    let mut given = Given::opening().then(refused());
+    assert_eq!(given.did(), ["close", "warn"]);
+    given = given.due().then(refused());
+    assert_eq!(given.did(), ["close", "leave"]);
+    given = given.due().then(created(4, 5));
+    assert_eq!(given.did(), ["version of 1", "recovered"]);
+    given = given.then(Input::Ended(None)).due().then(refused());
+    assert_eq!(given.did(), ["close", "warn", "leave"]);
 }

@@ -2,6 +2,7 @@
 //! every poll makes a new `next()` and drops it, so each test also shows that dropping loses nothing.
 
 mod from_now;
+mod live;
 mod mutations;
 mod random;
 mod scenarios;

@@ -1,0 +1,63 @@
+//! The README's Rust is compiled: each block in a function of its own, with the names that it takes
+//! for granted.
+
+use std::{fmt::Write as _, fs, path::Path};
+
+/// What the examples mention and do not define.
+const TAKEN_FOR_GRANTED: &str = r#"
+#![allow(dead_code, unused_imports, unused_variables)]
+
+pub struct Receipt;
+
+#[derive(Debug)]
+pub struct ShipError;
+
+impl From<coord::Error> for ShipError {
+    fn from(_: coord::Error) -> Self {
+        Self
+    }
+}
+
+pub async fn post(_order: u64) -> Result<Receipt, ShipError> {
+    Ok(Receipt)
+}
+
+pub async fn serve<T>(
+    _listener: tokio::net::TcpListener,
+    _config: coord::Config<T>,
+    _id: coord::InstanceId,
+    _shutdown: coord::Shutdown,
+) -> anyhow::Result<()> {
+    Ok(())
+}
+
+pub async fn write_with_token(_order: u64, _token: i64) -> Result<(), coord::Error> {
+    Ok(())
+}
+"#;
+
+#[test]
+fn every_rust_block_compiles() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md"))
+        .expect("the README");
+    let mut source = TAKEN_FOR_GRANTED.to_owned();
+    let blocks: Vec<_> = readme
+        .split("```rust\n")
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap_or_default())
+        .collect();
+    assert!(blocks.len() >= 4, "{} blocks found", blocks.len());
+    for (number, block) in blocks.iter().enumerate() {
+        // A block may declare everything again that another one declares.
+        write!(
+            source,
+            "mod block_{number} {{\n    use super::*;\n    async fn block(coordinator: coord::Coordinator) -> coord::Result<()> {{\n{}{block}\nOk(())\n}}\n}}\n",
+            if block.contains("struct Db") { "" } else { "#[derive(coord::CoordConfig)]\nstruct Db { host: String }\n" },
+        )
+        .expect("memory");
+    }
+    source.push_str("fn main() {}\n");
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("readme.rs");
+    fs::write(&file, source).expect("a file below target");
+    trybuild::TestCases::new().pass(file);
+}

@@ -1,0 +1,3 @@
+#[tokio::main]
+#[coord::service(name = "a")]
+async fn main() {}

@@ -1,0 +1,105 @@
+#![deny(warnings, clippy::pedantic)]
+#![no_implicit_prelude]
+//! Every shape that an annotated main may have. None is run.
+
+use ::coord::{Config, Context, Coordinator, FromContext, InstanceId, Shutdown};
+use ::std::{
+    boxed::Box, convert::{From, Infallible}, error::Error, option::Option, process::ExitCode, rc::Rc,
+    result::Result, result::Result::Ok, string::String, time::Duration,
+};
+
+#[derive(::coord::CoordConfig)]
+#[coord(prefix = "{service}")]
+struct App {
+    #[coord(default = 1)]
+    port: u16,
+}
+
+struct Mine(String);
+
+impl<S> FromContext<S> for Mine {
+    type Error = ::std::env::VarError;
+
+    async fn from_context(context: &Context) -> Result<Self, Self::Error> {
+        ::std::env::var(context.service()).map(Self)
+    }
+}
+
+/// Not `Send`, and neither is the body.
+struct Local(Rc<u8>);
+
+impl<S> FromContext<S> for Local {
+    type Error = Infallible;
+
+    async fn from_context(_: &Context) -> Result<Self, Infallible> {
+        Ok(Self(Rc::new(7)))
+    }
+}
+
+#[::coord::service]
+async fn plain() {}
+
+#[::coord::service()]
+async fn code() -> ExitCode {
+    ExitCode::from(7)
+}
+
+#[::coord::service(name = "a")]
+async fn never(context: Context) -> ! {
+    loop {
+        context.shutdown().await;
+    }
+}
+
+#[::coord::service(name = "a")]
+async fn code_or_error() -> Result<ExitCode, Box<dyn Error>> {
+    Ok(ExitCode::SUCCESS)
+}
+
+type Aliased<T> = Result<T, ::std::fmt::Error>;
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+fn before() {}
+
+#[::coord::service(
+    name = ::core::concat!("a", "b"),
+    version = "1",
+    endpoints = ["http://a:1", "http://b:2"],
+    listen = "[::]:0",
+    ttl = "1m",
+    instance_id(max = 1_023),
+    drain = HOUR,
+    shutdown_timeout = "1s 500ms",
+    before = before,
+    crate = ::coord,
+    runtime(flavor = multi_thread, worker_threads = 2),
+)]
+async fn all(
+    context: Context,
+    coordinator: Coordinator,
+    Mine(mine): Mine,
+    config: Config<App>,
+    id: InstanceId,
+    mut shutdown: Shutdown,
+    local: Local,
+    _: Context,
+) -> Aliased<()> {
+    let _ = (context.listener(), coordinator.module_name(), mine, config.load().port, id.get());
+    (&mut shutdown).await;
+    ::core::assert_eq!(*local.0, 7);
+    Ok(())
+}
+
+#[::coord::service(name = "a", endpoints = endpoints(), runtime(flavor = current_thread))]
+async fn computed() -> Result<(), ::coord::Error> {
+    Ok(())
+}
+
+fn endpoints() -> Option<String> {
+    Option::None
+}
+
+fn main() {
+    let _: [fn() -> ExitCode; 6] = [plain, code, never, code_or_error, all, computed];
+}
