@@ -130,11 +130,16 @@ impl Coordinator {
         let clock = Clock::real(io.clone());
         let heart_clock = Clock::real(heart.clone());
 
-        let (calls, watches, beats) = futures_util::try_join!(
-            Client::open(Purpose::Calls, &options, &clock, &base),
-            Client::open(Purpose::Watches, &options, &clock, &base),
-            Client::open(Purpose::KeepAlives, &options, &heart_clock, &heartbeat),
-        )?;
+        // Boxed: it is polled once in a program's life, and would be most of the size of every
+        // future that may have to connect, as those of all functions with `#[locked]` do.
+        let opened = Box::pin(async {
+            futures_util::try_join!(
+                Client::open(Purpose::Calls, &options, &clock, &base),
+                Client::open(Purpose::Watches, &options, &clock, &base),
+                Client::open(Purpose::KeepAlives, &options, &heart_clock, &heartbeat),
+            )
+        });
+        let (calls, watches, beats) = opened.await?;
         let keeper = Keeper::start(
             calls.clone(),
             beats.clone(),

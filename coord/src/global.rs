@@ -102,7 +102,8 @@ pub(crate) async fn acquire(request: Request, via: Option<&Coordinator>) -> Resu
         Some(coordinator) => coordinator.clone(),
         None => current().await?,
     };
-    request.acquire(&coordinator.locks()).await
+    // Boxed, so that functions with `#[locked]` have small futures: they are awaited inside others.
+    Box::pin(request.acquire(&coordinator.locks())).await
 }
 
 /// Makes the threads of the runtime that `builder` will build carry `coordinator`. The thread that

@@ -253,7 +253,10 @@ pub(crate) fn join(operation: &'static str, parts: &[Part<'_>]) -> Result<String
             Part::Hole(argument) => {
                 let raw = argument.to_string();
                 if raw.is_empty() {
-                    let fault = format!("an argument is empty after `{key}`");
+                    let fault = match key.as_str() {
+                        "" => "the key's first argument is empty".to_owned(),
+                        _ => format!("the key's argument after `{key}` is empty"),
+                    };
                     return Err(Error::invalid(operation, fault));
                 }
                 key.extend(utf8_percent_encode(&raw, ARGUMENT));

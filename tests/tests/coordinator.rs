@@ -295,3 +295,10 @@ async fn connecting_can_be_dropped_at_every_poll() {
     let leases = raw.leases().await.unwrap();
     assert_eq!(leases.leases().len(), 0, "a dropped connect left a lease");
 }
+
+/// They are part of every future that may have to connect, as those of all `#[locked]` functions do.
+#[test]
+fn futures_that_may_connect_are_small() {
+    assert!(size_of_val(&Coordinator::connect(Options::test())) < 4096);
+    assert!(size_of_val(&coord::global()) < 4096);
+}

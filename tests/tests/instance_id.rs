@@ -247,3 +247,22 @@ async fn impossible_pools_are_refused_before_anything_is_written() {
     assert_eq!(before.raft_applied_index(), after.raft_applied_index());
     coordinator.close().await;
 }
+
+/// Giving an id back is no loss: nobody is alarmed by a deletion of our own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_released_id_is_closed_and_not_lost_to_somebody() {
+    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
+        return;
+    };
+    let coordinator = connect(&etcd).await;
+    for _ in 0..30 {
+        let id = coordinator
+            .instance_ids("p", 0..=3)
+            .acquire()
+            .await
+            .unwrap();
+        id.release().await.unwrap();
+        assert_eq!(id.lost().await, LostReason::Closed);
+    }
+    coordinator.close().await;
+}

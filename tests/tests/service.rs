@@ -350,11 +350,12 @@ async fn wrong_settings_are_all_told_at_once() {
             ("COORD_LISTEN", "here"),
             ("COORD_DRAIN", "soon"),
             ("COORD_SERVICE_NAME", "a/b"),
+            ("COORD_LOCK_TTL", "long"),
         ],
     );
     assert_eq!(worker.ended().await.code(), Some(1));
     let errors = worker.errors();
-    for fault in ["here", "soon", "a/b"] {
+    for fault in ["here", "soon", "a/b", "long"] {
         assert!(errors.contains(fault), "{errors}");
     }
 }

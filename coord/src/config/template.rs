@@ -48,8 +48,9 @@ pub(crate) fn fill(template: &str, variables: Variables<'_>) -> Result<String, V
                 "the value {value:?} of `{{{name}}}` in `{template}` is not one non-empty segment"
             )),
             None => faults.push(format!(
-                "`{{{name}}}` in `{template}` has no value: set it with `.var({name:?}, …)` or in \
-                 `Options::vars`"
+                "`{{{name}}}` in `{template}` has no value: set it with `.var({name:?}, …)`, in \
+                 `Options::vars`, or as COORD_VAR_{}",
+                name.to_ascii_uppercase()
             )),
         }
         rest = after;

@@ -28,7 +28,7 @@ use claim::{Claim, Outcome};
 use guard::Slot;
 use pool::Pool;
 use serde::Serialize;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     client::{CallError, Reason, Span},
@@ -267,7 +267,7 @@ impl Claiming<'_> {
             slot,
             given_back: AtomicBool::new(false),
             engine: engine.clone(),
-            _guard: guard.drop_guard(),
+            guard,
         }))
     }
 
@@ -375,7 +375,7 @@ struct Held {
     given_back: AtomicBool,
     engine: Engine,
     /// Ends the task that watches the slot.
-    _guard: DropGuard,
+    guard: CancellationToken,
 }
 
 impl InstanceId {
@@ -437,18 +437,30 @@ impl InstanceId {
 
     /// Ends belief in the id and leaves it to expire on etcd: somewhere it may still be in use.
     pub(crate) fn abandon(&self) {
-        if !self.0.given_back.swap(true, Ordering::AcqRel) {
-            self.0.engine.keeper.abandon(&self.0.slot.session);
-        }
+        self.0.abandon();
     }
 }
 
 const RELEASE: &str = "release instance id";
 
 impl Held {
+    /// Ends belief in the id. `false`: it was given back before.
+    fn give_back(&self) -> bool {
+        let first = !self.given_back.swap(true, Ordering::AcqRel);
+        // Before anything is sent: else the watch would report our own deletion as a loss.
+        self.guard.cancel();
+        first
+    }
+
+    fn abandon(&self) {
+        if self.give_back() {
+            self.engine.keeper.abandon(&self.slot.session);
+        }
+    }
+
     /// `None`: it was given back before.
     fn start_release(&self) -> Option<crate::tasks::Task<Result<()>>> {
-        if self.given_back.swap(true, Ordering::AcqRel) {
+        if !self.give_back() {
             return None;
         }
         let release = guard::release(self.engine.clone(), self.slot.clone());
@@ -459,9 +471,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            if !self.given_back.swap(true, Ordering::AcqRel) {
-                self.engine.keeper.abandon(&self.slot.session);
-            }
+            self.abandon();
         } else {
             // It goes on by itself.
             drop(self.start_release());

@@ -109,7 +109,7 @@ pub(crate) fn endpoint_uri(text: &str) -> Result<http::Uri, String> {
         return Err("has no host".into());
     }
     if uri.port_u16().is_none() {
-        return Err("has no port: etcd's is usually 2379".into());
+        return Err("has no valid port: etcd's is usually 2379".into());
     }
     if !matches!(
         uri.path_and_query().map(http::uri::PathAndQuery::as_str),

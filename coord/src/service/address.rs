@@ -119,7 +119,7 @@ mod tests {
             name: Some("s".into()),
             ..Given::default()
         };
-        Settings::resolve(given, Options::default(), &read).expect("valid")
+        Settings::resolve(given, Ok(Options::default()), &read).expect("valid")
     }
 
     fn chosen(

@@ -142,7 +142,7 @@ struct Life {
 
 fn start<S>(service: Service<S>) -> Result<Life> {
     let read = |name: &str| std::env::var(name).ok();
-    let settings = Settings::resolve(service.given, Options::from_env()?, &read)?;
+    let settings = Settings::resolve(service.given, Options::from_env(), &read)?;
     let thread =
         Thread::start("coord-service").map_err(|error| refused("start a thread", error))?;
     let clock = Clock::real(thread.clone());

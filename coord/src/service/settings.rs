@@ -38,15 +38,24 @@ struct Env<'a> {
 }
 
 impl Settings {
-    /// `options` are the environment's. `env` reads a variable; an empty one is as good as none.
+    /// `options` are the environment's, or what is wrong with them. `env` reads a variable; an empty
+    /// one is as good as none.
     pub(super) fn resolve(
         given: Given,
-        mut options: Options,
+        options: Result<Options>,
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self> {
         let mut env = Env {
             read: env,
             faults: Vec::new(),
+        };
+        let mut options = match options {
+            Ok(options) => options,
+            Err(Error::Invalid { faults, .. }) => {
+                env.faults = faults;
+                Options::default()
+            }
+            Err(error) => return Err(error),
         };
         let name = env.text("COORD_SERVICE_NAME").or(given.name);
         if name.is_none() {
@@ -89,6 +98,9 @@ impl Settings {
             worker_threads: given.worker_threads,
             options,
         };
+        if let Err(Error::Invalid { faults, .. }) = settings.options.validate() {
+            env.faults.extend(faults);
+        }
         // What becomes a key is checked before anything is connected or bound.
         if let Err(Error::Invalid { faults, .. }) =
             settings.options.layout().instances(&settings.name)
@@ -147,7 +159,7 @@ mod tests {
             let found = env.iter().find(|(known, _)| *known == name);
             found.map(|(_, value)| (*value).to_owned())
         };
-        Settings::resolve(given, Options::default(), &read)
+        Settings::resolve(given, Ok(Options::default()), &read)
     }
 
     fn given() -> Given {
@@ -209,6 +221,23 @@ mod tests {
             panic!("it has no name");
         };
         assert!(faults[0].contains("COORD_SERVICE_NAME"), "{faults:?}");
+    }
+
+    #[test]
+    fn the_options_faults_are_among_them() {
+        let read = |name: &str| (name == "COORD_DRAIN").then(|| "soon".to_owned());
+        let faults = |options| match Settings::resolve(given(), options, &read) {
+            Err(Error::Invalid { faults, .. }) => faults.join("\n"),
+            other => panic!("the drain is wrong: {other:?}"),
+        };
+        let unread = Err(Error::invalid("read", "COORD_LOCK_TTL: no"));
+        let mut unusable = Options::default();
+        unusable.lock.ttl = Duration::from_millis(1500);
+        for (options, named) in [(unread, "COORD_LOCK_TTL"), (Ok(unusable), "lock.ttl")] {
+            let faults = faults(options);
+            assert!(faults.contains(named), "{faults}");
+            assert!(faults.contains("COORD_DRAIN"), "{faults}");
+        }
     }
 
     /// Without the word in the attribute nothing could receive an id.
