@@ -3,6 +3,9 @@
 //! Each macro is parse → model → check → expand, in a folder of its own; the expansion is a few calls
 //! into `coord::private` around the user's own tokens.
 
+// Library code says why it cannot fail (`expect`); tests and tools may `unwrap`.
+#![warn(clippy::unwrap_used)]
+
 mod config;
 mod crate_path;
 mod errors;

@@ -127,8 +127,8 @@ impl Coordinator {
         let cancel = root.clone().drop_guard();
         let (base, parts) = (io.tasks(&root), io.tasks(&root));
         let heartbeat = heart.tasks(&root);
-        let clock = Clock::real(io.handle().clone());
-        let heart_clock = Clock::real(heart.handle().clone());
+        let clock = Clock::real(io.clone());
+        let heart_clock = Clock::real(heart.clone());
 
         let (calls, watches, beats) = futures_util::try_join!(
             Client::open(Purpose::Calls, &options, &clock, &base),

@@ -36,6 +36,9 @@
 //! | `macros` | yes | the three macros; off: no proc-macro to build, the library alone |
 //! | `tls` | yes | TLS to etcd (rustls with ring); off: plain endpoints only |
 
+// Library code says why it cannot fail (`expect`); tests and tools may `unwrap`.
+#![warn(clippy::unwrap_used)]
+
 // In reading order: the handle, the parts, what they stand on, the leaves.
 mod service;
 
@@ -58,6 +61,7 @@ mod clock;
 mod error;
 mod host;
 mod key;
+mod metrics;
 #[cfg(test)]
 mod mini_etcd;
 mod options;

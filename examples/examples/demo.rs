@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const TURNS: usize = 3;
 
 /// Bound to the keys below `/config/shop/`.
-#[derive(CoordConfig, Debug)]
+#[derive(CoordConfig)]
 #[coord(prefix = "shop")]
 struct Shop {
     #[coord(default = "welcome")]
@@ -33,7 +33,7 @@ struct Shop {
     db: Db,
 }
 
-#[derive(CoordConfig, Debug)]
+#[derive(CoordConfig)]
 struct Db {
     #[coord(default = "localhost")]
     host: String,
@@ -92,11 +92,13 @@ async fn story() -> anyhow::Result<()> {
 /// A config change from outside arrives live; a bad value is refused and the good one stays.
 async fn config(coordinator: &Coordinator, etcd: &Etcd) -> anyhow::Result<()> {
     let shop: Config<Shop> = coordinator.config().start().await?;
+    let now = shop.load();
     say(
         "config",
         format_args!(
-            "/config/shop/ has no keys yet, so defaults: {:?}",
-            shop.load()
+            "no keys yet below /config/shop/, so defaults: greeting {:?}, max_connections {}, \
+             timeout {:?}, db.host {:?}",
+            now.greeting, now.max_connections, now.timeout, now.db.host
         ),
     );
 
@@ -241,8 +243,10 @@ async fn registry(coordinator: &Coordinator, etcd: &Etcd) -> anyhow::Result<()> 
     let mut events = coordinator.registry().watch("greeter")?;
     let mut command = Command::new(beside("service")?);
     command
+        .arg("--stay")
         .env("COORD_ENDPOINTS", etcd.endpoint())
-        .stdout(Stdio::null());
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     let mut service = Process::start(&mut command)?;
 
     let instance = match within("the instance's registration", events.next()).await? {

@@ -1,11 +1,14 @@
-//! A service that greets whoever connects, until SIGTERM or Ctrl-C.
+//! A service that greets whoever connects; it finds itself through the registry, is greeted, and ends.
 //!
 //! `COORD_ENDPOINTS=http://127.0.0.1:2379 cargo run --example service`
 //!
-//! With `-- --once` it ends after the first connection.
+//! With `-- --stay` it goes on greeting until SIGTERM or Ctrl-C.
 
-use coord::{Context, InstanceId};
-use tokio::io::AsyncWriteExt as _;
+use coord::{Context, Coordinator, InstanceId};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
 
 fn logging() {
     tracing_subscriber::fmt()
@@ -21,31 +24,42 @@ fn logging() {
     drain = "2s",
     before = logging
 )]
-async fn main(ctx: Context, id: InstanceId) -> anyhow::Result<()> {
+async fn main(ctx: Context, coordinator: Coordinator, id: InstanceId) -> anyhow::Result<()> {
     let listener = ctx.listener()?;
+    let address = listener.local_addr()?;
     ctx.ready();
-    println!(
-        "instance {} listens at {}",
-        id.get()?,
-        listener.local_addr()?
-    );
+    println!("instance {} listens at {address}", id.get()?);
 
-    let once = std::env::args().any(|argument| argument == "--once");
-    let shutdown = ctx.shutdown();
-    tokio::pin!(shutdown);
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => {
-                let (mut connection, peer) = accepted?;
-                let greeting = format!("instance {} greets {peer}\n", id.get()?);
-                connection.write_all(greeting.as_bytes()).await?;
-                if once {
-                    break;
-                }
-            }
-            () = &mut shutdown => break,
-        }
+    let stay = std::env::args().any(|argument| argument == "--stay");
+    tokio::select! {
+        ended = greet(&listener, &id) => ended?,
+        greeting = be_greeted(&coordinator, &id), if !stay => print!("{}", greeting?),
+        () = ctx.shutdown() => {}
     }
     println!("instance {} stops", id.get()?);
     Ok(())
+}
+
+/// One line for each connection, for as long as the id is ours.
+async fn greet(listener: &TcpListener, id: &InstanceId) -> anyhow::Result<()> {
+    loop {
+        let (mut connection, peer) = listener.accept().await?;
+        let greeting = format!("instance {} greets {peer}\n", id.get()?);
+        connection.write_all(greeting.as_bytes()).await?;
+    }
+}
+
+/// What a client of the service does: look the instance up, connect, read.
+async fn be_greeted(coordinator: &Coordinator, id: &InstanceId) -> anyhow::Result<String> {
+    loop {
+        let instances = coordinator.registry().discover("greeter").await?;
+        // There is none before the record that `ready` asked for is written.
+        if let Some(own) = instances.iter().find(|found| found.id == id.get().ok()) {
+            let mut greeting = String::new();
+            let mut connection = TcpStream::connect(&own.address).await?;
+            connection.read_to_string(&mut greeting).await?;
+            return Ok(greeting);
+        }
+        tokio::task::yield_now().await;
+    }
 }

@@ -11,8 +11,8 @@ fn options(etcd: &Etcd) -> Options {
 
 /// A loopback address where nothing listens: bound once, so that nobody else has it, then closed.
 fn refused() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    format!("http://{}", listener.local_addr().unwrap())
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    format!("http://{}", listener.local_addr().expect("its address"))
 }
 
 #[tokio::test(flavor = "multi_thread")]

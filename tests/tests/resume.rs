@@ -71,7 +71,7 @@ async fn a_restart_shorter_than_the_ttl_is_not_seen() {
         events.next().now_or_never().is_none(),
         "the registration is the same one, without an event"
     );
-    assert_eq!(guard.unlock().await.unwrap().confirmed, true);
+    assert!(guard.unlock().await.unwrap().confirmed);
     registration.deregister().await.unwrap();
     coordinator.close().await;
 }

@@ -131,15 +131,6 @@ impl Place {
         self.reach(header.revision);
         changes
     }
-
-    #[cfg(test)]
-    pub(super) fn at(pos: i64, term: u64) -> Self {
-        Self {
-            pos,
-            term,
-            ..Self::default()
-        }
-    }
 }
 
 /// Folds `events` in order; what changed, one entry per event that changed anything.

@@ -35,8 +35,6 @@ pub(super) enum Answer {
     /// Never.
     Silence,
     Refusal(Code, &'static str),
-    /// It closes the connection in the middle.
-    Hangup,
 }
 
 /// What it does, changed by the test at any time.
@@ -70,7 +68,7 @@ pub(super) struct Member {
     address: SocketAddr,
     inside: Arc<Inside>,
     tasks: Tasks,
-    thread: Thread,
+    _thread: Thread,
 }
 
 impl Drop for Member {
@@ -107,7 +105,7 @@ impl Member {
             address: listener.local_addr().unwrap(),
             inside: inside.clone(),
             tasks: tasks.clone(),
-            thread,
+            _thread: thread,
         };
         member.tasks.spawn(async move {
             loop {
@@ -167,18 +165,16 @@ impl Member {
 }
 
 async fn serve(id: u64, socket: TcpStream, inside: Arc<Inside>) {
-    let hangup = CancellationToken::new();
-    let connection = hangup.clone();
     let counted = inside.clone();
     let service = tower::service_fn(move |request| {
         let request = http::Request::map(request, Body::new);
-        let (inside, hangup) = (inside.clone(), hangup.clone());
-        async move { Ok::<_, Infallible>(respond(id, request, inside, hangup).await) }
+        let inside = inside.clone();
+        async move { Ok::<_, Infallible>(respond(id, request, inside).await) }
     });
     let server = auto::Builder::new(TokioExecutor::new());
     let serving = server.serve_connection(TokioIo::new(socket), TowerToHyperService::new(service));
     // How it ends is the test's business.
-    let _ = connection.run_until_cancelled(serving).await;
+    let _ = serving.await;
     counted.open.fetch_sub(1, Ordering::SeqCst);
 }
 
@@ -186,7 +182,6 @@ async fn respond(
     id: u64,
     request: http::Request<Body>,
     inside: Arc<Inside>,
-    hangup: CancellationToken,
 ) -> http::Response<Body> {
     let script = inside.script.lock().unwrap().clone();
     let path = request.uri().path().to_owned();
@@ -204,10 +199,6 @@ async fn respond(
         Answer::Well => {}
         Answer::Silence => std::future::pending().await,
         Answer::Refusal(code, words) => return Status::new(code, words).into_http(),
-        Answer::Hangup => {
-            hangup.cancel();
-            std::future::pending().await
-        }
     }
     let takes_any = is_status || path == "/etcdserverpb.Auth/Authenticate";
     let shown = request.headers().get("token");
