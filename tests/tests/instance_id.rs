@@ -1,6 +1,10 @@
 //! Instance ids on real etcd.
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of a test fail as the test does"
+)]
 
-use std::{collections::BTreeSet, pin::pin, time::Duration};
+use std::{collections::BTreeSet, pin::pin, task::Poll, time::Duration};
 
 use coord::{Coordinator, Error, LostReason, Options};
 use coord_tests::{Etcd, EtcdConfig, Proxy, eventually};
@@ -193,33 +197,65 @@ async fn a_renewed_lease_alone_does_not_bring_an_id_back() {
     coordinator.close().await;
 }
 
+/// Drops `future` when it is woken after `polls` polls; `None` if it was not done by then.
+async fn dropped_after<F: Future>(polls: usize, future: F) -> Option<F::Output> {
+    let (mut future, mut left) = (pin!(future), polls);
+    std::future::poll_fn(|cx| match left {
+        0 => Poll::Ready(None),
+        _ => {
+            left -= 1;
+            future.as_mut().poll(cx).map(Some)
+        }
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn dropping_gives_back_in_the_background_also_in_the_middle_of_a_claim() {
+async fn a_claim_and_a_release_may_be_dropped_at_every_await() {
     let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
         return;
     };
     let coordinator = connect(&etcd).await;
+    // One id: it can be had again only if what was dropped has given it back.
     let ids = coordinator.instance_ids("p", 0..=0);
-    for polls in 0.. {
-        let mut claim = Box::pin(ids.acquire());
-        let mut done = false;
-        for _ in 0..=polls {
-            done = futures_util::poll!(claim.as_mut()).is_ready();
-            if done {
-                break;
-            }
-            tokio::task::yield_now().await;
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        drop(claim);
-        // The pool has one id: it can be had again, so the dropped claim has given it back.
+    let mut ended = [false; 2];
+    for polls in 1.. {
+        ended[0] = dropped_after(polls, ids.acquire()).await.is_some();
         let id = ids.acquire().await.unwrap();
-        drop(id);
-        if done {
+        ended[1] = dropped_after(polls, id.release()).await.is_some();
+        assert!(id.get().is_err());
+        if ended == [true, true] {
             break;
         }
     }
     eventually("every slot is free", async || slots(&etcd).await.is_empty()).await;
+    coordinator.close().await;
+}
+
+/// The last clone gone, the id is free.
+#[tokio::test(flavor = "multi_thread")]
+async fn dropping_gives_back_and_a_panic_does_not() {
+    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
+        return;
+    };
+    let coordinator = connect(&etcd).await;
+    let ids = coordinator.instance_ids("p", 0..=9);
+    let id = ids.acquire().await.unwrap();
+    let clone = id.clone();
+    drop(id);
+    clone.get().unwrap();
+    drop(clone);
+    eventually("the slot is free", async || slots(&etcd).await.is_empty()).await;
+
+    let id = ids.acquire().await.unwrap();
+    let panicked = tokio::spawn(async move {
+        let _id = id;
+        panic!("on purpose");
+    });
+    assert!(panicked.await.unwrap_err().is_panic());
+    // A later one, given back: by then the first would be too.
+    ids.acquire().await.unwrap().release().await.unwrap();
+    assert_eq!(slots(&etcd).await.len(), 1);
     coordinator.close().await;
 }
 

@@ -1,6 +1,10 @@
 //! Registration and discovery on real etcd.
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of a test fail as the test does"
+)]
 
-use std::time::Duration;
+use std::{pin::pin, task::Poll, time::Duration};
 
 use coord::{
     Coordinator, Error, InstanceEvent, InstanceEvents, InstanceSpec, Options, Registry, Status,
@@ -314,6 +318,47 @@ async fn a_registration_that_is_not_confirmed_in_time_is_taken_back() {
         health.sessions.is_empty()
             && records(&etcd, "svc").await.is_empty()
             && records(&etcd, "inst").await.is_empty()
+    })
+    .await;
+    coordinator.close().await;
+}
+
+/// Drops `future` when it is woken after `polls` polls; `None` if it was not done by then.
+async fn dropped_after<F: Future>(polls: usize, future: F) -> Option<F::Output> {
+    let (mut future, mut left) = (pin!(future), polls);
+    std::future::poll_fn(|cx| match left {
+        0 => Poll::Ready(None),
+        _ => {
+            left -= 1;
+            future.as_mut().poll(cx).map(Some)
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn registering_and_deregistering_may_be_dropped_at_every_await() {
+    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
+        return;
+    };
+    let coordinator = connect(&etcd).await;
+    let registry = coordinator.registry();
+    let mut ended = [false; 2];
+    for polls in 1.. {
+        ended[0] = dropped_after(polls, registry.register(spec()))
+            .await
+            .is_some();
+        let registration = registry.register(spec()).await.unwrap();
+        let left = dropped_after(polls, registration.deregister()).await;
+        ended[1] = left.is_some();
+        if ended == [true, true] {
+            break;
+        }
+    }
+    eventually("nothing is left", async || {
+        records(&etcd, "svc").await.is_empty()
+            && records(&etcd, "inst").await.is_empty()
+            && coordinator.health().sessions.is_empty()
     })
     .await;
     coordinator.close().await;

@@ -1,4 +1,8 @@
 //! An annotated main in a process of its own, seen from outside.
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of a test fail as the test does"
+)]
 
 use std::time::Duration;
 
@@ -99,8 +103,8 @@ impl Running {
                 let key = kv.key_str().unwrap();
                 match event.event_type() {
                     EventType::Put if key == "coord/end" => return seen,
-                    EventType::Put if key.starts_with("coord/svc/") && status(kv) == "draining" => {
-                        seen.push("mark");
+                    EventType::Put if key.starts_with("coord/svc/") => {
+                        seen.extend((status(kv) == "draining").then_some("mark"));
                     }
                     EventType::Delete if key.starts_with("coord/svc/") => seen.push("svc gone"),
                     EventType::Delete if key.contains("/slot/") => seen.push("slot gone"),
