@@ -5,7 +5,8 @@
 //! such clock (not Linux), the monotonic one is used.
 //!
 //! A wait belongs to coord's own runtime, not to the caller's: it can be polled on any executor and
-//! outlives the runtime that it was made on. After a suspend a wait may end late; so what must not
+//! outlives the runtime that it was made on: the clock keeps coord's thread alive, because tokio panics
+//! in whoever polls a timer of a runtime that is gone. After a suspend a wait may end late; so what must not
 //! run past a deadline compares [`Clock::now`] with it before every step.
 //!
 //! Tests drive the same type by hand: [`Clock::manual`].
@@ -22,6 +23,8 @@ use std::{
     task::{Context, Poll, Waker},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+
+use crate::tasks::Thread;
 
 /// A point in time on the clock that counts through a suspend. Only differences mean anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,15 +70,15 @@ pub(crate) struct Clock(Source);
 
 #[derive(Clone, Debug)]
 enum Source {
-    /// Waits are registered with this runtime's timer.
-    Real(tokio::runtime::Handle),
+    /// Waits are registered with the timer of this thread's runtime.
+    Real(Thread),
     #[cfg_attr(not(test), expect(dead_code, reason = "only tests make one"))]
     Manual(Arc<Manual>),
 }
 
 impl Clock {
-    pub(crate) fn real(timer: tokio::runtime::Handle) -> Self {
-        Self(Source::Real(timer))
+    pub(crate) fn real(thread: Thread) -> Self {
+        Self(Source::Real(thread))
     }
 
     pub(crate) fn now(&self) -> Instant {
@@ -101,10 +104,11 @@ impl Clock {
     /// Safe to drop; a new call starts anew.
     pub(crate) fn sleep(&self, duration: Duration) -> Sleep {
         match &self.0 {
-            Source::Real(timer) => {
-                let _timer = timer.enter();
+            Source::Real(thread) => {
+                let _timer = thread.handle().enter();
                 Sleep(Waiting::Real {
                     sleep: Box::pin(tokio::time::sleep(duration)),
+                    _thread: thread.clone(),
                 })
             }
             Source::Manual(manual) => Sleep(Waiting::Manual {
@@ -170,6 +174,7 @@ pub(crate) struct Sleep(Waiting);
 enum Waiting {
     Real {
         sleep: Pin<Box<tokio::time::Sleep>>,
+        _thread: Thread,
     },
     Manual {
         at: Instant,
@@ -183,7 +188,7 @@ impl Future for Sleep {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.0 {
-            Waiting::Real { sleep } => sleep.as_mut().poll(cx),
+            Waiting::Real { sleep, .. } => sleep.as_mut().poll(cx),
             Waiting::Manual { at, id, manual } => manual.poll(*at, id, cx.waker()),
         }
     }
@@ -295,12 +300,7 @@ mod tests {
 
     #[test]
     fn a_wait_is_polled_without_a_runtime_of_the_callers() {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_time()
-            .build()
-            .expect("a runtime");
-        let clock = Clock::real(runtime.handle().clone());
+        let clock = Clock::real(Thread::start("test").expect("a thread"));
         let before = clock.now();
         // `block_on` of a bare executor: no tokio context on this thread.
         futures_util::pin_mut!(before);

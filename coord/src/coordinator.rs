@@ -127,8 +127,8 @@ impl Coordinator {
         let cancel = root.clone().drop_guard();
         let (base, parts) = (io.tasks(&root), io.tasks(&root));
         let heartbeat = heart.tasks(&root);
-        let clock = Clock::real(io.handle().clone());
-        let heart_clock = Clock::real(heart.handle().clone());
+        let clock = Clock::real(io.clone());
+        let heart_clock = Clock::real(heart.clone());
 
         // Boxed: it is polled once in a program's life, and would be most of the size of every
         // future that may have to connect, as those of all functions with `#[locked]` do.

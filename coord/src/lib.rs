@@ -61,6 +61,7 @@ mod clock;
 mod error;
 mod host;
 mod key;
+mod metrics;
 #[cfg(test)]
 mod mini_etcd;
 mod options;

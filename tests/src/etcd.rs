@@ -28,6 +28,10 @@ use std::{path::Path, process::Command, sync::Arc};
 
 use anyhow::{Context as _, bail};
 use etcd_client::{Client, ConnectOptions};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use crate::runtime;
 use access::Access;
@@ -235,6 +239,35 @@ impl Etcd {
     #[must_use]
     pub fn dir(&self) -> &Path {
         self.member.dir()
+    }
+
+    /// How many calls of a gRPC method (`Txn`, `Range`) it has taken since it was last started.
+    ///
+    /// # Panics
+    ///
+    /// If it does not tell. One with TLS does not.
+    pub async fn calls(&self, method: &str) -> u64 {
+        let endpoint = self.endpoint();
+        let address = endpoint
+            .strip_prefix("http://")
+            .expect("an endpoint without TLS")
+            .to_owned();
+        let metrics = runtime::run(async move {
+            let mut stream = TcpStream::connect(address).await?;
+            stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await?;
+            std::io::Result::Ok(answer)
+        });
+        let metrics = metrics.await.expect("etcd tells its metrics");
+        let begin = format!("grpc_server_started_total{{grpc_method=\"{method}\"");
+        let counts = metrics.lines().filter(|line| line.starts_with(&begin));
+        let counts: Vec<u64> = counts
+            .map(|line| line.rsplit(' ').next().and_then(|count| count.parse().ok()))
+            .collect::<Option<_>>()
+            .expect("counts are whole numbers");
+        assert!(!counts.is_empty(), "etcd does not know {method}");
+        counts.into_iter().sum()
     }
 
     /// Whether it leads its cluster, and in which term; `None` if it does not answer.

@@ -1,14 +1,10 @@
 //! Instance ids on real etcd.
 
-use std::{
-    collections::BTreeSet,
-    pin::pin,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, pin::pin, time::Duration};
 
 use coord::{Coordinator, Error, LostReason, Options};
-use coord_tests::{Etcd, EtcdConfig, Flow, Proxy, eventually};
-use futures_util::future::try_join_all;
+use coord_tests::{Etcd, EtcdConfig, Proxy, eventually};
+use futures_util::future::{join_all, try_join_all};
 
 async fn connect(etcd: &Etcd) -> Coordinator {
     let options = Options::test().endpoints([etcd.endpoint()]);
@@ -157,31 +153,8 @@ async fn an_id_is_not_believed_past_its_deadline_and_is_again_once_verified() {
     coordinator.close().await;
 }
 
-/// The claim's answers come so late that its lease must not be believed any more when they do: the id
-/// is handed out only once a renewal and a read have confirmed it.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_claim_whose_answer_comes_too_late_is_verified_first() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
-    let proxy = Proxy::start(&etcd.endpoint()).await;
-    let options = Options::test().endpoints([proxy.endpoint()]);
-    let coordinator = Coordinator::connect(options).await.unwrap();
-    let hold = Duration::from_secs(3);
-    let ids = coordinator.instance_ids("p", 0..=9).hold(hold);
-    proxy.replies(Flow::Hold);
-    let sent = Instant::now();
-    let claiming = tokio::spawn(async move { ids.acquire().await });
-    eventually("the hold has passed", async || sent.elapsed() > hold).await;
-    proxy.heal().await;
-    let id = claiming.await.unwrap().unwrap();
-    id.get().unwrap();
-    assert_eq!(slots(&etcd).await.len(), 1);
-    coordinator.close().await;
-}
-
-/// Cut off for longer than the hold, and meanwhile the slot is deleted: renewing the lease succeeds,
-/// and still the id must not be believed again for a moment.
+/// Cut off for longer than the hold, and meanwhile the slots are deleted: the leases are renewed before
+/// the watches have told, and still the ids must not be believed again for a moment.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewed_lease_alone_does_not_bring_an_id_back() {
     let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
@@ -191,20 +164,32 @@ async fn a_renewed_lease_alone_does_not_bring_an_id_back() {
     let options = Options::test().endpoints([proxy.endpoint()]);
     let coordinator = Coordinator::connect(options).await.unwrap();
     let ids = coordinator
-        .instance_ids("p", 0..=9)
+        .instance_ids("p", 0..=99)
         .hold(Duration::from_secs(3));
-    let id = ids.acquire().await.unwrap();
-    let key = format!("coord/id/p/slot/{}", id.get().unwrap());
-    proxy.flow(Flow::Hold);
-    eventually("belief ends", async || id.get().is_err()).await;
-    etcd.client().await.delete(key, None).await.unwrap();
+    // Many, so that some renewals come before the watches in any case.
+    let held = try_join_all((0..30).map(|_| ids.acquire())).await.unwrap();
+    proxy.refuse().await;
+    proxy.cut().await;
+    eventually("belief ends", async || {
+        held.iter().all(|id| id.get().is_err())
+    })
+    .await;
+    let options = etcd_client::DeleteOptions::new().with_prefix();
+    let mut client = etcd.client().await;
+    client
+        .delete("coord/id/p/slot/", Some(options))
+        .await
+        .unwrap();
     proxy.heal().await;
-    let mut lost = pin!(id.lost());
+    let mut lost = pin!(join_all(held.iter().map(coord::InstanceId::lost)));
     while futures_util::poll!(lost.as_mut()).is_pending() {
-        assert!(id.get().is_err(), "believed without its slot");
+        assert!(
+            held.iter().all(|id| id.get().is_err()),
+            "believed without its slot"
+        );
         tokio::task::yield_now().await;
     }
-    assert!(id.get().is_err());
+    assert!(held.iter().all(|id| id.get().is_err()));
     coordinator.close().await;
 }
 

@@ -714,3 +714,380 @@ fn a_guard_is_dropped_after_its_runtime() {
     let again = runtime.block_on(coordinator.lock("runtime").acquire());
     drop((again.unwrap(), etcd));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_under_way_when_the_last_coordinator_is_dropped_ends_as_closed() {
+    let Some(etcd) = start().await else { return };
+    let holder = connect(&etcd).await;
+    let guard = holder.lock("left").acquire().await.unwrap();
+    let store = etcd.client().await;
+    for away in [false, false, false, false, true] {
+        let coordinator = connect(&etcd).await;
+        let theirs = coordinator.lock("theirs").acquire().await.unwrap();
+        let lock = coordinator.lock("left").wait(Duration::from_secs(60));
+        let waiting = tokio::spawn(lock.acquire());
+        queue_is(&store, "left", 2).await;
+        if away {
+            etcd.kill();
+        }
+        // It was the last one.
+        drop(coordinator);
+        let waited = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+        let waited = waited.expect("the wait ends").expect("without a panic");
+        assert!(matches!(waited, Err(Error::Closed { .. })), "{waited:?}");
+        let released = tokio::time::timeout(Duration::from_secs(20), theirs.unlock()).await;
+        let released = released.expect("the release ends");
+        assert!(
+            matches!(released, Err(Error::Closed { .. } | Error::Lost { .. })),
+            "{released:?}"
+        );
+    }
+    drop(guard);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn closing_ends_a_wait_that_cannot_reach_etcd() {
+    let Some(etcd) = start().await else { return };
+    let coordinator = connect(&etcd).await;
+    drop(coordinator.lock("away").acquire().await.unwrap());
+    etcd.kill();
+    // The calls are known to fail from here on.
+    assert!(coordinator.lock("away").try_acquire().await.is_err());
+    let waiting = tokio::spawn(coordinator.lock("away").wait_forever().acquire());
+    for _ in 0..10 {
+        assert!(coordinator.lock("away").try_acquire().await.is_err());
+    }
+    coordinator.close().await;
+    let waited = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+    let waited = waited.expect("the wait ends").unwrap();
+    assert!(matches!(waited, Err(Error::Closed { .. })), "{waited:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acquire_that_was_never_sent_leaves_nothing_to_undo() {
+    let Some(etcd) = start().await else { return };
+    let coordinator = connect_with_ttl(&etcd, 60).await;
+    drop(coordinator.lock("backlog").acquire().await.unwrap());
+    eventually("the release is done", async || {
+        coordinator.health().undo_backlog == 0
+    })
+    .await;
+    etcd.kill();
+    eventually("the calls know that etcd is away", async || {
+        coordinator.ping().await.is_err()
+    })
+    .await;
+    let before = coordinator.health().undo_backlog;
+    for _ in 0..50 {
+        assert!(coordinator.lock("backlog").try_acquire().await.is_err());
+    }
+    // The first ones may have been sent; then it is known that nothing can be.
+    let grown = coordinator.health().undo_backlog - before;
+    assert!(grown < 5, "{grown} undos wait");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_costs_two_calls_a_failed_try_one_and_a_hand_over_no_read() {
+    const TURNS: u64 = 20;
+    let Some(etcd) = start().await else { return };
+    let (one, two) = (connect(&etcd).await, connect(&etcd).await);
+    // The sessions.
+    drop(one.lock("a").acquire().await.unwrap().unlock().await);
+    drop(two.lock("a").acquire().await.unwrap().unlock().await);
+    let count = async || {
+        [
+            etcd.calls("Txn").await,
+            etcd.calls("Range").await + etcd.calls("Put").await,
+            etcd.calls("Watch").await,
+        ]
+    };
+    eventually("the session keys are watched", async || {
+        count().await[2] >= 2
+    })
+    .await;
+    let settled = async |coordinator: &Coordinator| {
+        eventually("nothing is to be undone", async || {
+            coordinator.health().undo_backlog == 0
+        })
+        .await;
+    };
+
+    let before = count().await;
+    for _ in 0..TURNS {
+        drop(one.lock("free").acquire().await.unwrap());
+        settled(&one).await;
+    }
+    let [txns, others, watches] = before;
+    assert_eq!(count().await, [txns + 2 * TURNS, others, watches], "free");
+
+    let guard = one.lock("busy").acquire().await.unwrap();
+    let before = count().await;
+    for _ in 0..TURNS {
+        two.lock("busy").try_acquire().await.unwrap_err();
+        settled(&two).await;
+    }
+    let [txns, others, watches] = before;
+    assert_eq!(count().await, [txns + TURNS, others, watches], "try");
+    drop(guard);
+
+    let mut guard = one.lock("baton").acquire().await.unwrap();
+    let mut before = count().await;
+    for turn in 0..TURNS + 2 {
+        if turn == 2 {
+            // Each of them watches the queue.
+            before = count().await;
+        }
+        let (next, last) = if turn % 2 == 0 {
+            (&two, &one)
+        } else {
+            (&one, &two)
+        };
+        let sent = etcd.calls("Txn").await;
+        let waiting = tokio::spawn(next.lock("baton").acquire());
+        eventually("it stands in the queue", async || {
+            etcd.calls("Txn").await > sent
+        })
+        .await;
+        drop(guard);
+        guard = waiting.await.unwrap().unwrap();
+        settled(last).await;
+    }
+    let [txns, others, watches] = before;
+    assert_eq!(count().await, [txns + 2 * TURNS, others, watches], "baton");
+}
+
+/// The store is put back to an older state under a living session: its revisions went back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_went_back_costs_the_session_and_not_the_lock() {
+    let Some(etcd) = start().await else { return };
+    let coordinator = connect_with_ttl(&etcd, 60).await;
+    let guard = coordinator.lock("restored").acquire().await.unwrap();
+    let mut store = etcd.client().await;
+    let lease = queue(&mut store, "restored").await[0].lease();
+    guard.unlock().await.unwrap();
+    let (data, saved) = (etcd.dir().join("data"), etcd.dir().join("saved"));
+    let copy = |from: &std::path::Path, to: &std::path::Path| {
+        let copied = std::process::Command::new("cp")
+            .arg("-a")
+            .args([from, to])
+            .status();
+        assert!(copied.unwrap().success());
+    };
+    etcd.kill();
+    copy(&data, &saved);
+    etcd.restart().await;
+    // The session goes on to a later incarnation, and an acquire shows that it is known.
+    let key = format!("coord/session/{lease:016x}");
+    let mut store = etcd.client().await;
+    let put = etcd_client::PutOptions::new().with_lease(lease);
+    store.put(key, "", Some(put)).await.unwrap();
+    let guard = coordinator.lock("restored").acquire().await.unwrap();
+    assert_eq!(queue(&mut store, "restored").await[0].lease(), lease);
+    guard.unlock().await.unwrap();
+    etcd.kill();
+    std::fs::remove_dir_all(&data).unwrap();
+    copy(&saved, &data);
+    etcd.restart().await;
+    let again = coordinator.lock("restored").wait(Duration::from_secs(20));
+    again.acquire().await.unwrap().verify().await.unwrap();
+}
+
+/// The holder is cut off and lives on; etcd gives its lock to the next one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_that_is_cut_off_stops_before_the_next_one_begins() {
+    let Some(etcd) = start().await else { return };
+    let mut next = connect(&etcd).await;
+    for (name, flow) in [("silence", Flow::Discard), ("late", Flow::Hold)] {
+        let proxy = Proxy::start(&etcd.endpoint()).await;
+        let mut options = Options::test().endpoints([proxy.endpoint()]);
+        options.lock.ttl = Duration::from_secs(2);
+        let cut_off = Coordinator::connect(options).await.unwrap();
+        let polled = Arc::new(std::sync::Mutex::new((0, None)));
+        let seen = polled.clone();
+        let body = tokio::spawn(cut_off.lock(name).run(async move |held| {
+            loop {
+                *seen.lock().unwrap() = (now(), Some(held.fencing_token()));
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }));
+        eventually("the body runs", async || polled.lock().unwrap().0 > 0).await;
+        let waiting = tokio::spawn(async move {
+            let guard = next.lock(name).acquire().await.unwrap();
+            (next, guard, now())
+        });
+        queue_is(&etcd.client().await, name, 2).await;
+        proxy.flow(flow);
+        let guard;
+        let began;
+        (next, guard, began) = waiting.await.unwrap();
+        let (last, token) = *polled.lock().unwrap();
+        assert!(last < began, "{name}: polled at {last}, after {began}");
+        assert!(guard.fencing_token() > token.unwrap());
+        let lost: Result<(), Error> = body.await.unwrap();
+        let lost = lost.unwrap_err();
+        assert!(
+            matches!(
+                lost,
+                Error::Lost {
+                    reason: LostReason::Expired,
+                    ..
+                }
+            ),
+            "{lost:?}"
+        );
+        // What was on its way arrives, and takes nothing away.
+        proxy.heal().await;
+        drop(
+            cut_off
+                .lock("again")
+                .wait_forever()
+                .acquire()
+                .await
+                .unwrap(),
+        );
+        guard.verify().await.unwrap();
+        assert!(guard.unlock().await.unwrap().confirmed);
+        queue_is(&etcd.client().await, name, 0).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_goes_on_through_an_outage_shorter_than_what_remains() {
+    let Some(etcd) = start().await else { return };
+    let coordinator = connect_with_ttl(&etcd, 30).await;
+    let (away, is_away) = tokio::sync::oneshot::channel();
+    let (back, is_back) = tokio::sync::oneshot::channel::<()>();
+    let body = tokio::spawn(coordinator.lock("body").run(async move |held| {
+        away.send(held.remaining()).unwrap();
+        let waited = tokio::time::timeout(Duration::from_secs(60), is_back).await;
+        waited.unwrap().unwrap();
+        (held.remaining(), held.verify().await)
+    }));
+    let remaining = is_away.await.unwrap();
+    let began = tokio::time::Instant::now();
+    etcd.kill();
+    assert!(coordinator.ping().await.is_err());
+    etcd.restart().await;
+    assert!(began.elapsed() < remaining, "the outage took too long");
+    back.send(()).unwrap();
+    let (left, verified) = body.await.unwrap().unwrap();
+    assert!(left > Duration::ZERO);
+    verified.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_no_client_of_ours_would_write_are_waited_for_like_others() {
+    let Some(etcd) = start().await else { return };
+    let coordinator = connect(&etcd).await;
+    let mut store = etcd.client().await;
+    let values: [&[u8]; 4] = [
+        b"",
+        b"\xff\xfe",
+        br#"{"v":-1,"host":{},"pid":-7,"since_ms":1e400}"#,
+        &[b'['; 10_000],
+    ];
+    for value in values {
+        let lease = store.lease_grant(60, None).await.unwrap().id();
+        let key = [b"coord/lock/odd!/\xff\xfe\x00".as_slice(), b"!/"].concat();
+        let put = etcd_client::PutOptions::new().with_lease(lease);
+        store.put(key.clone(), value, Some(put)).await.unwrap();
+        let busy = coordinator.lock("odd").try_acquire().await;
+        assert!(
+            matches!(
+                busy,
+                Err(Error::Busy {
+                    holder: Some(_),
+                    ..
+                })
+            ),
+            "{busy:?}"
+        );
+        let late = coordinator.lock("odd").wait(Duration::from_millis(500));
+        let late = late.acquire().await.unwrap_err();
+        assert!(
+            matches!(
+                late,
+                Error::Timeout {
+                    holder: Some(_),
+                    position: Some(1),
+                    ..
+                }
+            ),
+            "{late:?}"
+        );
+        let waiting = tokio::spawn(coordinator.lock("odd").acquire());
+        queue_is(&store, "odd", 2).await;
+        store.delete(key, None).await.unwrap();
+        drop(waiting.await.unwrap().unwrap());
+        queue_is(&store, "odd", 0).await;
+    }
+}
+
+/// A firewall has forgotten the connections; the only address there is can be dialled anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_survives_connections_that_say_nothing_any_more() {
+    let Some(etcd) = start().await else { return };
+    let proxy = Proxy::start(&etcd.endpoint()).await;
+    let mut options = Options::test().endpoints([proxy.endpoint()]);
+    options.lock.ttl = Duration::from_secs(5);
+    let coordinator = Coordinator::connect(options).await.unwrap();
+    let guard = coordinator.lock("silent").acquire().await.unwrap();
+    proxy.half_open();
+    let cut = tokio::time::Instant::now();
+    eventually("the lease is renewed over a new connection", async || {
+        assert!(guard.is_held(), "lost");
+        // As late as this, only a renewal after the cut leaves as much.
+        guard.remaining() + cut.elapsed() > Duration::from_secs(5)
+    })
+    .await;
+    guard.verify().await.unwrap();
+}
+
+/// As in the simplest of executors: a task's waker is the task.
+struct Carrier {
+    _carried: std::sync::Mutex<Box<dyn std::any::Any + Send>>,
+}
+
+impl std::task::Wake for Carrier {
+    fn wake(self: Arc<Self>) {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waker_that_owns_another_wait_is_dropped_with_its_own() {
+    let Some(etcd) = start().await else { return };
+    let coordinator = connect(&etcd).await;
+    let mut store = etcd.client().await;
+    let guard = coordinator.lock("waker").acquire().await.unwrap();
+    let acquire = || Box::pin(coordinator.lock("waker").wait_forever().acquire());
+    let (mut outer, mut inner) = (acquire(), acquire());
+    eventually("both stand in the queue", async || {
+        assert!(futures_util::poll!(outer.as_mut()).is_pending());
+        assert!(futures_util::poll!(inner.as_mut()).is_pending());
+        queue(&mut store, "waker").await.len() == 3
+    })
+    .await;
+    // And both learn it: the answers come while others are asked for.
+    for _ in 0..10 {
+        queue(&mut store, "waker").await;
+        assert!(futures_util::poll!(outer.as_mut()).is_pending());
+        assert!(futures_util::poll!(inner.as_mut()).is_pending());
+    }
+    let carried: Box<dyn std::any::Any + Send> = Box::new(inner);
+    let waker = std::task::Waker::from(Arc::new(Carrier {
+        _carried: carried.into(),
+    }));
+    let polled = outer
+        .as_mut()
+        .poll(&mut std::task::Context::from_waker(&waker));
+    assert!(polled.is_pending());
+    drop(waker);
+    let (done, dropped) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        drop(outer);
+        done.send(()).unwrap();
+    });
+    let dropped = tokio::time::timeout(Duration::from_secs(10), dropped).await;
+    dropped.expect("the drop ends").unwrap();
+    queue_is(&store, "waker", 1).await;
+    drop(guard);
+}

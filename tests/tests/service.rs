@@ -23,8 +23,12 @@ impl Running {
 
     async fn start_with(how: &str, environment: &[(&str, &str)]) -> Option<Self> {
         let etcd = Etcd::start_or_skip(EtcdConfig::new()).await?;
+        let worker = spawn(&etcd, "service", how, environment);
+        Some(Self::until_ready(etcd, worker, how != "unready").await)
+    }
+
+    async fn until_ready(etcd: Etcd, worker: Worker, ready: bool) -> Self {
         let client = etcd.client().await;
-        let worker = spawn(&etcd, how, environment);
         let mut running = Self {
             etcd,
             client,
@@ -36,12 +40,12 @@ impl Running {
         let id = running.worker.expect("id").await;
         running.id = id.split(' ').next().unwrap().parse().unwrap();
         assert_eq!(running.worker.expect("config").await, "hello");
-        if how != "unready" {
+        if ready {
             running.worker.expect("ready").await;
             let registered = async || running.keys("svc").await.into_iter().next();
             eventually("it is registered", registered).await;
         }
-        Some(running)
+        running
     }
 
     /// What stands below a prefix of the registry.
@@ -95,10 +99,8 @@ impl Running {
                 let key = kv.key_str().unwrap();
                 match event.event_type() {
                     EventType::Put if key == "coord/end" => return seen,
-                    EventType::Put if key.starts_with("coord/svc/") => {
-                        if status(kv) == "draining" {
-                            seen.push("mark");
-                        }
+                    EventType::Put if key.starts_with("coord/svc/") && status(kv) == "draining" => {
+                        seen.push("mark");
                     }
                     EventType::Delete if key.starts_with("coord/svc/") => seen.push("svc gone"),
                     EventType::Delete if key.contains("/slot/") => seen.push("slot gone"),
@@ -109,11 +111,11 @@ impl Running {
     }
 }
 
-fn spawn(etcd: &Etcd, how: &str, environment: &[(&str, &str)]) -> Worker {
+fn spawn(etcd: &Etcd, command: &str, how: &str, environment: &[(&str, &str)]) -> Worker {
     let endpoint = etcd.endpoint();
     let mut all = vec![("COORD_ENDPOINTS", endpoint.as_str())];
     all.extend(environment);
-    Worker::spawn_with("service", &[how], &all)
+    Worker::spawn_with(command, &[how], &all)
 }
 
 fn status(record: &KeyValue) -> String {
@@ -155,6 +157,20 @@ async fn sigterm_deregisters_drains_and_gives_the_id_back_last() {
     assert_eq!(running.code().await, Some(0));
     assert_eq!(running.history(before).await, LEFT);
     assert!(running.keys("inst").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_by_hand_does_the_same() {
+    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
+        return;
+    };
+    let worker = spawn(&etcd, "service-by-hand", "", &[]);
+    let mut running = Running::until_ready(etcd, worker, true).await;
+    let before = running.revision().await;
+    running.signal(Signal::TERM);
+    running.worker.expect("told").await;
+    assert_eq!(running.code().await, Some(0));
+    assert_eq!(running.history(before).await, LEFT);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -307,9 +323,10 @@ async fn etcd_that_comes_late_is_waited_for_and_one_that_never_comes_is_an_error
         return;
     };
     etcd.kill();
-    let mut late = spawn(&etcd, "serve", &[]);
+    let mut late = spawn(&etcd, "service", "serve", &[]);
     let never = spawn(
         &etcd,
+        "service",
         "serve",
         &[("COORD_ETCD_DOWN", "0s"), ("COORD_CONNECT_TIMEOUT", "1s")],
     );

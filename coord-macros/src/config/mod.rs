@@ -34,7 +34,7 @@ mod tests {
     #[test]
     fn every_mistake_is_told_at_once() {
         let told = derive(quote! {
-            #[coord(prefix = "/a//{b", prefx = "c")]
+            #[coord(prefix = "/a//b", prefx = "c")]
             struct App {
                 #[coord(key = "/x", nestd)]
                 a: u8,

@@ -23,7 +23,10 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use futures_util::stream::{FuturesUnordered, StreamExt};
+use futures_util::{
+    future::{FutureExt as _, select_ok},
+    stream::{FuturesUnordered, StreamExt as _},
+};
 use http::{HeaderName, HeaderValue};
 use tokio::sync::watch;
 use tonic::body::Body;
@@ -65,7 +68,6 @@ pub(super) struct Shared {
     state: watch::Sender<State>,
     /// The authentication token.
     pub(super) token: ArcSwapOption<HeaderValue>,
-    endpoints: usize,
 }
 
 impl Shared {
@@ -114,10 +116,10 @@ impl Shared {
         });
     }
 
-    /// Gives the current connection up for another endpoint, if there is one.
-    pub(super) fn leave_for_another(&self) {
+    /// Gives the current connection up, whichever it is. The only endpoint is asked again.
+    pub(super) fn leave_current(&self) {
         let current = match &*self.state.borrow() {
-            State::Connected(connection) if self.endpoints > 1 => connection.generation,
+            State::Connected(connection) => connection.generation,
             _ => return,
         };
         self.leave(current);
@@ -151,7 +153,6 @@ impl Supervisor {
         let shared = Arc::new(Shared {
             state: watch::Sender::new(State::Connecting(None)),
             token: ArcSwapOption::empty(),
-            endpoints: targets.len(),
         });
         let supervisor = Self {
             purpose,
@@ -270,32 +271,39 @@ impl Supervisor {
 
     /// One endpoint: asked again on the connection that was left, if that still stands (a call that
     /// took too long is no proof against a member, and is no reason to connect anew), else dialled.
+    /// Also dialled if the old connection is silent: the member may be well while a firewall between
+    /// has forgotten the connection.
     async fn attempt(
         &self,
         index: usize,
         left: Option<&Connection>,
     ) -> (usize, Result<Connection, String>) {
         let generation = self.generations.fetch_add(1, Ordering::Relaxed) + 1;
+        let dialled = || {
+            let target = &self.targets[index];
+            dial::dial(target, index, generation, self.connect_timeout)
+        };
         let outcome = match left {
             Some(left) if left.index == index && !left.lost.is_cancelled() => {
-                dial::status(&left.channel).await.map(|member| Connection {
-                    generation,
-                    index,
-                    endpoint: left.endpoint.clone(),
-                    channel: left.channel.clone(),
-                    lost: left.lost.clone(),
-                    member,
-                })
+                let mut again = async {
+                    dial::status(&left.channel).await.map(|member| Connection {
+                        generation,
+                        index,
+                        endpoint: left.endpoint.clone(),
+                        channel: left.channel.clone(),
+                        lost: left.lost.clone(),
+                        member,
+                    })
+                }
+                .boxed();
+                match self.clock.timeout(STAGGER, &mut again).await {
+                    Ok(outcome) => outcome,
+                    Err(_elapsed) => select_ok([again, dialled().boxed()])
+                        .await
+                        .map(|(connection, _other)| connection),
+                }
             }
-            _ => {
-                dial::dial(
-                    &self.targets[index],
-                    index,
-                    generation,
-                    self.connect_timeout,
-                )
-                .await
-            }
+            _ => dialled().await,
         };
         (index, outcome)
     }

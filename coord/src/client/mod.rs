@@ -242,10 +242,10 @@ impl Client {
             .await
     }
 
-    /// Leaves the current endpoint for another one, if there is another: for a stream that answers
-    /// but does not deliver.
+    /// Leaves the current endpoint for another one: for a stream that does not deliver. If there is no
+    /// other, it is asked again, and dialled anew if the connection is silent.
     pub(crate) fn leave_endpoint(&self) {
-        self.0.sticky.0.leave_for_another();
+        self.0.sticky.0.leave_current();
     }
 
     /// The endpoint in use and what is known of it, for `health`.

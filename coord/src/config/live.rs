@@ -14,10 +14,10 @@ use super::{
     shape::CoordConfig,
     status::Refusal,
 };
-use crate::watch::{Cause, Source, Update, Watcher};
-
-/// How often a change was refused, per prefix.
-const REFUSALS: &str = "coord_config_refusals_total";
+use crate::{
+    metrics,
+    watch::{Cause, Source, Update, Watcher},
+};
 
 /// What readers read.
 #[derive(Debug)]
@@ -188,7 +188,8 @@ impl<T> Writer<T> {
             .is_some_and(|before| before.faults == refusal.faults);
         // The same faults with a later change elsewhere are not news.
         if !known {
-            metrics::counter!(REFUSALS, "prefix" => self.prefix.clone()).increment(1);
+            ::metrics::counter!(metrics::CONFIG_REFUSALS, "prefix" => self.prefix.clone())
+                .increment(1);
             tracing::warn!(
                 target: "coord::config",
                 prefix = self.prefix,

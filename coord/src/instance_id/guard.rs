@@ -21,6 +21,22 @@ pub(super) struct Slot {
     pub(super) session: Session,
 }
 
+/// Whether an id that has been claimed may be used: at once as a rule; if the claim's answer came
+/// after the deadline of its lease, once it has been verified. False: it is lost.
+pub(super) async fn believed(session: &Session) -> bool {
+    let mut states = session.states();
+    loop {
+        match session.state() {
+            SessionState::Live => return true,
+            SessionState::Lost(_) => return false,
+            SessionState::Overdue | SessionState::Unverified => {}
+        }
+        if states.changed().await.is_err() {
+            return session.is_live();
+        }
+    }
+}
+
 /// Follows the slot and the session until the session is lost.
 ///
 /// Whatever finds the id lost says so to the session: that also ends its renewals, or the slot would
@@ -117,4 +133,67 @@ pub(super) async fn release(engine: Engine, slot: Slot) -> Result<()> {
 
 pub(super) fn backoff() -> Backoff {
     Backoff::endless(Duration::from_millis(50), Duration::from_secs(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{pin::pin, sync::Arc};
+
+    use futures_util::poll;
+
+    use super::*;
+    use crate::{
+        clock::{Clock, ManualClock},
+        session::{PastDeadline, SessionSpec},
+    };
+
+    const HOLD: Duration = Duration::from_secs(20);
+    const TTL: Duration = Duration::from_secs(60);
+
+    fn session() -> (Session, Clock, ManualClock) {
+        let (clock, hand) = Clock::manual();
+        let spec = SessionSpec {
+            purpose: "instance id",
+            ttl: TTL,
+            hold: Some(HOLD),
+            renew_interval: None,
+            past_deadline: PastDeadline::Verify,
+        };
+        let (sent, poke) = (clock.now(), Arc::default());
+        let session = Session::new(&spec, 1, TTL, sent, clock.clone(), poke);
+        (session, clock, hand)
+    }
+
+    #[tokio::test]
+    async fn a_claim_answered_in_time_is_believed_at_once() {
+        let (session, ..) = session();
+        assert!(believed(&session).await);
+    }
+
+    /// Neither the late answer is enough, nor a renewal after it.
+    #[tokio::test]
+    async fn a_claim_answered_too_late_is_believed_once_verified() {
+        let (session, clock, hand) = session();
+        hand.advance(HOLD);
+        let mut answer = pin!(believed(&session));
+        assert!(poll!(answer.as_mut()).is_pending());
+        session.renewed(clock.now(), TTL);
+        session.announce();
+        assert!(poll!(answer.as_mut()).is_pending());
+        let renewal = session
+            .unverified()
+            .expect("it was renewed after its deadline");
+        assert!(session.verified(renewal));
+        assert!(answer.await);
+    }
+
+    #[tokio::test]
+    async fn a_claim_answered_too_late_may_be_lost() {
+        let (session, _, hand) = session();
+        hand.advance(HOLD);
+        let mut answer = pin!(believed(&session));
+        assert!(poll!(answer.as_mut()).is_pending());
+        session.mark_lost(LostReason::Expired);
+        assert!(!answer.await);
+    }
 }

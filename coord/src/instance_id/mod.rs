@@ -216,7 +216,7 @@ impl Claiming<'_> {
                 Outcome::Mine { number, epoch } => {
                     let id = self.hold(number, epoch, session.clone());
                     ending.disarm();
-                    return Ok(id.believed().await.then_some(id));
+                    return Ok(guard::believed(&session).await.then_some(id));
                 }
                 Outcome::Spent => return Ok(None),
                 Outcome::Taken { used: now } => {
@@ -438,26 +438,6 @@ impl InstanceId {
     /// Ends belief in the id and leaves it to expire on etcd: somewhere it may still be in use.
     pub(crate) fn abandon(&self) {
         self.0.abandon();
-    }
-
-    /// Whether the id may be used: at once as a rule; if the claim's answer came after the deadline
-    /// of its lease, once it has been verified. False: lost.
-    async fn believed(&self) -> bool {
-        let mut states = self.0.slot.session.states();
-        let settled =
-            |state: &SessionState| matches!(state, SessionState::Live | SessionState::Lost(_));
-        loop {
-            match self.0.slot.session.state() {
-                SessionState::Live => return true,
-                SessionState::Lost(_) => return false,
-                SessionState::Overdue | SessionState::Unverified => {}
-            }
-            // The Keeper may not have noticed the passing yet: wait for the next change then.
-            states.mark_unchanged();
-            if states.changed().await.is_err() {
-                return settled(&self.0.slot.session.state()) && self.get().is_ok();
-            }
-        }
     }
 }
 

@@ -120,7 +120,8 @@ impl Acquire<'_> {
         let mut backoff = Backoff::endless(Duration::from_millis(20), Duration::from_secs(1));
 
         let (revision, step) = loop {
-            let request = self.transaction(&entry, &value, session);
+            let expected = session.incarnation();
+            let request = self.transaction(&entry, &value, session, expected);
             entry.sent();
             let answer = tokio::select! {
                 biased;
@@ -132,7 +133,7 @@ impl Acquire<'_> {
             };
             match answer.map(Answer::of) {
                 Ok(Answer::Put { revision, ahead }) => {
-                    entry.settled();
+                    entry.applied();
                     let alone = ahead.kvs.is_empty() && !ahead.more;
                     if place.is_none() && !alone {
                         place = Some(self.shared.hub.open(self.queue, key.as_bytes()));
@@ -144,7 +145,7 @@ impl Acquire<'_> {
                     break (revision, step);
                 }
                 Ok(Answer::There { revision }) => {
-                    entry.settled();
+                    entry.applied();
                     if !self.waits {
                         // A try is put only into an empty queue, so it is the first one.
                         break (revision, Step::Own);
@@ -160,23 +161,39 @@ impl Acquire<'_> {
                     return Ok(Ended::Again);
                 }
                 Ok(Answer::Busy { first }) => {
-                    entry.settled();
+                    entry.refused();
                     return Err(Error::Busy {
                         context: self.context(),
                         holder: Some(Box::new(entry::holder(&first))),
                     });
                 }
-                Ok(Answer::Moved { incarnation }) => {
-                    entry.settled();
+                Ok(Answer::Moved { incarnation }) if incarnation > expected => {
+                    entry.refused();
                     session.adopt(incarnation);
+                }
+                Ok(Answer::Moved { .. }) => {
+                    // Revisions never fall: the store was put back to an older state, and what it
+                    // had promised to this session is void.
+                    session.session().mark_lost(LostReason::Revoked);
+                    entry.forget();
+                    return Ok(Ended::Again);
                 }
                 Err(error) => {
                     match error.certainty {
                         Certainty::Unknown => entry.unknown(),
-                        Certainty::NotSent | Certainty::Refused => entry.settled(),
+                        Certainty::NotSent | Certainty::Refused => entry.refused(),
                     }
                     self.failed(error, trace).await?;
-                    engine.clock.sleep(backoff.next_delay()).await;
+                    // Here as well: while no endpoint can be reached every call fails at once, and
+                    // the other wait never gets to look.
+                    tokio::select! {
+                        biased;
+                        _ = &mut lost => {
+                            entry.forget();
+                            return Ok(Ended::Again);
+                        }
+                        () = engine.clock.sleep(backoff.next_delay()) => {}
+                    }
                 }
             }
         };
@@ -210,13 +227,19 @@ impl Acquire<'_> {
         Ok(Ended::Granted(LockGuard::new(hold, place, entry)))
     }
 
-    fn transaction(&self, entry: &LeasedKey, value: &[u8], session: &LockSession) -> Txn {
+    fn transaction(
+        &self,
+        entry: &LeasedKey,
+        value: &[u8],
+        session: &LockSession,
+        incarnation: i64,
+    ) -> Txn {
         let own = Span::key(entry.key());
         let own_session = Span::key(session.key());
         let mut txn = Txn {
             when: vec![
                 Compare::create_revision(own.clone(), CompareOp::Equal, 0),
-                Compare::mod_revision(own_session.clone(), CompareOp::Equal, session.incarnation()),
+                Compare::mod_revision(own_session.clone(), CompareOp::Equal, incarnation),
             ],
             then: vec![entry.put(value.to_vec())],
             otherwise: vec![Op::Get(Range::new(own)), Op::Get(Range::new(own_session))],
@@ -235,16 +258,21 @@ impl Acquire<'_> {
 
     /// What a failed call means for the acquire: an error for good, or try again.
     async fn failed(&self, error: CallError, trace: &Trace) -> Result<()> {
+        let error = match error.reason {
+            Reason::BadToken => match self.shared.engine.calls.refresh_token().await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            },
+            _ => error,
+        };
         match error.reason {
             // The session key's watch, or the next answer, says why.
             Reason::LeaseNotFound => Ok(()),
-            Reason::BadToken => match self.shared.engine.calls.refresh_token().await {
-                Ok(()) => Ok(()),
-                Err(error) => Err(error.into_error(self.context())),
-            },
-            Reason::Denied | Reason::Invalid | Reason::NoSpace | Reason::TooLarge => {
-                Err(error.into_error(self.context()))
-            }
+            Reason::Denied
+            | Reason::Invalid
+            | Reason::NoSpace
+            | Reason::TooLarge
+            | Reason::Closed => Err(error.into_error(self.context())),
             _ if !self.waits && error.certainty != Certainty::Unknown => {
                 Err(error.into_error(self.context()))
             }

@@ -329,11 +329,13 @@ impl Place {
     pub(super) async fn decided(&self) -> Step {
         self.name.changed.notify_one();
         std::future::poll_fn(|cx| {
+            // Cloned and dropped with nothing locked: what a waker does is not known here.
+            let mut waker = Some(cx.waker().clone());
             self.with(|seat| {
                 seat.waited = true;
                 match seat.view.step() {
                     Step::Wait | Step::Read => {
-                        seat.waker = Some(cx.waker().clone());
+                        std::mem::swap(&mut seat.waker, &mut waker);
                         Poll::Pending
                     }
                     step => Poll::Ready(step),
@@ -369,10 +371,15 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        let now = self.clock.now();
         let mut room = self.name.room();
-        if room.seats.remove(&self.id).is_some_and(|seat| seat.waited) {
-            room.needed_at = self.clock.now();
+        let seat = room.seats.remove(&self.id);
+        if seat.as_ref().is_some_and(|seat| seat.waited) {
+            room.needed_at = now;
         }
+        // Its waker may be the last of a task that has a place here as well.
+        drop(room);
+        drop(seat);
     }
 }
 

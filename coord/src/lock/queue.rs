@@ -49,6 +49,10 @@ fn ahead_of(queue: &Prefix, revision: i64) -> Range {
     }
 }
 
+/// How many deletions are kept for a reply that is under way. One that does not come while the queue
+/// is busy must not cost memory without end.
+const MOST_TOLD: usize = 4_096;
+
 /// What follows from what is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
@@ -158,6 +162,11 @@ impl View {
         if self.created.is_none() || self.reading {
             self.told
                 .extend(keys.iter().map(|key| (revision, key.clone())));
+            if self.told.len() > MOST_TOLD {
+                // As if the watch had been opened here: what came before is read.
+                self.told.clear();
+                self.from = self.from.map(|from| from.max(revision));
+            }
         }
         if self.created.is_some_and(|created| revision > created) && keys.contains(&self.entry) {
             self.gone = true;

@@ -138,14 +138,14 @@ async fn open(engine: Engine) -> Result<Arc<LockSession>> {
         session_key.sent();
         let error = match engine.calls.txn(put).await {
             Ok(reply) => {
-                session_key.settled();
+                session_key.applied();
                 break reply.header;
             }
             Err(error) => error,
         };
         match error.certainty {
             Certainty::Unknown => session_key.unknown(),
-            Certainty::NotSent | Certainty::Refused => session_key.settled(),
+            Certainty::NotSent | Certainty::Refused => session_key.refused(),
         }
         match error.reason {
             Reason::BadToken if engine.calls.refresh_token().await.is_ok() => continue,

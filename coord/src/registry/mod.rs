@@ -24,6 +24,7 @@ use crate::{
     engine::Engine,
     error::{Context, Error, Result},
     key::Prefix,
+    metrics,
 };
 
 const DISCOVER: &str = "discover instances";
@@ -236,7 +237,7 @@ fn is_address(address: &str) -> bool {
 fn read(service: &str, prefix: &Prefix, kv: &KeyValue) -> Option<Instance> {
     let read = record::decode(service, prefix, kv);
     read.inspect_err(|fault| {
-        metrics::counter!("coord_registry_bad_records_total").increment(1);
+        ::metrics::counter!(metrics::BAD_RECORDS).increment(1);
         tracing::warn!(target: "coord::registry", key = %String::from_utf8_lossy(&kv.key), fault,
             "a record cannot be read and is left out");
     })

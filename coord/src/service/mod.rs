@@ -145,7 +145,7 @@ fn start<S>(service: Service<S>) -> Result<Life> {
     let settings = Settings::resolve(service.given, Options::from_env(), &read)?;
     let thread =
         Thread::start("coord-service").map_err(|error| refused("start a thread", error))?;
-    let clock = Clock::real(thread.handle().clone());
+    let clock = Clock::real(thread.clone());
     let coordinator = thread.handle().block_on(connect(&settings, &clock))?;
     match begin(&settings, &thread) {
         Ok((listener, signals)) => {

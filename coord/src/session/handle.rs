@@ -57,7 +57,7 @@ pub(crate) struct Renewal(u64);
 
 impl Session {
     /// A session whose lease was granted with `ttl`; `sent` is when the first grant was sent.
-    pub(super) fn new(
+    pub(crate) fn new(
         spec: &SessionSpec,
         lease: i64,
         ttl: Duration,
@@ -180,7 +180,7 @@ impl Session {
 
     /// A keep-alive that was sent at `sent` has been answered with `ttl`. Whoever calls this
     /// [announces](Self::announce).
-    pub(super) fn renewed(&self, sent: Instant, ttl: Duration) -> SessionState {
+    pub(crate) fn renewed(&self, sent: Instant, ttl: Duration) -> SessionState {
         let fresh = self.0.terms.deadline(sent, ttl);
         self.change(|changing, now, (state, deadline)| match state {
             SessionState::Live | SessionState::Unverified => (state, deadline.max(fresh)),
@@ -217,7 +217,7 @@ impl Session {
 
     /// Tells whoever waits for a state. Apart from the change itself, because wakers are foreign
     /// code and must not run under the Keeper's lock.
-    pub(super) fn announce(&self) {
+    pub(crate) fn announce(&self) {
         self.0.states.send_if_modified(|seen| {
             let (state, _) = self.0.read();
             std::mem::replace(seen, state) != state

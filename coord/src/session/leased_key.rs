@@ -10,8 +10,8 @@ use crate::{client::Op, key::Key};
 ///
 /// | how it stands | a drop or release |
 /// |---|---|
-/// | never sent | does nothing |
-/// | every copy of the put answered | deletes the key |
+/// | never sent, or no copy was applied | does nothing |
+/// | every copy of the put answered, one was applied | deletes the key |
 /// | a copy unanswered, or one that ended unknown | sets the fence and deletes the key |
 #[derive(Debug)]
 pub(crate) struct LeasedKey {
@@ -19,17 +19,15 @@ pub(crate) struct LeasedKey {
     fence: Option<Key>,
     session: Session,
     undo: UndoQueue,
-    put: Put,
-    /// A copy of the put ended unknown. Later answers settle only themselves.
-    unknown: bool,
+    puts: Puts,
 }
 
-/// What became of the put that was sent last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Put {
-    NotSent,
-    InFlight,
-    Settled,
+/// What became of the copies of the put. An answer settles only its own copy.
+#[derive(Clone, Copy, Debug, Default)]
+struct Puts {
+    in_flight: bool,
+    applied: bool,
+    unknown: bool,
 }
 
 impl LeasedKey {
@@ -47,8 +45,7 @@ impl LeasedKey {
             fence,
             session: session.clone(),
             undo: undo.clone(),
-            put: Put::NotSent,
-            unknown: false,
+            puts: Puts::default(),
         }
     }
 
@@ -66,20 +63,27 @@ impl LeasedKey {
     }
 
     /// A copy of the put is about to be sent: say so *before* it is, and then say how it ended with
-    /// [`settled`](Self::settled) or [`unknown`](Self::unknown).
+    /// [`applied`](Self::applied), [`refused`](Self::refused) or [`unknown`](Self::unknown).
     pub(crate) fn sent(&mut self) {
-        self.put = Put::InFlight;
+        self.puts.in_flight = true;
     }
 
-    /// The copy that was sent last has been answered, whatever the answer.
-    pub(crate) fn settled(&mut self) {
-        self.put = Put::Settled;
+    /// The answer to the copy that was sent last says that the key is there.
+    pub(crate) fn applied(&mut self) {
+        self.puts.in_flight = false;
+        self.puts.applied = true;
+    }
+
+    /// The copy that was sent last did not put the key and never will: it did not leave, or its
+    /// answer says so.
+    pub(crate) fn refused(&mut self) {
+        self.puts.in_flight = false;
     }
 
     /// The copy that was sent last ended unknown: from now on the undo is the fence.
     pub(crate) fn unknown(&mut self) {
-        self.put = Put::Settled;
-        self.unknown = true;
+        self.puts.in_flight = false;
+        self.puts.unknown = true;
     }
 
     /// Deletes the key in the background and returns what can be waited for.
@@ -95,12 +99,12 @@ impl LeasedKey {
 
     /// What undoes it; once.
     fn take_undo(&mut self) -> Option<Undo> {
-        let put = std::mem::replace(&mut self.put, Put::NotSent);
-        if put == Put::NotSent {
+        let puts = std::mem::take(&mut self.puts);
+        let unsure = puts.unknown || puts.in_flight;
+        if !unsure && !puts.applied {
             return None;
         }
         let keys = vec![self.key.clone()];
-        let unsure = self.unknown || put == Put::InFlight;
         Some(match &self.fence {
             Some(session_key) if unsure => Undo::Fence {
                 session_key: session_key.clone(),

@@ -62,7 +62,7 @@ impl Rig {
             ..Txn::default()
         };
         self.client.txn(put).await.unwrap();
-        leased.settled();
+        leased.applied();
         leased
     }
 

@@ -121,13 +121,15 @@ struct Machine {
 
 /// How often progress is asked for.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
+/// Somebody waits for a lock meanwhile, and gets it only over this watch.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 impl Machine {
     fn new(now: Instant, span: Span) -> Self {
         Self {
             span,
             state: State::Need(Wait::Until(now)),
-            recovery: Recovery::default(),
+            recovery: Recovery::within(LONGEST_WAIT),
             signals: VecDeque::new(),
         }
     }

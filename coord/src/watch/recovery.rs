@@ -97,17 +97,22 @@ pub(super) struct Recovery {
 
 impl Default for Recovery {
     fn default() -> Self {
+        Self::within(LONGEST_WAIT)
+    }
+}
+
+impl Recovery {
+    /// Whose waits grow to `longest` and no further.
+    pub(super) fn within(longest: Duration) -> Self {
         Self {
-            backoff: Backoff::endless(FIRST_WAIT, LONGEST_WAIT),
+            backoff: Backoff::endless(FIRST_WAIT, longest),
             failures: 0,
             denials: 0,
             stale_token: false,
             trouble: None,
         }
     }
-}
 
-impl Recovery {
     /// Is the wait over? A stale token is replaced first.
     pub(super) fn waited(&mut self, turn: &mut Turn, wait: Wait, input: Input) -> Result<(), Wait> {
         match (wait, input) {

@@ -321,6 +321,10 @@ impl World {
         self.lost.insert(revision);
     }
 
+    pub(super) fn streams(&self) -> usize {
+        self.tapes.len()
+    }
+
     fn stutters(&mut self) -> bool {
         (self.stutter.as_mut()).is_some_and(|dice| dice.random_bool(0.5))
     }

@@ -195,15 +195,16 @@ async fn an_old_calls_late_failure_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn leaving_needs_another_endpoint() {
+async fn leaving_the_only_endpoint_asks_it_again() {
     let here = Here::new();
     let member = Member::start(1).await;
     let client = here.open(&of(&[&member])).await.unwrap();
+    let (connections, statuses, _) = member.counts();
     client.leave_endpoint();
-    assert!(matches!(
-        client.connection(),
-        ConnectionState::Connected { .. }
-    ));
+    assert_eq!(asks(&client).await, 1);
+    // It answers, so the connection is as good as a new one.
+    assert_eq!(member.counts().0, connections);
+    assert_eq!(member.counts().1, statuses + 1);
 }
 
 #[tokio::test]

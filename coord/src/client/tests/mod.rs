@@ -32,7 +32,7 @@ impl Here {
         let thread = Thread::start("client test").unwrap();
         Self {
             tasks: thread.tasks(&CancellationToken::new()),
-            clock: Clock::real(thread.handle().clone()),
+            clock: Clock::real(thread.clone()),
             _thread: thread,
         }
     }

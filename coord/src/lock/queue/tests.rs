@@ -77,6 +77,21 @@ fn a_deletion_that_overtakes_the_reply_is_applied_to_it() {
     assert_eq!(view.put(5, &[kv("a", 4)], false, NOW), Step::Own);
 }
 
+/// The reply does not come for long, and the queue is busy.
+#[test]
+fn what_is_kept_for_a_reply_is_bounded_and_then_read_anew() {
+    let mut view = view(Some(2));
+    for revision in 6..20_000 {
+        view.deleted(revision, &keys(&["a"]), NOW);
+    }
+    assert!(view.told.len() <= MOST_TOLD);
+    // The reply is from before what was thrown away.
+    assert_eq!(view.put(5, &[kv("b", 4)], false, NOW), Step::Read);
+    view.start_read(&queue()).expect("a read");
+    view.read(20_000, &[kv("me", 5)], false, NOW);
+    assert_eq!(view.step(), Step::Own);
+}
+
 /// Another client makes its key again under the same name after it was deleted.
 #[test]
 fn a_deletion_from_before_the_snapshot_is_of_an_older_key_of_that_name() {

@@ -74,14 +74,42 @@ impl Rig {
 #[tokio::test]
 async fn a_drop_at_every_stage_undoes_what_may_be_there() {
     type Stage = fn(&mut LeasedKey);
-    let stages: [(&str, Stage, Option<bool>); 7] = [
+    let stages: [(&str, Stage, Option<bool>); 10] = [
         ("prepared", |_| {}, None),
         ("in flight", |key| key.sent(), Some(true)),
+        (
+            "refused",
+            |key| {
+                key.sent();
+                key.refused();
+            },
+            None,
+        ),
+        (
+            "unknown, then refused",
+            |key| {
+                key.sent();
+                key.unknown();
+                key.sent();
+                key.refused();
+            },
+            Some(true),
+        ),
+        (
+            "answered, then refused",
+            |key| {
+                key.sent();
+                key.applied();
+                key.sent();
+                key.refused();
+            },
+            Some(false),
+        ),
         (
             "answered",
             |key| {
                 key.sent();
-                key.settled();
+                key.applied();
             },
             Some(false),
         ),
@@ -99,7 +127,7 @@ async fn a_drop_at_every_stage_undoes_what_may_be_there() {
                 key.sent();
                 key.unknown();
                 key.sent();
-                key.settled();
+                key.applied();
             },
             Some(true),
         ),
@@ -107,7 +135,7 @@ async fn a_drop_at_every_stage_undoes_what_may_be_there() {
             "answered, then in flight again",
             |key| {
                 key.sent();
-                key.settled();
+                key.applied();
                 key.sent();
             },
             Some(true),
@@ -116,9 +144,9 @@ async fn a_drop_at_every_stage_undoes_what_may_be_there() {
             "answered twice",
             |key| {
                 key.sent();
-                key.settled();
+                key.applied();
                 key.sent();
-                key.settled();
+                key.applied();
             },
             Some(false),
         ),
@@ -160,7 +188,7 @@ async fn a_release_is_done_once_and_can_be_waited_for() {
     let mut rig = Rig::new();
     let mut key = rig.prepare(true);
     key.sent();
-    key.settled();
+    key.applied();
     let receipt = key.release();
     assert_eq!(rig.sent().await, [rig.delete()]);
     assert_eq!(receipt.done().await.expect("done"), [None]);

@@ -61,9 +61,12 @@ impl Given {
     }
 
     fn auditing() -> Self {
-        let mut given = Self::watching();
-        given.machine.audit_at = Some(given.now);
-        given.due()
+        Self::watching().audit_in(0).due()
+    }
+
+    fn audit_in(mut self, seconds: u64) -> Self {
+        self.machine.audit_at = Some(self.now + Duration::from_secs(seconds));
+        self
     }
 
     fn probing() -> Self {
@@ -218,22 +221,34 @@ fn puts(fragment: bool, puts: &[(&str, i64)]) -> Input {
 const EXPIRED: &str = "rpc error: code = Unauthenticated desc = etcdserver: invalid auth token";
 const DENIED: &str = "rpc error: code = PermissionDenied desc = etcdserver: permission denied";
 
-/// The transition, the machine before it, what happens (`None`: the time that it waits for comes),
-/// the state after it, what is done, and `pos` after it.
+/// The transition, the machine before it, what happens (`Due`: when it waits for that), the state
+/// after it, what is done, and `pos` after it.
 type Row = (
     &'static str,
     Given,
-    Option<Input>,
+    Input,
     &'static str,
     &'static [&'static str],
     i64,
 );
+
+/// `name: before, what happens => after [what is done] pos;`
+macro_rules! rows {
+    ($($name:literal: $before:expr, $input:expr
+        => $after:ident [$($did:literal),*] $pos:literal;)*) => {
+        vec![$(($name, $before, $input, stringify!($after), &[$($did),*], $pos)),*]
+    };
+}
 
 #[test]
 fn every_transition() {
     use Given as G;
     let old = || Input::Version(Some(Version::new(3, 5, 7)));
     let revised = || G::watching().then(puts(false, &[("x", 5)]));
+    let audited_while_probing = || {
+        let given = G::watching().due().due().audit_in(10).due();
+        given.then(page(Read::Audit, 9, &keys()))
+    };
     let changed_once = || {
         G::probing()
             .then(probe(6, 5, &[kv("x", 6)], 3))
@@ -243,641 +258,133 @@ fn every_transition() {
             .due()
             .due()
     };
-    let rows: Vec<Row> = vec![
-        ("Empty: time", G::new(), None, "Listing", &["list at 0"], 0),
-        (
-            "Empty: anything else",
-            G::new(),
-            Some(old()),
-            "Empty",
-            &[],
-            0,
-        ),
-        (
-            "Empty: stale token",
-            G::listing().then(failed(Read::List, Reason::BadToken)),
-            None,
-            "Empty",
-            &["token"],
-            0,
-        ),
-        (
-            "Empty: token",
-            G::listing()
-                .then(failed(Read::List, Reason::BadToken))
-                .due(),
-            Some(Input::Refreshed(Ok(()))),
-            "Listing",
-            &["list at 0"],
-            0,
-        ),
-        (
-            "Empty: no token",
-            G::listing()
-                .then(failed(Read::List, Reason::BadToken))
-                .due(),
-            Some(Input::Refreshed(Err(error(Reason::Unavailable)))),
-            "Empty",
-            &["warn", "leave"],
-            0,
-        ),
-        (
-            "Listing: page",
-            G::listing(),
-            Some(page_and_more()),
-            "Listing",
-            &["list at 4"],
-            0,
-        ),
-        (
-            "Listing: last page",
-            G::listing().then(page_and_more()),
-            Some(page(Read::List, 6, &keys()[2..])),
-            "Need",
-            &["Listed 3 at 4"],
-            4,
-        ),
-        (
-            "Listing: compacted",
-            G::listing().then(page_and_more()),
-            Some(failed(Read::List, Reason::Compacted)),
-            "Listing",
-            &[],
-            0,
-        ),
-        (
-            "Listing: future revision",
-            G::listing().then(page_and_more()),
-            Some(failed(Read::List, Reason::FutureRevision)),
-            "Listing",
-            &[],
-            0,
-        ),
-        (
-            "Listing: lower term",
-            G::listing().then(page_and_more()),
-            Some(Input::Read(
-                Read::List,
-                Ok(reply(9, 4, &keys()[2..], 3, false)),
-            )),
-            "Listing",
-            &[],
-            0,
-        ),
-        (
-            "Listing: too large",
-            G::listing(),
-            Some(failed(Read::List, Reason::TooLarge)),
-            "Listing",
-            &[],
-            0,
-        ),
-        (
-            "Listing: time",
-            G::listing().then(failed(Read::List, Reason::Compacted)),
-            None,
-            "Listing",
-            &["list at 0"],
-            0,
-        ),
-        (
-            "Listing: error",
-            G::listing(),
-            Some(failed(Read::List, Reason::Unavailable)),
-            "Empty",
-            &["warn"],
-            0,
-        ),
-        (
-            "Listing: history went back",
-            G::watching().then(canceled(false, 9, "")).due(),
-            Some(page(Read::List, 3, &keys()[..2])),
-            "Need",
-            &["Regressed 1 at 3"],
-            3,
-        ),
-        (
-            "Listing: again",
-            G::watching().then(canceled(false, 9, "")).due(),
-            Some(page(Read::List, 9, &keys())),
-            "Need",
-            &["Relisted 0 at 9"],
-            9,
-        ),
-        ("Need: time", G::need(), None, "Opening", &["open 5"], 4),
-        (
-            "Need: anything else",
-            G::need(),
-            Some(old()),
-            "Need",
-            &[],
-            4,
-        ),
-        (
-            "Need: stale token",
-            G::opening().then(canceled(true, 0, EXPIRED)),
-            None,
-            "Need",
-            &["token"],
-            4,
-        ),
-        (
-            "Need: token",
-            G::opening().then(canceled(true, 0, DENIED)).due(),
-            Some(Input::Refreshed(Ok(()))),
-            "Opening",
-            &["open 5"],
-            4,
-        ),
-        (
-            "Opening: stream",
-            G::opening(),
-            Some(Input::Opened(Ok(()))),
-            "Opening",
-            &[],
-            4,
-        ),
-        (
-            "Opening: created",
-            G::opening(),
-            Some(created(9, 5)),
-            "Watching",
-            &["version of 1"],
-            4,
-        ),
-        (
-            "Opening: created after a trouble",
-            G::watching().then(Input::Ended(None)).due(),
-            Some(created(9, 5)),
-            "Watching",
-            &["version of 1", "recovered"],
-            4,
-        ),
-        (
-            "Opening: created behind",
-            G::opening(),
-            Some(created(3, 5)),
-            "Suspect",
-            &["version of 1", "probe from 5"],
-            4,
-        ),
-        (
-            "Opening: created in a lower term",
-            G::opening(),
-            Some(created(9, 4)),
-            "Suspect",
-            &["version of 1", "probe from 5"],
-            4,
-        ),
-        (
-            "Opening: progress",
-            G::opening(),
-            Some(progress(9, 5)),
-            "Opening",
-            &[],
-            4,
-        ),
-        (
-            "Opening: refused token",
-            G::opening(),
-            Some(canceled(true, 0, EXPIRED)),
-            "Need",
-            &["close", "warn"],
-            4,
-        ),
-        (
-            "Opening: compacted",
-            G::opening(),
-            Some(canceled(false, 9, "")),
-            "Empty",
-            &["close", "warn"],
-            4,
-        ),
-        (
-            "Opening: refused",
-            G::opening(),
-            Some(canceled(true, 0, "mvcc: watcher range is empty")),
-            "Need",
-            &["close", "warn"],
-            4,
-        ),
-        (
-            "Opening: error",
-            G::opening(),
-            Some(Input::Opened(Err(error(Reason::Unavailable)))),
-            "Need",
-            &["close", "warn"],
-            4,
-        ),
-        (
-            "Opening: end",
-            G::opening(),
-            Some(Input::Ended(None)),
-            "Need",
-            &["close", "warn"],
-            4,
-        ),
-        (
-            "Opening: time",
-            G::opening(),
-            None,
-            "Need",
-            &["close", "leave", "warn"],
-            4,
-        ),
-        (
-            "Watching: events",
-            G::watching(),
-            Some(puts(false, &[("x", 5)])),
-            "Watching",
-            &["Events 1 at 5"],
-            5,
-        ),
-        (
-            "Watching: revisions in one message",
-            G::watching(),
-            Some(puts(false, &[("x", 5), ("y", 5), ("x", 7)])),
-            "Watching",
-            &["Events 3 at 7"],
-            7,
-        ),
-        (
-            "Watching: events of the past",
-            revised(),
-            Some(puts(false, &[("y", 4), ("x", 5)])),
-            "Watching",
-            &[],
-            5,
-        ),
-        (
-            "Watching: fragment",
-            G::watching(),
-            Some(puts(true, &[("x", 5)])),
-            "Watching",
-            &[],
-            4,
-        ),
-        (
-            "Watching: last part",
-            G::watching().then(puts(true, &[("x", 5)])),
-            Some(puts(false, &[("y", 5)])),
-            "Watching",
-            &["Events 2 at 5"],
-            5,
-        ),
-        (
-            "Watching: progress",
-            G::watching(),
-            Some(progress(9, 5)),
-            "Watching",
-            &[],
-            9,
-        ),
-        (
-            "Watching: progress of an old server",
-            G::watching().then(old()),
-            Some(progress(9, 5)),
-            "Watching",
-            &[],
-            4,
-        ),
-        (
-            "Watching: progress of an unknown server",
-            G::watching().then(Input::Version(None)),
-            Some(progress(9, 5)),
-            "Watching",
-            &[],
-            4,
-        ),
-        (
-            "Watching: progress between fragments",
-            G::watching().then(puts(true, &[("x", 5)])),
-            Some(progress(5, 5)),
-            "Watching",
-            &[],
-            4,
-        ),
-        (
-            "Watching: progress behind",
-            G::watching(),
-            Some(progress(3, 5)),
-            "Suspect",
-            &["probe from 5"],
-            4,
-        ),
-        (
-            "Watching: progress in a lower term",
-            G::watching(),
-            Some(progress(9, 4)),
-            "Suspect",
-            &["probe from 5"],
-            4,
-        ),
-        (
-            "Watching: time",
-            G::watching(),
-            None,
-            "Watching",
-            &["verify", "ask"],
-            4,
-        ),
-        (
-            "Watching: time again",
-            G::watching().due(),
-            None,
-            "Watching",
-            &["ask"],
-            4,
-        ),
-        (
-            "Watching: time, and the version is not known",
-            G::watching().then(Input::Version(None)).due(),
-            None,
-            "Watching",
-            &["version of 1", "ask"],
-            4,
-        ),
-        (
-            "Watching: silent twice",
-            G::watching().due().due(),
-            None,
-            "Probing",
-            &["probe from 5"],
-            4,
-        ),
-        (
-            "Watching: a message ends the silence",
-            G::watching().due().due().then(puts(true, &[("x", 5)])),
-            None,
-            "Watching",
-            &["ask"],
-            4,
-        ),
-        (
-            "Watching: verified",
-            G::watching().due(),
-            Some(page(Read::Verify, 4, &[])),
-            "Watching",
-            &[],
-            4,
-        ),
-        (
-            "Watching: not verified",
-            G::watching().due(),
-            Some(failed(Read::Verify, Reason::Timeout)),
-            "Watching",
-            &[],
-            4,
-        ),
-        (
-            "Watching: the verification shows that history went back",
-            G::watching().due(),
-            Some(page(Read::Verify, 3, &[])),
-            "Empty",
-            &["close", "warn"],
-            4,
-        ),
-        (
-            "Watching: audit due",
-            {
-                let mut given = G::watching();
-                given.machine.audit_at = Some(given.now);
-                given
-            },
-            None,
-            "Watching",
-            &["audit at 0"],
-            4,
-        ),
-        (
-            "Watching: audit finds nothing",
-            G::auditing(),
-            Some(page(Read::Audit, 9, &keys())),
-            "Watching",
-            &[],
-            9,
-        ),
-        (
-            "Watching: audit finds a lost event",
-            G::auditing(),
-            Some(page(Read::Audit, 9, &[kv("x", 6), kv("y", 3)])),
-            "Watching",
-            &["Audited 2 at 9"],
-            9,
-        ),
-        (
-            "Watching: audit older than an event",
-            G::auditing().then(puts(false, &[("x", 5)])),
-            Some(page(Read::Audit, 4, &keys())),
-            "Watching",
-            &[],
-            5,
-        ),
-        (
-            "Watching: audit page is gone",
-            G::auditing(),
-            Some(failed(Read::Audit, Reason::Compacted)),
-            "Watching",
-            &["audit at 0"],
-            4,
-        ),
-        (
-            "Watching: audit fails",
-            G::auditing(),
-            Some(failed(Read::Audit, Reason::Timeout)),
-            "Watching",
-            &[],
-            4,
-        ),
-        (
-            "Watching: audit shows that history went back",
-            G::auditing(),
-            Some(page(Read::Audit, 3, &keys()[..2])),
-            "Empty",
-            &["close", "warn"],
-            4,
-        ),
-        (
-            "Watching: compacted",
-            G::watching(),
-            Some(canceled(false, 9, "")),
-            "Empty",
-            &["close", "warn"],
-            4,
-        ),
-        (
-            "Watching: too large",
-            G::watching(),
-            Some(Input::Ended(Some(error(Reason::TooLarge)))),
-            "Empty",
-            &["close", "warn"],
-            4,
-        ),
-        (
-            "Watching: canceled",
-            G::watching(),
-            Some(canceled(false, 0, DENIED)),
-            "Need",
-            &["close", "warn"],
-            4,
-        ),
-        (
-            "Watching: error",
-            G::watching(),
-            Some(Input::Ended(Some(error(Reason::Unavailable)))),
-            "Need",
-            &["close", "warn"],
-            4,
-        ),
-        (
-            "Watching: end",
-            G::watching(),
-            Some(Input::Ended(None)),
-            "Need",
-            &["close", "warn"],
-            4,
-        ),
-        (
-            "Probing: events",
-            G::probing(),
-            Some(puts(false, &[("x", 5)])),
-            "Watching",
-            &["Events 1 at 5"],
-            5,
-        ),
-        (
-            "Probing: progress",
-            G::probing(),
-            Some(progress(9, 5)),
-            "Watching",
-            &[],
-            9,
-        ),
-        (
-            "Probing: unchanged before the start",
-            G::probing(),
-            Some(probe(4, 5, &[], 3)),
-            "Watching",
-            &[],
-            4,
-        ),
-        (
-            "Probing: unchanged after the start",
-            G::probing(),
-            Some(probe(9, 5, &[], 3)),
-            "Need",
-            &["close"],
-            9,
-        ),
-        (
-            "Probing: changed",
-            G::probing(),
-            Some(probe(9, 5, &[kv("x", 9)], 3)),
-            "Need",
-            &["close", "leave", "warn"],
-            4,
-        ),
-        (
-            "Probing: deleted",
-            G::probing(),
-            Some(probe(9, 5, &[], 2)),
-            "Need",
-            &["close", "leave", "warn"],
-            4,
-        ),
-        (
-            "Probing: changed again",
-            changed_once(),
-            Some(probe(9, 5, &[kv("x", 6)], 3)),
-            "Empty",
-            &["close", "warn"],
-            4,
-        ),
-        (
-            "Probing: an audit moved pos",
-            {
-                let mut given = G::watching().due().due();
-                given.machine.audit_at = Some(given.now + Duration::from_secs(10));
-                given.due().then(page(Read::Audit, 9, &keys()))
-            },
-            Some(probe(9, 5, &[kv("x", 9)], 3)),
-            "Watching",
-            &[],
-            9,
-        ),
-        (
-            "Probing: history went back",
-            G::probing(),
-            Some(probe(3, 5, &[], 2)),
-            "Empty",
-            &["close", "warn"],
-            4,
-        ),
-        (
-            "Probing: lower term",
-            G::probing(),
-            Some(probe(9, 4, &[], 3)),
-            "Empty",
-            &["close", "warn"],
-            4,
-        ),
-        (
-            "Probing: error",
-            G::probing(),
-            Some(failed(Read::Probe, Reason::Timeout)),
-            "Need",
-            &["close", "leave", "warn"],
-            4,
-        ),
-        (
-            "Probing: end",
-            G::probing(),
-            Some(Input::Ended(None)),
-            "Need",
-            &["close", "warn"],
-            4,
-        ),
-        (
-            "Suspect: history went back",
-            G::suspect(),
-            Some(probe(3, 5, &[], 2)),
-            "Empty",
-            &["close", "warn"],
-            4,
-        ),
-        (
-            "Suspect: lower term",
-            G::suspect(),
-            Some(probe(9, 4, &[], 3)),
-            "Empty",
-            &["close", "warn"],
-            4,
-        ),
-        (
-            "Suspect: else",
-            G::suspect(),
-            Some(probe(4, 5, &[], 3)),
-            "Watching",
-            &[],
-            4,
-        ),
-        (
-            "Suspect: error",
-            G::suspect(),
-            Some(failed(Read::Probe, Reason::Timeout)),
-            "Need",
-            &["close", "leave", "warn"],
-            4,
-        ),
-        (
-            "Suspect: end",
-            G::suspect(),
-            Some(Input::Ended(None)),
-            "Need",
-            &["close", "warn"],
-            4,
-        ),
-    ];
+    let rows: Vec<Row> = rows! {
+        "Empty: time": G::new(), Input::Due => Listing ["list at 0"] 0;
+        "Empty: anything else": G::new(), old() => Empty [] 0;
+        "Empty: stale token": G::listing().then(failed(Read::List, Reason::BadToken)),
+            Input::Due => Empty ["token"] 0;
+        "Empty: token": G::listing().then(failed(Read::List, Reason::BadToken)).due(),
+            Input::Refreshed(Ok(())) => Listing ["list at 0"] 0;
+        "Empty: no token": G::listing().then(failed(Read::List, Reason::BadToken)).due(),
+            Input::Refreshed(Err(error(Reason::Unavailable))) => Empty ["warn", "leave"] 0;
+        "Listing: page": G::listing(), page_and_more() => Listing ["list at 4"] 0;
+        "Listing: last page": G::listing().then(page_and_more()),
+            page(Read::List, 6, &keys()[2..]) => Need ["Listed 3 at 4"] 4;
+        "Listing: compacted": G::listing().then(page_and_more()),
+            failed(Read::List, Reason::Compacted) => Listing [] 0;
+        "Listing: future revision": G::listing().then(page_and_more()),
+            failed(Read::List, Reason::FutureRevision) => Listing [] 0;
+        "Listing: lower term": G::listing().then(page_and_more()),
+            Input::Read(Read::List, Ok(reply(9, 4, &keys()[2..], 3, false))) => Listing [] 0;
+        "Listing: too large": G::listing(), failed(Read::List, Reason::TooLarge) => Listing [] 0;
+        "Listing: time": G::listing().then(failed(Read::List, Reason::Compacted)),
+            Input::Due => Listing ["list at 0"] 0;
+        "Listing: error": G::listing(), failed(Read::List, Reason::Unavailable) => Empty ["warn"] 0;
+        "Listing: history went back": G::watching().then(canceled(false, 9, "")).due(),
+            page(Read::List, 3, &keys()[..2]) => Need ["Regressed 1 at 3"] 3;
+        "Listing: again": G::watching().then(canceled(false, 9, "")).due(),
+            page(Read::List, 9, &keys()) => Need ["Relisted 0 at 9"] 9;
+        "Need: time": G::need(), Input::Due => Opening ["open 5"] 4;
+        "Need: anything else": G::need(), old() => Need [] 4;
+        "Need: stale token": G::opening().then(canceled(true, 0, EXPIRED)),
+            Input::Due => Need ["token"] 4;
+        "Need: token": G::opening().then(canceled(true, 0, DENIED)).due(),
+            Input::Refreshed(Ok(())) => Opening ["open 5"] 4;
+        "Opening: stream": G::opening(), Input::Opened(Ok(())) => Opening [] 4;
+        "Opening: created": G::opening(), created(9, 5) => Watching ["version of 1"] 4;
+        "Opening: created after a trouble": G::watching().then(Input::Ended(None)).due(),
+            created(9, 5) => Watching ["version of 1", "recovered"] 4;
+        "Opening: created behind": G::opening(),
+            created(3, 5) => Suspect ["version of 1", "probe from 5"] 4;
+        "Opening: created in a lower term": G::opening(),
+            created(9, 4) => Suspect ["version of 1", "probe from 5"] 4;
+        "Opening: progress": G::opening(), progress(9, 5) => Opening [] 4;
+        "Opening: refused token": G::opening(),
+            canceled(true, 0, EXPIRED) => Need ["close", "warn"] 4;
+        "Opening: compacted": G::opening(), canceled(false, 9, "") => Empty ["close", "warn"] 4;
+        "Opening: refused": G::opening(),
+            canceled(true, 0, "mvcc: watcher range is empty") => Need ["close", "warn"] 4;
+        "Opening: error": G::opening(),
+            Input::Opened(Err(error(Reason::Unavailable))) => Need ["close", "warn"] 4;
+        "Opening: end": G::opening(), Input::Ended(None) => Need ["close", "warn"] 4;
+        "Opening: time": G::opening(), Input::Due => Need ["close", "leave", "warn"] 4;
+        "Watching: events": G::watching(), puts(false, &[("x", 5)]) => Watching ["Events 1 at 5"] 5;
+        "Watching: revisions in one message": G::watching(),
+            puts(false, &[("x", 5), ("y", 5), ("x", 7)]) => Watching ["Events 3 at 7"] 7;
+        "Watching: events of the past": revised(),
+            puts(false, &[("y", 4), ("x", 5)]) => Watching [] 5;
+        "Watching: fragment": G::watching(), puts(true, &[("x", 5)]) => Watching [] 4;
+        "Watching: last part": G::watching().then(puts(true, &[("x", 5)])),
+            puts(false, &[("y", 5)]) => Watching ["Events 2 at 5"] 5;
+        "Watching: progress": G::watching(), progress(9, 5) => Watching [] 9;
+        "Watching: progress of an old server": G::watching().then(old()),
+            progress(9, 5) => Watching [] 4;
+        "Watching: progress of an unknown server": G::watching().then(Input::Version(None)),
+            progress(9, 5) => Watching [] 4;
+        "Watching: progress between fragments": G::watching().then(puts(true, &[("x", 5)])),
+            progress(5, 5) => Watching [] 4;
+        "Watching: progress behind": G::watching(), progress(3, 5) => Suspect ["probe from 5"] 4;
+        "Watching: progress in a lower term": G::watching(),
+            progress(9, 4) => Suspect ["probe from 5"] 4;
+        "Watching: time": G::watching(), Input::Due => Watching ["verify", "ask"] 4;
+        "Watching: time again": G::watching().due(), Input::Due => Watching ["ask"] 4;
+        "Watching: time, version unknown": G::watching().then(Input::Version(None)).due(),
+            Input::Due => Watching ["version of 1", "ask"] 4;
+        "Watching: silent twice": G::watching().due().due(),
+            Input::Due => Probing ["probe from 5"] 4;
+        "Watching: silence ends": G::watching().due().due().then(puts(true, &[("x", 5)])),
+            Input::Due => Watching ["ask"] 4;
+        "Watching: verified": G::watching().due(), page(Read::Verify, 4, &[]) => Watching [] 4;
+        "Watching: not verified": G::watching().due(),
+            failed(Read::Verify, Reason::Timeout) => Watching [] 4;
+        "Watching: the verification shows that history went back": G::watching().due(),
+            page(Read::Verify, 3, &[]) => Empty ["close", "warn"] 4;
+        "Watching: audit due": G::watching().audit_in(0),
+            Input::Due => Watching ["audit at 0"] 4;
+        "Watching: audit finds nothing": G::auditing(),
+            page(Read::Audit, 9, &keys()) => Watching [] 9;
+        "Watching: audit finds a lost event": G::auditing(),
+            page(Read::Audit, 9, &[kv("x", 6), kv("y", 3)]) => Watching ["Audited 2 at 9"] 9;
+        "Watching: audit older than an event": G::auditing().then(puts(false, &[("x", 5)])),
+            page(Read::Audit, 4, &keys()) => Watching [] 5;
+        "Watching: audit page is gone": G::auditing(),
+            failed(Read::Audit, Reason::Compacted) => Watching ["audit at 0"] 4;
+        "Watching: audit fails": G::auditing(),
+            failed(Read::Audit, Reason::Timeout) => Watching [] 4;
+        "Watching: audit shows that history went back": G::auditing(),
+            page(Read::Audit, 3, &keys()[..2]) => Empty ["close", "warn"] 4;
+        "Watching: compacted": G::watching(), canceled(false, 9, "") => Empty ["close", "warn"] 4;
+        "Watching: too large": G::watching(),
+            Input::Ended(Some(error(Reason::TooLarge))) => Empty ["close", "warn"] 4;
+        "Watching: canceled": G::watching(), canceled(false, 0, DENIED) => Need ["close", "warn"] 4;
+        "Watching: error": G::watching(),
+            Input::Ended(Some(error(Reason::Unavailable))) => Need ["close", "warn"] 4;
+        "Watching: end": G::watching(), Input::Ended(None) => Need ["close", "warn"] 4;
+        "Probing: events": G::probing(), puts(false, &[("x", 5)]) => Watching ["Events 1 at 5"] 5;
+        "Probing: progress": G::probing(), progress(9, 5) => Watching [] 9;
+        "Probing: unchanged before the start": G::probing(), probe(4, 5, &[], 3) => Watching [] 4;
+        "Probing: unchanged after the start": G::probing(), probe(9, 5, &[], 3) => Need ["close"] 9;
+        "Probing: changed": G::probing(),
+            probe(9, 5, &[kv("x", 9)], 3) => Need ["close", "leave", "warn"] 4;
+        "Probing: deleted": G::probing(), probe(9, 5, &[], 2) => Need ["close", "leave", "warn"] 4;
+        "Probing: changed again": changed_once(),
+            probe(9, 5, &[kv("x", 6)], 3) => Empty ["close", "warn"] 4;
+        "Probing: an audit moved pos": audited_while_probing(),
+            probe(9, 5, &[kv("x", 9)], 3) => Watching [] 9;
+        "Probing: history went back": G::probing(),
+            probe(3, 5, &[], 2) => Empty ["close", "warn"] 4;
+        "Probing: lower term": G::probing(), probe(9, 4, &[], 3) => Empty ["close", "warn"] 4;
+        "Probing: error": G::probing(),
+            failed(Read::Probe, Reason::Timeout) => Need ["close", "leave", "warn"] 4;
+        "Probing: end": G::probing(), Input::Ended(None) => Need ["close", "warn"] 4;
+        "Suspect: history went back": G::suspect(),
+            probe(3, 5, &[], 2) => Empty ["close", "warn"] 4;
+        "Suspect: lower term": G::suspect(), probe(9, 4, &[], 3) => Empty ["close", "warn"] 4;
+        "Suspect: else": G::suspect(), probe(4, 5, &[], 3) => Watching [] 4;
+        "Suspect: error": G::suspect(),
+            failed(Read::Probe, Reason::Timeout) => Need ["close", "leave", "warn"] 4;
+        "Suspect: end": G::suspect(), Input::Ended(None) => Need ["close", "warn"] 4;
+    };
     for (name, before, input, state, did, pos) in rows {
         assert!(
             name.starts_with(before.state()),
@@ -885,8 +392,8 @@ fn every_transition() {
             before.state()
         );
         let after = match input {
-            Some(input) => before.then(input),
-            None => before.due(),
+            Input::Due => before.due(),
+            input => before.then(input),
         };
         assert_eq!(after.state(), state, "{name}");
         assert_eq!(after.did(), did, "{name}");

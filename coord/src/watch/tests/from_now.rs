@@ -99,6 +99,22 @@ fn a_gap_is_announced() {
 }
 
 #[test]
+fn after_a_long_outage_it_is_soon_open_again() {
+    for _ in 0..20 {
+        let script = queue();
+        let mut user = User::new(&script);
+        user.run();
+        script.world().down = true;
+        script.world().cut();
+        user.advance(seconds(300));
+        user.told();
+        script.world().down = false;
+        user.advance(seconds(3));
+        assert!(matches!(user.told()[..], [Signal::Opened { .. }]));
+    }
+}
+
+#[test]
 fn opens_at_now_and_tells_deletions_alone_by_revision() {
     let script = queue();
     let mut user = User::new(&script);

@@ -150,6 +150,7 @@ impl Rig {
     fn check_place(&self) -> Outcome {
         let revision = self.status().revision;
         let world = self.script.world();
+        ensure(world.streams() <= 1, "a stream that is left is closed")?;
         match world.map_at(&self.span, revision) {
             Some(map) if self.strict => {
                 if &map == self.watcher.map() {

@@ -22,9 +22,11 @@ const COMMANDS: &[(&str, Command)] = &[
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let name = arguments.next().unwrap_or_default();
-    // Its `main` is one of its own, with its own exit code.
-    if name == "service" {
-        return service::main();
+    // Each is a `main` of its own, with its own exit code.
+    match name.as_str() {
+        "service" => return service::main(),
+        "service-by-hand" => return service::by_hand(),
+        _ => {}
     }
     let Some((_, command)) = COMMANDS.iter().find(|(known, _)| *known == name) else {
         eprintln!("coord-worker: no command {name:?}");

@@ -7,7 +7,7 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use coord::{Config, Context, CoordConfig, Coordinator, InstanceId, Shutdown};
+use coord::{Config, Context, CoordConfig, Coordinator, InstanceId, Service, Shutdown};
 use coord_tests::worker::wire;
 
 #[derive(CoordConfig)]
@@ -92,6 +92,29 @@ pub(crate) async fn main(
         other => anyhow::bail!("no such way {other:?}"),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The same by hand, as far as `serve` goes.
+pub(crate) fn by_hand() -> ExitCode {
+    Service::new("user-service")
+        .version("1.2.3")
+        .listen("127.0.0.1:0")
+        .instance_id(63)
+        .drain(Duration::from_secs(1))
+        .worker_threads(2)
+        .run(async |ctx: Context| -> anyhow::Result<()> {
+            let (listener, id) = (ctx.listener()?, ctx.instance_id()?);
+            let config = ctx.coordinator().config::<Greeting>().start().await?;
+            wire::say(format_args!("listens {}", listener.local_addr()?));
+            wire::say(format_args!("id {} {}", id.get()?, id.fencing_token()));
+            wire::say(format_args!("config {}", config.load().text));
+            under_the_services_coordinator().await?;
+            ctx.ready();
+            wire::say("ready");
+            ctx.shutdown().await;
+            wire::say("told");
+            Ok(())
+        })
 }
 
 fn block() {
