@@ -5,7 +5,7 @@
 
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::{Expr, LitStr};
+use syn::{Expr, Ident, LitStr, ext::IdentExt as _};
 
 use crate::errors::Errors;
 
@@ -124,8 +124,13 @@ fn hole(literal: &LitStr, hole: &str) -> syn::Result<Piece> {
             "the hole `{{{hole}}}` names nothing: write an argument into it, as in `{{order_id}}`"
         )));
     }
-    let parsed = LitStr::new(expr, literal.span()).parse::<Expr>();
-    let expr = parsed.map_err(|error| fault(format!("`{{{hole}}}` is no expression: {error}")))?;
+    let tokens = LitStr::new(expr, literal.span());
+    let expr = tokens.parse::<Expr>().map_err(|error| {
+        fault(match tokens.parse_with(Ident::parse_any) {
+            Ok(keyword) => format!("`{keyword}` is a keyword: write `{{r#{keyword}}}`"),
+            Err(_) => format!("`{{{hole}}}` is no expression: {error}"),
+        })
+    })?;
     Ok(Piece::Hole {
         expr,
         format: format.to_owned(),
@@ -218,6 +223,10 @@ mod tests {
             ("a/{order.id:04}/b", vec!["a/", "<order.id|04>", "/b"]),
             ("{self.id}{n:>3}", vec!["<self.id|>", "<n|>3>"]),
             ("{a::B}", vec!["<a::B|>"]),
+            (
+                "{self}{r#type}{true}",
+                vec!["<self|>", "<r#type|>", "<true|>"],
+            ),
             ("{f::<u8>(x):?}", vec!["<f::<u8>(x)|?>"]),
             ("{ids[0]}", vec!["<ids[0]|>"]),
             ("{Point{x:1}.x:02}", vec!["<Point{x:1}.x|02>"]),
@@ -238,6 +247,7 @@ mod tests {
             ("a/{}", "names nothing"),
             ("a/{:04}", "names nothing"),
             ("a/{1 +}", "no expression"),
+            ("a/{type}", "write `{r#type}`"),
             ("a!/{id}", "`!`"),
             ("a//{id}", "empty segment"),
             ("a/", "empty segment"),

@@ -7,9 +7,15 @@ pub(crate) fn check(errors: &Errors, model: &Model) {
     if let Some(prefix) = &model.prefix {
         let text = prefix.value();
         let path = text.strip_suffix('/').unwrap_or(&text);
-        let fault =
-            placeholders(path).and_then(|()| segments(path.strip_prefix('/').unwrap_or(path)));
-        if let Err(fault) = fault {
+        let relative = path.strip_prefix('/').unwrap_or(path);
+        let faults = match relative {
+            "" => [
+                Err("the prefix is empty: name where the keys stand, as in \"shop\"".into()),
+                Ok(()),
+            ],
+            _ => [placeholders(path), segments(relative)],
+        };
+        for fault in faults.into_iter().filter_map(Result::err) {
             errors.at(prefix, fault);
         }
     }
@@ -20,6 +26,9 @@ pub(crate) fn check(errors: &Errors, model: &Model) {
             Some(relative) => Err(format!(
                 "a field's key stands below the prefix, without a leading `/`: write `{relative}`"
             )),
+            None if key.is_empty() => {
+                Err("the key is empty: leave `key` out, and it is the field's name".into())
+            }
             None => segments(key),
         };
         match fault {
@@ -36,9 +45,6 @@ pub(crate) fn check(errors: &Errors, model: &Model) {
 
 /// A path is segments with something in each.
 fn segments(path: &str) -> Result<(), String> {
-    if path.is_empty() {
-        return Err("the key is empty".into());
-    }
     if path.split('/').any(str::is_empty) {
         return Err(format!("`{path}` has an empty segment"));
     }

@@ -119,6 +119,18 @@ fn field(errors: &Errors, field: syn::Field) -> Option<Field> {
             ));
         }
     }
+    // Any other lifetime is an error already: one of the struct's, or one that is missing.
+    if let syn::Type::Reference(reference) = &field.ty
+        && reference
+            .lifetime
+            .as_ref()
+            .is_some_and(|it| it.ident == "static")
+    {
+        errors.at(
+            &field.ty,
+            "a config value is read at run time: use an owned type such as `String`",
+        );
+    }
     let name = ident.unraw().to_string();
     Some(Field {
         key: match key.take() {

@@ -101,7 +101,14 @@ fn word(errors: &Errors, input: ParseStream<'_>, words: &mut Words) -> syn::Resu
     let word = input.call(Ident::parse_any)?;
     let span = word.span();
     match word.to_string().as_str() {
-        "try" => words.only_try.set(errors, span, Wait::Try),
+        "try" => {
+            words.only_try.set(errors, span, Wait::Try);
+            if input.peek(Token![=]) {
+                input.parse::<Token![=]>()?;
+                let value: Expr = input.parse()?;
+                errors.at(value, "`try` takes no value: write `try`");
+            }
+        }
         "wait" => {
             input.parse::<Token![=]>()?;
             if let Some(wait) = wait(errors, input)? {
@@ -110,7 +117,13 @@ fn word(errors: &Errors, input: ParseStream<'_>, words: &mut Words) -> syn::Resu
         }
         "guard" => {
             input.parse::<Token![=]>()?;
-            words.guard.set(errors, span, input.parse()?);
+            if input.peek(LitStr) {
+                let text: LitStr = input.parse()?;
+                let message = format!("write it without quotes: `guard = {}`", text.value());
+                errors.at(&text, message);
+            } else {
+                words.guard.set(errors, span, input.parse()?);
+            }
         }
         "via" => {
             input.parse::<Token![=]>()?;

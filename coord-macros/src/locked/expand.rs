@@ -83,7 +83,7 @@ fn body(args: &Args, template: &Template, function: &Function, block: &Block) ->
             if false {
                 return #returns.pin();
             }
-            #(let _ = &#moved;)*
+            #(#[allow(clippy::used_underscore_binding)] let _ = &#moved;)*
             #block
         })
         .await

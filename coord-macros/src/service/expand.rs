@@ -61,11 +61,13 @@ pub(super) fn without_service(item: &ItemFn) -> TokenStream {
     }
 }
 
-fn inner(item: &ItemFn) -> ItemFn {
-    ItemFn {
+fn inner(item: &ItemFn) -> TokenStream {
+    let item = ItemFn {
         vis: Visibility::Inherited,
         ..item.clone()
-    }
+    };
+    // It is async because the attribute says so, not because it must await something.
+    quote!(#[allow(clippy::unused_async)] #item)
 }
 
 fn spec(args: &Args, private: &TokenStream) -> TokenStream {

@@ -23,4 +23,9 @@ struct Borrowed<'a> {
     name: &'a str,
 }
 
+#[derive(CoordConfig)]
+struct Static {
+    name: &'static str,
+}
+
 fn main() {}

@@ -57,6 +57,11 @@ async fn no_self(id: u64) -> coord::Result<()> {
     Ok(())
 }
 
+#[coord::locked("orders/{type}")]
+async fn keyword(r#type: u64) -> coord::Result<()> {
+    Ok(())
+}
+
 // The items stay: only the errors above.
 fn main() {
     let _ = (empty(), misspelt(1), no_self(1));

@@ -53,4 +53,14 @@ async fn relative_path() -> coord::Result<()> {
     Ok(())
 }
 
+#[coord::locked("a", try = true)]
+async fn try_with_value() -> coord::Result<()> {
+    Ok(())
+}
+
+#[coord::locked("a", guard = "held")]
+async fn quoted_guard() -> coord::Result<()> {
+    Ok(())
+}
+
 fn main() {}
