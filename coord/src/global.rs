@@ -78,7 +78,8 @@ pub async fn global() -> Result<Coordinator> {
     if options.endpoints.is_empty() {
         return Err(Error::NotConfigured {
             context: Context::new("use the global coordinator"),
-            detail: "none was set with `coord::set_global`, and COORD_ENDPOINTS is not set".into(),
+            detail: "none was set with `coord::set_global`, and COORD_ENDPOINTS names no endpoint"
+                .into(),
         });
     }
     let coordinator = Coordinator::connect(options).await?;
@@ -102,8 +103,7 @@ pub(crate) async fn acquire(request: Request, via: Option<&Coordinator>) -> Resu
         Some(coordinator) => coordinator.clone(),
         None => current().await?,
     };
-    // Boxed, so that functions with `#[locked]` have small futures: they are awaited inside others.
-    Box::pin(request.acquire(&coordinator.locks())).await
+    request.acquire(&coordinator.locks()).await
 }
 
 /// Makes the threads of the runtime that `builder` will build carry `coordinator`. The thread that

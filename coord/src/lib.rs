@@ -154,6 +154,8 @@ pub use service::{Context, FromContext, Service, Shutdown};
 ///   does not count as inside.
 /// - What the body has spawned, and what it does between two awaits, is not stopped by the loss of the
 ///   lock. Let what the lock protects compare the [fencing token](FencingToken).
+/// - The lock is released in the background: [`std::process::exit`] right after the call leaves it to
+///   run out with its lease. [`Coordinator::close`] first.
 /// - Put `#[locked]` above `#[tokio::main]` and `#[tokio::test]`.
 /// - Arguments are dropped before the lock is released, except those behind a pattern (`(a, b): Pair`,
 ///   `_: Guard`).

@@ -51,6 +51,23 @@ async fn queue_is(store: &Client, name: &str, length: usize) {
     .await;
 }
 
+/// Futures of locks are awaited inside of others: what they hold is held by each caller.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_futures_are_small() {
+    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
+        return;
+    };
+    let coordinator = Coordinator::connect(Options::test().endpoints([etcd.endpoint()]))
+        .await
+        .unwrap();
+    let acquire = coordinator.lock("small").acquire();
+    assert!(size_of_val(&acquire) < 4_096, "{}", size_of_val(&acquire));
+    let run = coordinator.lock("small").run(async |_held| ());
+    assert!(size_of_val(&run) < 6_144, "{}", size_of_val(&run));
+    drop(acquire.await.unwrap());
+    run.await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_is_held_until_it_is_released_and_its_token_grows() {
     let Some(etcd) = start().await else { return };

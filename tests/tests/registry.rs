@@ -278,6 +278,8 @@ async fn what_cannot_be_registered_is_refused_before_anything_is_written() {
         InstanceSpec::new("", "h:1"),
         InstanceSpec::new("a\n", "h:1"),
         InstanceSpec::new("a", "h"),
+        InstanceSpec::new("a", "0.0.0.0:1"),
+        InstanceSpec::new("a", "[::]:1"),
         InstanceSpec::new("a", "h:1").ttl(Duration::ZERO),
         InstanceSpec::new("a", "h:1").ttl(Duration::from_millis(1_500)),
     ];

@@ -6,7 +6,7 @@ use tonic::transport::Endpoint;
 
 use crate::{
     error::{Context, Error, Result},
-    options::Options,
+    options::{Options, endpoint_uri},
 };
 
 /// One endpoint of the options. Cheap to clone.
@@ -55,33 +55,19 @@ pub(super) async fn targets(options: &Options) -> Result<Vec<Target>> {
 fn target(text: &str, options: &Options, tls: Option<&Tls>) -> Result<Target, String> {
     // A certificate says that TLS is meant; plain text would then give away the password.
     let tls_is_meant = options.tls != crate::options::TlsOptions::default();
-    let (https, authority) = match text.split_once("://") {
-        Some(("https", rest)) => (true, rest),
-        Some(("http", _)) if tls_is_meant => {
-            return Err("is plain text although `tls` is set; write `https://`".into());
-        }
-        Some(("http", rest)) => (false, rest),
-        Some((scheme, _)) => return Err(format!("`{scheme}` is neither `http` nor `https`")),
-        None => (tls_is_meant, text),
-    };
-    let authority = authority.strip_suffix('/').unwrap_or(authority);
+    let bare = !text.contains("://");
+    let given = endpoint_uri(text)?;
+    let https = given.scheme_str() == Some("https") || (bare && tls_is_meant);
+    if !https && tls_is_meant {
+        return Err("is plain text although `tls` is set: write `https://`".into());
+    }
     let scheme = if https { "https" } else { "http" };
+    // An endpoint has a host and a port: it was checked.
+    let authority = given.authority().map_or("", http::uri::Authority::as_str);
     let name = format!("{scheme}://{authority}");
     let uri: http::Uri = name
         .parse()
-        .map_err(|error| format!("is no `host:port` or URL: {error}"))?;
-    if uri.host().is_none_or(str::is_empty) {
-        return Err("has no host".into());
-    }
-    if uri.authority().is_some_and(|it| it.as_str().contains('@')) {
-        return Err("has a user in it; set `user` and `password`".into());
-    }
-    if uri.path() != "/" || uri.query().is_some() {
-        return Err("has a path; etcd's client URLs have none".into());
-    }
-    if uri.port_u16().is_none() {
-        return Err("has no port; etcd's usual one is 2379".into());
-    }
+        .map_err(|error| format!("is no URL: {error}"))?;
     let mut endpoint = Endpoint::from(uri)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(options.keep_alive_interval)

@@ -146,6 +146,11 @@ impl LockBuilder {
     /// # Cancel safety
     /// Safe to drop at any moment: the place in the queue is given up in the background.
     pub async fn acquire(self) -> Result<LockGuard> {
+        // On the heap: it is some 20 kB, and would be so in the future of every caller's caller.
+        Box::pin(self.acquire_or_time_out()).await
+    }
+
+    async fn acquire_or_time_out(self) -> Result<LockGuard> {
         let Self { locks, name, wait } = self;
         let Shared { engine, .. } = &*locks.shared;
         let queue = engine.layout.lock_queue(&name)?;

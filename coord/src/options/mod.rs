@@ -3,6 +3,8 @@
 mod env;
 mod validate;
 
+pub(crate) use validate::endpoint_uri;
+
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use serde::Deserialize;

@@ -108,6 +108,9 @@ pub(crate) fn endpoint_uri(text: &str) -> Result<http::Uri, String> {
     if uri.host().is_none_or(str::is_empty) {
         return Err("has no host".into());
     }
+    if uri.authority().is_some_and(|it| it.as_str().contains('@')) {
+        return Err("has a user in it: set `user` and `password`".into());
+    }
     if uri.port_u16().is_none() {
         return Err("has no valid port: etcd's is usually 2379".into());
     }

@@ -10,7 +10,7 @@ mod events;
 mod record;
 mod registration;
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 use chain::Chain;
 pub use events::{InstanceEvent, InstanceEvents};
@@ -133,6 +133,13 @@ impl Registry {
         let mut faults = Vec::new();
         if !is_address(&spec.address) {
             faults.push(format!("the address {:?} is not `host:port`", spec.address));
+        }
+        let ip = spec.address.parse().map(|address: SocketAddr| address.ip());
+        if ip.is_ok_and(|ip| ip.is_unspecified()) {
+            faults.push(format!(
+                "nobody can connect to {}: name an address of this machine",
+                spec.address
+            ));
         }
         if ttl.is_zero() || ttl.subsec_nanos() != 0 {
             let ttl = humantime::format_duration(ttl);
