@@ -2,6 +2,7 @@
 //!
 //! # Invariants
 //! 1. Every task belongs to a [`Tasks`] and ends when that is cancelled; [`Tasks::close`] waits for it.
+//!    What a task has [set aside](Tasks::aside) cannot be cancelled, and is not waited for.
 //! 2. A runtime is dropped on its own thread, never in a caller's async context (tokio panics there).
 //! 3. A [`Thread`] ends when its last clone is gone. Tasks may hold clones: they end by (1) first.
 
@@ -82,6 +83,18 @@ impl Tasks {
             &self.handle,
         );
         Task(output)
+    }
+
+    /// Runs code that may take its time, or block, where it holds up no task: that of the
+    /// program's own types. `None`: it panicked.
+    ///
+    /// # Cancel safety
+    /// Dropped, `work` still runs to its end, if it has begun.
+    pub(crate) async fn aside<R: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Option<R> {
+        self.handle.spawn_blocking(work).await.ok()
     }
 
     /// Cancelled when the set is.

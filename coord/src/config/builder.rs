@@ -74,7 +74,9 @@ impl<T: CoordConfig> ConfigBuilder<T> {
         let status = watcher.status();
         let (first, bound) = oneshot::channel();
         let ended = CancellationToken::new();
-        let follow = live::follow::<T, _>(watcher, Reloader::new(prefix), place.clone(), first);
+        let reloader = Reloader::new(prefix);
+        let tasks = engine.tasks.clone();
+        let follow = live::follow::<T, _>(tasks, watcher, reloader, place.clone(), first);
         // Runs until it is cancelled: by the guard, or with the coordinator's tasks.
         drop(
             engine

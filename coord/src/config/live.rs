@@ -1,7 +1,7 @@
 //! The task that keeps a [`Config`](super::Config) current, and what it shares with the readers.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -10,12 +10,13 @@ use tokio::sync::{oneshot, watch};
 
 use super::{
     decode::UnknownKey,
-    reloader::{Outcome, Reload, Reloader},
+    reloader::{Outcome, Reload, Reloader, discard},
     shape::CoordConfig,
     status::Refusal,
 };
 use crate::{
     metrics,
+    tasks::Tasks,
     watch::{Cause, Source, Update, Watcher},
 };
 
@@ -123,8 +124,10 @@ impl<T> Writer<T> {
     }
 
     /// Makes visible what an update came to: first the value, then the status, then the news of
-    /// them, so that whoever is woken finds both.
-    pub(super) fn publish(&self, update: &Update, reload: Reload<T>) {
+    /// them, so that whoever is woken finds both. Gives back the value that was replaced: dropping
+    /// it may run code of the type's own, and no lock is held for that.
+    pub(super) fn publish(&self, update: &Update, reload: Reload<T>) -> Option<Arc<T>> {
+        let mut replaced = None;
         if let Some(unknown) = reload.unknown {
             self.unknown(unknown);
         }
@@ -156,7 +159,7 @@ impl<T> Writer<T> {
                     "config changed"
                 );
                 self.steps.send_modify(|step| {
-                    step.value = value;
+                    replaced = Some(std::mem::replace(&mut step.value, value));
                     step.revision = update.revision;
                     step.generation += 1;
                     let changed = Arc::make_mut(&mut step.changed);
@@ -169,6 +172,7 @@ impl<T> Writer<T> {
             seen.revision = update.revision;
             seen.regressions += u64::from(update.cause == Cause::Regressed);
         });
+        replaced
     }
 
     /// The store has reached `revision` without a change below the prefix.
@@ -205,7 +209,8 @@ impl<T> Writer<T> {
         if record.unknown == unknown {
             return;
         }
-        for key in unknown.iter().filter(|key| !record.unknown.contains(key)) {
+        let known: HashSet<_> = record.unknown.iter().map(|known| &known.key).collect();
+        for key in unknown.iter().filter(|it| !known.contains(&it.key)) {
             let hint = key.did_you_mean.as_deref();
             tracing::warn!(
                 target: "coord::config",
@@ -219,40 +224,54 @@ impl<T> Writer<T> {
 }
 
 /// Binds, tells `first` how that went, then follows the watch until it is cancelled.
+///
+/// Whatever runs code of `T`'s is set aside: reading the keys and dropping a value may take long, may
+/// block or panic, and every connection of the coordinator's lives on the thread of `tasks`.
 pub(super) async fn follow<T: CoordConfig, S: Source>(
+    tasks: Tasks,
     mut watcher: Watcher<S>,
     mut reloader: Reloader,
     prefix: String,
     first: oneshot::Sender<Result<Readers<T>, Refusal>>,
 ) {
-    let update = watcher.next().await;
-    let reload = reloader.apply::<T>(watcher.map(), &update);
-    let (writer, readers) = match reload.outcome {
-        Outcome::New(value, _) => Writer::new(prefix, value, update.revision),
-        Outcome::Refused(refusal) => {
-            // Nobody may be waiting for it: `start` was dropped.
-            let _ = first.send(Err(refusal));
-            return;
-        }
-        Outcome::Same => return,
-    };
-    writer.unknown(reload.unknown.unwrap_or_default());
-    if first.send(Ok(readers)).is_err() {
-        return;
-    }
     let mut status = watcher.status();
+    let update = watcher.next().await;
+    let bound = tasks.aside(move || {
+        let reload = reloader.apply::<T>(watcher.map(), &update);
+        let (writer, readers) = match reload.outcome {
+            Outcome::New(value, _) => Writer::new(prefix, value, update.revision),
+            Outcome::Refused(refusal) => {
+                // Nobody may be waiting for it: `start` was dropped.
+                let _ = first.send(Err(refusal));
+                return None;
+            }
+            Outcome::Same => return None,
+        };
+        writer.unknown(reload.unknown.unwrap_or_default());
+        first.send(Ok(readers)).ok()?;
+        Some((watcher, reloader, writer))
+    });
+    let Some(Some((mut watcher, mut reloader, mut writer))) = bound.await else {
+        return;
+    };
     loop {
-        tokio::select! {
+        let update = tokio::select! {
             // An update comes before the news that its revision was reached.
             biased;
-            update = watcher.next() => {
-                let reload = reloader.apply::<T>(watcher.map(), &update);
-                writer.publish(&update, reload);
-            }
+            update = watcher.next() => update,
             Ok(()) = status.changed() => {
                 let revision = status.borrow_and_update().revision;
                 writer.reached(revision);
+                continue;
             }
-        }
+        };
+        let taken = tasks.aside(move || {
+            let reload = reloader.apply::<T>(watcher.map(), &update);
+            let replaced = writer.publish(&update, reload);
+            discard(replaced);
+            (watcher, reloader, writer)
+        });
+        let Some(after) = taken.await else { return };
+        (watcher, reloader, writer) = after;
     }
 }

@@ -148,11 +148,13 @@ impl<T> Config<T> {
     /// How this config stands to etcd: whether changes arrive, and why the last one was refused.
     #[must_use]
     pub fn status(&self) -> Status {
+        // Before the record: what was looked at up to this revision is in the record by now.
+        let revision = self.inner.seen.borrow().revision;
         let record = self.store.record().clone();
         let status = Status {
             prefix: self.inner.prefix.clone(),
             phase: Phase::Fixed,
-            revision: self.inner.seen.borrow().revision,
+            revision,
             applied_revision: record.applied_revision,
             heard: None,
             verified: None,

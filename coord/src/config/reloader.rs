@@ -98,6 +98,7 @@ impl Reloader {
                 let fields = self.changed_fields::<T>();
                 self.dirty.clear();
                 if std::mem::replace(&mut self.bound, true) && fields.is_empty() {
+                    discard(value);
                     Outcome::Same
                 } else {
                     Outcome::New(Arc::new(value), fields)
@@ -133,6 +134,11 @@ impl Reloader {
         fields.dedup();
         fields
     }
+}
+
+/// Drops a value of the user's type: a panic in that must not end the watch.
+pub(super) fn discard<T>(value: T) {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(value)));
 }
 
 #[cfg(test)]

@@ -148,8 +148,12 @@ impl Decoding<'_> {
 
 /// The key that `name` is a slip of, if there is one.
 fn nearest<'k>(name: &str, keys: impl Iterator<Item = &'k str>) -> Option<&'k str> {
-    keys.map(|key| (strsim::damerau_levenshtein(name, key), key))
-        .filter(|(distance, key)| *distance <= name.len().max(key.len()).div_ceil(3))
+    let close = |distance: usize, key: &str| distance <= name.len().max(key.len()).div_ceil(3);
+    // The distance is at least the difference in length: a name of a mebibyte is not compared.
+    let length = name.chars().count();
+    keys.filter(|key| close(length.abs_diff(key.chars().count()), key))
+        .map(|key| (strsim::damerau_levenshtein(name, key), key))
+        .filter(|(distance, key)| close(*distance, key))
         .min()
         .map(|(_, key)| key)
 }

@@ -612,3 +612,28 @@ proptest! {
         prop_assert!(decoded.value.is_ok() || !decoded.value.unwrap_err().is_empty());
     }
 }
+
+/// A key may have half a million segments; reading them one inside the other would end the process.
+#[test]
+fn a_very_deep_key_is_nobodys() {
+    #[derive(Debug, crate::CoordConfig)]
+    #[coord(crate = crate)]
+    struct Tree {
+        #[coord(default)]
+        #[expect(dead_code, reason = "only decoded")]
+        any: HashMap<String, serde_json::Value>,
+        #[coord(nested)]
+        #[expect(dead_code, reason = "only decoded")]
+        child: Option<Box<Tree>>,
+    }
+    for segment in ["any", "child"] {
+        let deep = vec![segment; 200_000].join("/");
+        let decoded = decode::<Tree>(&prefix(), &map(&[(deep.as_str(), "1")]), true);
+        assert!(decoded.value.is_ok());
+        assert_eq!(decoded.unknown.len(), 1);
+        // As deep as it may be.
+        let deep = vec![segment; 127].join("/");
+        let decoded = decode::<Tree>(&prefix(), &map(&[(deep.as_str(), "1")]), true);
+        assert_eq!(decoded.value.is_ok(), segment == "any");
+    }
+}

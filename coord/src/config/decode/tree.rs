@@ -11,8 +11,13 @@ pub(crate) struct Entry<'a> {
     pub(crate) kv: &'a KeyValue,
 }
 
+/// Types that contain themselves (a JSON value, a tree) are read by recursion, one level for each
+/// segment: so many levels fit on any thread's stack, as they do in a JSON document.
+const DEEPEST: usize = 128;
+
 /// All keys below `prefix`, sorted by path because the map is sorted by key; and those that no field
-/// can mean, because one of their segments is empty: `a//b`, `a/`.
+/// can mean, because one of their segments is empty (`a//b`, `a/`) or there are more than a sane
+/// writer makes.
 pub(crate) fn entries<'a>(
     prefix: &Prefix,
     map: &'a BTreeMap<Vec<u8>, KeyValue>,
@@ -23,10 +28,9 @@ pub(crate) fn entries<'a>(
             Some(Entry { path, kv })
         })
         .partition(|entry| {
-            entry
-                .path
-                .split(|byte| *byte == b'/')
-                .all(|it| !it.is_empty())
+            let mut segments = entry.path.split(|byte| *byte == b'/');
+            // `all` stops before the one that is too many.
+            segments.by_ref().take(DEEPEST).all(|it| !it.is_empty()) && segments.next().is_none()
         })
 }
 
@@ -187,6 +191,18 @@ mod tests {
         };
         assert_eq!(paths(&entries), ["a", "b/c"]);
         assert_eq!(paths(&odd), ["", "/a", "a/", "a//b"]);
+    }
+
+    /// One segment more than is read; and far more: etcd takes keys of a mebibyte.
+    #[test]
+    fn keys_with_very_many_segments_stand_apart() {
+        let path = |segments| vec!["a"; segments].join("/");
+        let deep = [path(DEEPEST), path(DEEPEST + 1), path(500_000)];
+        let map = map(&deep.each_ref().map(String::as_str));
+        let (entries, odd) = entries(&prefix(), &map);
+        assert_eq!(entries.len(), 1);
+        assert_eq!(entries[0].path, deep[0].as_bytes());
+        assert_eq!(odd.len(), 2);
     }
 
     proptest::proptest! {

@@ -1,0 +1,316 @@
+//! Live config while etcd, the network or the program's own types misbehave: no change is lost, none
+//! is made up, and nobody waits for ever.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test: the helpers are no `#[test]`s, so clippy does not see it"
+)]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use coord::{Config, CoordConfig, Coordinator, Error, Options, config::Phase};
+use coord_tests::{
+    Cluster, Etcd, EtcdConfig, Proxy, ROOT_PASSWORD, ROOT_USER, eventually, eventually_within,
+};
+use futures_util::FutureExt as _;
+
+#[derive(CoordConfig, Debug)]
+#[coord(prefix = "app")]
+struct App {
+    #[coord(default = 1)]
+    size: u32,
+    #[coord(default)]
+    limits: BTreeMap<String, String>,
+}
+
+fn options(endpoints: impl IntoIterator<Item = String>) -> Options {
+    let mut options = Options::test().endpoints(endpoints);
+    options.request_timeout = Duration::from_secs(5);
+    options
+}
+
+async fn bind(options: Options) -> (Coordinator, Config<App>) {
+    let coordinator = Coordinator::connect(options).await.unwrap();
+    let config = coordinator.config().start().await.unwrap();
+    (coordinator, config)
+}
+
+async fn put(etcd: &Etcd, key: &str, value: impl Into<Vec<u8>>) -> i64 {
+    let key = format!("/config/app/{key}");
+    let reply = etcd.client().await.put(key, value, None).await.unwrap();
+    reply.header().unwrap().revision()
+}
+
+/// The change at `revision` arrives, however long the machinery needs to find another way.
+async fn arrives(config: &Config<App>, revision: i64, size: u32) {
+    tokio::time::timeout(Duration::from_secs(90), config.wait_for_revision(revision))
+        .await
+        .unwrap_or_else(|_| panic!("never arrived: {:#?}", config.status()))
+        .unwrap();
+    assert_eq!(config.load().size, size);
+}
+
+/// The index of the member that the coordinator's watches are on.
+fn watched_member(coordinator: &Coordinator, cluster: &Cluster) -> Option<usize> {
+    let health = coordinator.health();
+    let watches = health.connections.iter().find(|it| it.purpose == "watches");
+    let endpoint = watches?.endpoint.clone()?;
+    cluster.endpoints().iter().position(|it| *it == endpoint)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_member_delays_a_change_and_no_more() {
+    let Some(cluster) = Cluster::start_or_skip(3, EtcdConfig::new()).await else {
+        return;
+    };
+    let (coordinator, config) = bind(options(cluster.endpoints())).await;
+    let stopped = eventually("a watch", async || watched_member(&coordinator, &cluster)).await;
+    let other = cluster.member((stopped + 1) % 3);
+    cluster.member(stopped).stop();
+    eventually_within(Duration::from_secs(60), "a leader", async || {
+        let mut client = other.client().await;
+        let read = tokio::time::timeout(Duration::from_secs(2), client.get("x", None)).await;
+        matches!(read, Ok(Ok(_)))
+    })
+    .await;
+    let revision = put(other, "size", "2").await;
+    arrives(&config, revision, 2).await;
+    cluster.member(stopped).cont();
+    let revision = put(other, "size", "3").await;
+    arrives(&config, revision, 3).await;
+    coordinator.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_leader_loses_no_change() {
+    let Some(cluster) = Cluster::start_or_skip(3, EtcdConfig::new()).await else {
+        return;
+    };
+    let (coordinator, config) = bind(options(cluster.endpoints())).await;
+    for size in 2..4 {
+        let leader = cluster.leader().await;
+        cluster.member(leader).kill();
+        let other = cluster.member((leader + 1) % 3);
+        other.ready().await;
+        let revision = put(other, "size", size.to_string()).await;
+        arrives(&config, revision, size).await;
+        cluster.member(leader).restart().await;
+    }
+    coordinator.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_token_is_replaced() {
+    let config = EtcdConfig::new().auth().argument("--auth-token-ttl=1");
+    let Some(etcd) = Etcd::start_or_skip(config).await else {
+        return;
+    };
+    let proxy = Proxy::start(&etcd.endpoint()).await;
+    let mut options = options([proxy.endpoint()]);
+    options.user = Some(ROOT_USER.into());
+    options.password = Some(coord::Secret::new(ROOT_PASSWORD));
+    let (coordinator, config) = bind(options).await;
+    for size in 2..4 {
+        // A token of etcd's lives for its TTL after its last use, and is gone a second later.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        proxy.cut().await;
+        let revision = put(&etcd, "size", size.to_string()).await;
+        arrives(&config, revision, size).await;
+    }
+    coordinator.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compaction_while_away_loses_no_change_and_invents_none() {
+    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
+        return;
+    };
+    let proxy = Proxy::start(&etcd.endpoint()).await;
+    put(&etcd, "limits/stays", "1").await;
+    put(&etcd, "limits/goes", "1").await;
+    let (coordinator, config) = bind(options([proxy.endpoint()])).await;
+    let mut changes = config.changes();
+    proxy.refuse().await;
+    proxy.cut().await;
+    let mut client = etcd.client().await;
+    client.delete("/config/app/limits/goes", None).await.unwrap();
+    let mut revision = 0;
+    for size in 2..30 {
+        revision = put(&etcd, "size", size.to_string()).await;
+    }
+    client.compact(revision, None).await.unwrap();
+    proxy.admit().await;
+    arrives(&config, revision, 29).await;
+    let change = changes.next().await.unwrap();
+    assert_eq!(change.fields, ["limits", "size"].map(std::sync::Arc::from));
+    assert_eq!(change.new.limits.len(), 1);
+    assert!(changes.next().now_or_never().is_none(), "one step");
+    coordinator.close().await;
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_older_store_is_followed_and_ends_waits_for_what_it_forgot() {
+    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
+        return;
+    };
+    put(&etcd, "size", "2").await;
+    etcd.kill();
+    let (data, saved) = (etcd.dir().join("data"), etcd.dir().join("saved"));
+    copy(&data, &saved);
+    etcd.restart().await;
+    let (coordinator, config) = bind(options([etcd.endpoint()])).await;
+    let mut last = 0;
+    for size in 3..40 {
+        last = put(&etcd, "size", size.to_string()).await;
+    }
+    arrives(&config, last, 39).await;
+    let waiting = tokio::spawn({
+        let config = config.clone();
+        async move { config.wait_for_revision(last + 100).await }
+    });
+    etcd.kill();
+    fs::remove_dir_all(&data).unwrap();
+    fs::rename(&saved, &data).unwrap();
+    etcd.restart().await;
+    eventually_within(Duration::from_secs(90), "the old value", async || {
+        config.load().size == 2
+    })
+    .await;
+    let error = waiting.await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::Conflict { current, .. } if current < last), "{error}");
+    let revision = put(&etcd, "size", "77").await;
+    assert!(revision < last);
+    arrives(&config, revision, 77).await;
+    assert!(config.status().revision < last);
+    coordinator.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_thousand_large_keys_and_a_value_of_a_mebibyte() {
+    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
+        return;
+    };
+    let mut client = etcd.client().await;
+    for chunk in 0..50 {
+        let ops: Vec<_> = (0..100)
+            .map(|i| {
+                let key = format!("/config/app/limits/{:05}", chunk * 100 + i);
+                etcd_client::TxnOp::put(key, "x".repeat(2_000), None)
+            })
+            .collect();
+        let txn = etcd_client::Txn::new().and_then(ops);
+        client.txn(txn).await.unwrap();
+    }
+    let proxy = Proxy::start(&etcd.endpoint()).await;
+    let (coordinator, config) = bind(options([proxy.endpoint()])).await;
+    assert_eq!(config.load().limits.len(), 5_000);
+    let large = "y".repeat(1024 * 1024);
+    let revision = put(&etcd, "limits/00007", large.clone()).await;
+    config.wait_for_revision(revision).await.unwrap();
+    assert_eq!(config.load().limits["00007"], large);
+    // A catch-up of more than one message can hold.
+    proxy.refuse().await;
+    proxy.cut().await;
+    for i in 0..8 {
+        put(&etcd, &format!("limits/0000{i}"), large.clone()).await;
+    }
+    let revision = put(&etcd, "size", "2").await;
+    proxy.admit().await;
+    arrives(&config, revision, 2).await;
+    assert!((0..8).all(|i| config.load().limits[&format!("0000{i}")] == large));
+    // A number of a mebibyte is refused in a few words.
+    let revision = put(&etcd, "size", large.clone()).await;
+    config.wait_for_revision(revision).await.unwrap();
+    let told = config.status().refusal.unwrap().to_string();
+    assert!(told.len() < 1_000, "{} bytes", told.len());
+    coordinator.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_that_is_dropped_ends_every_wait() {
+    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
+        return;
+    };
+    let (coordinator, config) = bind(options([etcd.endpoint()])).await;
+    let mut values = config.subscribe();
+    let waiting = tokio::spawn({
+        let config = config.clone();
+        async move { config.wait_for_revision(i64::MAX).await }
+    });
+    drop(coordinator);
+    let waited = tokio::time::timeout(Duration::from_secs(30), waiting).await;
+    assert!(matches!(waited.unwrap().unwrap(), Err(Error::Closed { .. })));
+    assert!(matches!(values.changed().await, Err(Error::Closed { .. })));
+    assert_eq!(config.status().phase, Phase::Closed);
+}
+
+/// While it is set, [`Slow`] is not decoded further.
+static BLOCKED: AtomicBool = AtomicBool::new(false);
+static DECODING: AtomicUsize = AtomicUsize::new(0);
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(from = "u32")]
+struct Slow(u32);
+
+impl From<u32> for Slow {
+    fn from(value: u32) -> Self {
+        DECODING.fetch_add(1, Ordering::SeqCst);
+        while BLOCKED.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Self(value)
+    }
+}
+
+#[derive(CoordConfig, Debug)]
+#[coord(prefix = "app")]
+struct Sluggish {
+    size: Slow,
+}
+
+/// A type whose own code takes its time delays its own config, and nothing else of the coordinator's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_type_holds_up_no_other_call() {
+    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
+        return;
+    };
+    put(&etcd, "size", "1").await;
+    let (coordinator, other) = bind(options([etcd.endpoint()])).await;
+    let config = coordinator.config::<Sluggish>().start().await.unwrap();
+    let before = DECODING.load(Ordering::SeqCst);
+    BLOCKED.store(true, Ordering::SeqCst);
+    let revision = put(&etcd, "size", "2").await;
+    eventually("the decoding to begin", async || {
+        DECODING.load(Ordering::SeqCst) > before
+    })
+    .await;
+    let pinged = tokio::time::timeout(Duration::from_secs(20), coordinator.ping()).await;
+    let followed =
+        tokio::time::timeout(Duration::from_secs(20), other.wait_for_revision(revision)).await;
+    BLOCKED.store(false, Ordering::SeqCst);
+    pinged.expect("the ping is not held up").unwrap();
+    followed.expect("the other config is not held up").unwrap();
+    assert_eq!(other.load().size, 2);
+    config.wait_for_revision(revision).await.unwrap();
+    assert_eq!(config.load().size.0, 2);
+    coordinator.close().await;
+}
