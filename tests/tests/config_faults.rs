@@ -11,7 +11,7 @@ use std::{
     fs,
     path::Path,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use coord::{Config, CoordConfig, Coordinator, Error, Options, config::Phase};
@@ -116,13 +116,19 @@ async fn an_expired_token_is_replaced() {
     options.user = Some(ROOT_USER.into());
     options.password = Some(coord::Secret::new(ROOT_PASSWORD));
     let (coordinator, config) = bind(options).await;
-    for size in 2..4 {
-        // A token of etcd's lives for its TTL after its last use, and is gone a second later.
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        proxy.cut().await;
-        let revision = put(&etcd, "size", size.to_string()).await;
-        arrives(&config, revision, size).await;
-    }
+    // A token of etcd's is gone a second after its last use.
+    let began = Instant::now();
+    eventually("the token to expire", async || {
+        began.elapsed() > Duration::from_secs(3)
+    })
+    .await;
+    let before = etcd.calls("Authenticate").await;
+    proxy.cut().await;
+    let revision = put(&etcd, "size", "2").await;
+    arrives(&config, revision, 2).await;
+    // Beside the one of the put's own client.
+    let signed_in = etcd.calls("Authenticate").await - before - 1;
+    assert!((1..5).contains(&signed_in), "{signed_in}");
     coordinator.close().await;
 }
 
@@ -139,7 +145,10 @@ async fn a_compaction_while_away_loses_no_change_and_invents_none() {
     proxy.refuse().await;
     proxy.cut().await;
     let mut client = etcd.client().await;
-    client.delete("/config/app/limits/goes", None).await.unwrap();
+    client
+        .delete("/config/app/limits/goes", None)
+        .await
+        .unwrap();
     let mut revision = 0;
     for size in 2..30 {
         revision = put(&etcd, "size", size.to_string()).await;
@@ -196,7 +205,10 @@ async fn a_restored_older_store_is_followed_and_ends_waits_for_what_it_forgot() 
     })
     .await;
     let error = waiting.await.unwrap().unwrap_err();
-    assert!(matches!(error, Error::Conflict { current, .. } if current < last), "{error}");
+    assert!(
+        matches!(error, Error::Conflict { current, .. } if current < last),
+        "{error}"
+    );
     let revision = put(&etcd, "size", "77").await;
     assert!(revision < last);
     arrives(&config, revision, 77).await;
@@ -258,7 +270,10 @@ async fn a_coordinator_that_is_dropped_ends_every_wait() {
     });
     drop(coordinator);
     let waited = tokio::time::timeout(Duration::from_secs(30), waiting).await;
-    assert!(matches!(waited.unwrap().unwrap(), Err(Error::Closed { .. })));
+    assert!(matches!(
+        waited.unwrap().unwrap(),
+        Err(Error::Closed { .. })
+    ));
     assert!(matches!(values.changed().await, Err(Error::Closed { .. })));
     assert_eq!(config.status().phase, Phase::Closed);
 }
@@ -312,5 +327,60 @@ async fn a_slow_type_holds_up_no_other_call() {
     assert_eq!(other.load().size, 2);
     config.wait_for_revision(revision).await.unwrap();
     assert_eq!(config.load().size.0, 2);
+    coordinator.close().await;
+}
+
+/// Its own code panics, waits for a future, and panics when it is dropped.
+#[derive(Debug, serde::Deserialize)]
+#[serde(try_from = "String")]
+struct Wild(String);
+
+impl TryFrom<String> for Wild {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        assert_ne!(text, "panic", "on purpose");
+        let waited = tokio::runtime::Handle::current().block_on(async { text });
+        Ok(Self(waited))
+    }
+}
+
+impl Drop for Wild {
+    fn drop(&mut self) {
+        assert_ne!(self.0, "bomb", "on purpose");
+    }
+}
+
+#[derive(CoordConfig, Debug)]
+#[coord(prefix = "app")]
+struct Untamed {
+    name: Wild,
+    #[coord(default = 1)]
+    size: u32,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_type_that_panics_ends_no_watch() {
+    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
+        return;
+    };
+    put(&etcd, "name", "one").await;
+    let (coordinator, _app) = bind(options([etcd.endpoint()])).await;
+    let config = coordinator.config::<Untamed>().start().await.unwrap();
+    let revision = put(&etcd, "name", "panic").await;
+    config.wait_for_revision(revision).await.unwrap();
+    let refusal = config.status().refusal.unwrap().to_string();
+    assert!(refusal.contains("panicked"), "{refusal}");
+    assert_eq!(config.load().name.0, "one");
+    for name in ["bomb", "two"] {
+        let revision = put(&etcd, "name", name).await;
+        config.wait_for_revision(revision).await.unwrap();
+        // Not held here: the one that is replaced next must be dropped by the watch.
+        assert!(config.load_guard().name.0 == name);
+    }
+    let revision = put(&etcd, "size", "2").await;
+    config.wait_for_revision(revision).await.unwrap();
+    assert_eq!(config.load().size, 2);
+    assert_eq!(config.status().phase, Phase::Watching);
     coordinator.close().await;
 }

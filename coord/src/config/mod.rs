@@ -210,14 +210,15 @@ impl<T> Config<T> {
         let now = seen
             .wait_for(|seen| seen.revision >= revision || seen.regressions != before)
             .await
-            .map(|seen| seen.revision)
+            .map(|seen| *seen)
             .map_err(|_| self.inner.closed())?;
-        if now >= revision {
+        // The new history may have a revision of that number too: another one.
+        if now.regressions == before {
             return Ok(());
         }
         Err(Error::Conflict {
             context: self.inner.context("wait for a revision of"),
-            current: now,
+            current: now.revision,
         })
     }
 }

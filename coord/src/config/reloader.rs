@@ -126,8 +126,8 @@ impl Reloader {
         let mut fields: Vec<Arc<str>> = self
             .dirty
             .keys()
-            .filter_map(|key| std::str::from_utf8(self.prefix.strip(key)?).ok())
-            .filter_map(|path| field_of(T::FIELDS, path))
+            .filter_map(|key| Some(String::from_utf8_lossy(self.prefix.strip(key)?)))
+            .filter_map(|path| field_of(T::FIELDS, &path))
             .map(Arc::from)
             .collect();
         fields.sort();
@@ -156,6 +156,15 @@ mod tests {
         limit: u8,
         #[coord(nested)]
         db: Option<Db>,
+        #[coord(nested)]
+        tuning: Option<Tuning>,
+    }
+
+    #[derive(Clone, Debug, PartialEq, crate::CoordConfig)]
+    #[coord(crate = crate)]
+    struct Tuning {
+        #[coord(default = 1)]
+        depth: u8,
     }
 
     #[derive(Clone, Debug, PartialEq, crate::CoordConfig)]
@@ -352,9 +361,12 @@ mod tests {
         fn following_equals_binding_anew(
             history in proptest::collection::vec(
                 proptest::collection::vec(
-                    (0..5usize, proptest::option::of("[0-9a]{1,3}")), 1..4), 1..12)
+                    (0..7usize, proptest::option::of("[0-9a]{1,3}")), 1..4), 1..12)
         ) {
-            const KEYS: [&str; 5] = ["name", "limit", "db/host", "db/ports", "db/ports/0"];
+            // The last is no field's, but a key below an optional struct makes that one be there.
+            const KEYS: [&str; 7] = [
+                "name", "limit", "db/host", "db/ports", "db/ports/0", "tuning/depth", "tuning/depht",
+            ];
             let mut store = Followed::new();
             let mut in_use: Option<Arc<App>> = None;
             for transaction in history {

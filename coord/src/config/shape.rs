@@ -144,16 +144,18 @@ fn shape_of<T: CoordConfig>() -> Shape {
 }
 
 /// The path of the field that the key `path` (below the prefix) belongs to: `db.port`. A nested
-/// struct's own path when the key holds the whole struct as one document.
+/// struct's own path when the key holds the whole struct as one document, and when no field inside
+/// reads the key: it may be the one that makes an optional struct be there.
 pub(crate) fn field_of(fields: &[Field], path: &str) -> Option<String> {
     fields.iter().find_map(|field| {
         let rest = path.strip_prefix(field.key)?;
         match (rest.strip_prefix('/'), field.below()) {
             (None, _) => rest.is_empty().then(|| field.name.to_owned()),
             (Some(_), None) => Some(field.name.to_owned()),
-            (Some(rest), Some(below)) => {
-                field_of(below, rest).map(|inner| format!("{}.{inner}", field.name))
-            }
+            (Some(rest), Some(below)) => Some(match field_of(below, rest) {
+                Some(inner) => format!("{}.{inner}", field.name),
+                None => field.name.to_owned(),
+            }),
         }
     })
 }
