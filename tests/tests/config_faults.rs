@@ -327,7 +327,23 @@ async fn a_slow_type_holds_up_no_other_call() {
     assert_eq!(other.load().size, 2);
     config.wait_for_revision(revision).await.unwrap();
     assert_eq!(config.load().size.0, 2);
-    coordinator.close().await;
+
+    // Nor does closing wait for it, or anybody who waits for the config.
+    let before = DECODING.load(Ordering::SeqCst);
+    BLOCKED.store(true, Ordering::SeqCst);
+    let revision = put(&etcd, "size", "3").await;
+    eventually("the decoding to begin", async || {
+        DECODING.load(Ordering::SeqCst) > before
+    })
+    .await;
+    let closed = tokio::time::timeout(Duration::from_secs(20), coordinator.close()).await;
+    let waited =
+        tokio::time::timeout(Duration::from_secs(20), config.wait_for_revision(revision)).await;
+    BLOCKED.store(false, Ordering::SeqCst);
+    closed.expect("closing is not held up");
+    let waited = waited.expect("the wait is not held up");
+    assert!(matches!(waited, Err(Error::Closed { .. })), "{waited:?}");
+    assert_eq!(config.load().size.0, 2);
 }
 
 /// Its own code panics, waits for a future, and panics when it is dropped.

@@ -251,7 +251,7 @@ pub(super) async fn follow<T: CoordConfig, S: Source>(
         first.send(Ok(readers)).ok()?;
         Some((watcher, reloader, writer))
     });
-    let Some(Some((mut watcher, mut reloader, mut writer))) = bound.await else {
+    let Some(Some((mut watcher, mut reloader, writer))) = bound.await else {
         return;
     };
     loop {
@@ -267,11 +267,15 @@ pub(super) async fn follow<T: CoordConfig, S: Source>(
         };
         let taken = tasks.aside(move || {
             let reload = reloader.apply::<T>(watcher.map(), &update);
-            let replaced = writer.publish(&update, reload);
-            discard(replaced);
-            (watcher, reloader, writer)
+            (watcher, reloader, update, reload)
         });
-        let Some(after) = taken.await else { return };
-        (watcher, reloader, writer) = after;
+        // The writer stays here: when this is cancelled, readers learn of it at once.
+        let Some((after, reloading, update, reload)) = taken.await else {
+            return;
+        };
+        (watcher, reloader) = (after, reloading);
+        if let Some(replaced) = writer.publish(&update, reload) {
+            tasks.aside(move || discard(replaced)).await;
+        }
     }
 }
