@@ -11,6 +11,7 @@
 //!
 //! What the kit starts ends with the test process, however that ends.
 
+mod dropped;
 pub mod etcd;
 mod eventually;
 mod guardian;
@@ -21,6 +22,7 @@ pub mod proxy;
 mod runtime;
 pub mod worker;
 
+pub use dropped::dropped_after;
 pub use etcd::{Cluster, Etcd, EtcdConfig, ROOT_PASSWORD, ROOT_USER};
 pub use eventually::{Outcome, eventually, eventually_within};
 pub use median::median;

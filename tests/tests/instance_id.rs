@@ -4,10 +4,10 @@
     reason = "helpers of a test fail as the test does"
 )]
 
-use std::{collections::BTreeSet, pin::pin, task::Poll, time::Duration};
+use std::{collections::BTreeSet, pin::pin, time::Duration};
 
 use coord::{Coordinator, Error, LostReason, Options};
-use coord_tests::{Etcd, EtcdConfig, Proxy, eventually};
+use coord_tests::{Etcd, EtcdConfig, Proxy, dropped_after, eventually};
 use futures_util::future::{join_all, try_join_all};
 
 async fn connect(etcd: &Etcd) -> Coordinator {
@@ -195,19 +195,6 @@ async fn a_renewed_lease_alone_does_not_bring_an_id_back() {
     }
     assert!(held.iter().all(|id| id.get().is_err()));
     coordinator.close().await;
-}
-
-/// Drops `future` when it is woken after `polls` polls; `None` if it was not done by then.
-async fn dropped_after<F: Future>(polls: usize, future: F) -> Option<F::Output> {
-    let (mut future, mut left) = (pin!(future), polls);
-    std::future::poll_fn(|cx| match left {
-        0 => Poll::Ready(None),
-        _ => {
-            left -= 1;
-            future.as_mut().poll(cx).map(Some)
-        }
-    })
-    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,12 +4,12 @@
     reason = "helpers of a test fail as the test does"
 )]
 
-use std::{pin::pin, task::Poll, time::Duration};
+use std::time::Duration;
 
 use coord::{
     Coordinator, Error, InstanceEvent, InstanceEvents, InstanceSpec, Options, Registry, Status,
 };
-use coord_tests::{Etcd, EtcdConfig, eventually};
+use coord_tests::{Etcd, EtcdConfig, dropped_after, eventually};
 use etcd_client::{GetOptions, KeyValue, PutOptions};
 use futures_util::StreamExt as _;
 use serde_json::Value;
@@ -323,19 +323,6 @@ async fn a_registration_that_is_not_confirmed_in_time_is_taken_back() {
     })
     .await;
     coordinator.close().await;
-}
-
-/// Drops `future` when it is woken after `polls` polls; `None` if it was not done by then.
-async fn dropped_after<F: Future>(polls: usize, future: F) -> Option<F::Output> {
-    let (mut future, mut left) = (pin!(future), polls);
-    std::future::poll_fn(|cx| match left {
-        0 => Poll::Ready(None),
-        _ => {
-            left -= 1;
-            future.as_mut().poll(cx).map(Some)
-        }
-    })
-    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
