@@ -41,10 +41,16 @@ async fn bind(options: Options) -> (Coordinator, Config<App>) {
     (coordinator, config)
 }
 
+/// Repeated until it is applied: a cluster that elects a leader refuses writes.
 async fn put(etcd: &Etcd, key: &str, value: impl Into<Vec<u8>>) -> i64 {
-    let key = format!("/config/app/{key}");
-    let reply = etcd.client().await.put(key, value, None).await.unwrap();
-    reply.header().unwrap().revision()
+    let (key, value) = (format!("/config/app/{key}"), value.into());
+    eventually_within(Duration::from_secs(60), "the put", async || {
+        let mut client = etcd.client().await;
+        let put = client.put(key.clone(), value.clone(), None);
+        let reply = tokio::time::timeout(Duration::from_secs(5), put).await;
+        reply.ok()?.ok()?.header().map(|header| header.revision())
+    })
+    .await
 }
 
 /// The change at `revision` arrives, however long the machinery needs to find another way.
