@@ -5,6 +5,7 @@
 
 mod echo;
 mod etcd;
+mod global;
 mod lock;
 mod service;
 
@@ -15,6 +16,7 @@ type Command = fn(Vec<String>) -> anyhow::Result<()>;
 const COMMANDS: &[(&str, Command)] = &[
     ("echo", echo::run),
     ("etcd", etcd::run),
+    ("global", global::run),
     ("lock-hold", lock::hold),
     ("lock-sections", lock::sections),
 ];
