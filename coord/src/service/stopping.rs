@@ -80,7 +80,7 @@ impl Stopping {
         shutdown_timeout.saturating_sub(used)
     }
 
-    /// Watches the signals until the process ends.
+    /// Watches the signals; runs until the service has ended.
     pub(super) async fn watch(self, mut signals: Signals) {
         let first = signals.next().await;
         tracing::info!(target: "coord::service", service = self.0.context.service(),
