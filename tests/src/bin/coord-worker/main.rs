@@ -6,6 +6,7 @@
 mod echo;
 mod etcd;
 mod global;
+mod instance_id;
 mod lock;
 mod service;
 
@@ -17,6 +18,7 @@ const COMMANDS: &[(&str, Command)] = &[
     ("echo", echo::run),
     ("etcd", etcd::run),
     ("global", global::run),
+    ("instance-id", instance_id::run),
     ("lock-hold", lock::hold),
     ("lock-sections", lock::sections),
 ];
