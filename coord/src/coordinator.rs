@@ -19,7 +19,7 @@ use crate::{
     lock::{LockBuilder, Locks},
     options::Options,
     registry::Registry,
-    session::{Keeper, SessionState},
+    session::{Keeper, PastDeadline, SessionState},
     tasks::{Tasks, Thread},
     watch::Phase,
 };
@@ -364,6 +364,12 @@ impl Coordinator {
     pub async fn close(&self) {
         self.alive.closing.cancel();
         self.alive.closed.cancelled().await;
+    }
+
+    /// Ends belief in every instance id and leaves them to expire on etcd, also when the coordinator
+    /// is closed: somewhere they may still be in use.
+    pub(crate) fn abandon_ids(&self) {
+        self.engine.keeper.abandon_all(PastDeadline::Verify);
     }
 
     /// True for clones and modules of one coordinator.

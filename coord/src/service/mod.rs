@@ -15,7 +15,8 @@
 //! 1. Registered means routable: the record comes after `ready()`, and goes before `main` is told to
 //!    stop.
 //! 2. The id is given back last, and only if `main` and its tasks have ended. After a panic, a second
-//!    signal or a `main` that would not stop, something may still be using it: it is left to expire.
+//!    signal or a `main` that would not stop, something may still be using it: it is left to expire,
+//!    with every id that the service claimed besides.
 //! 3. The signals are watched on a thread of the service's own, so that a `main` that blocks its
 //!    threads can still be ended.
 
@@ -347,6 +348,8 @@ impl Life {
         match ended {
             Ended::Returned(_) | Ended::Stopped | Ended::Failed(_) => {}
             Ended::Forced | Ended::Panicked => {
+                // Before its tasks are dropped, with the ids that they claimed for themselves.
+                self.context.coordinator().abandon_ids();
                 runtime.shutdown_background();
                 return false;
             }
@@ -369,16 +372,16 @@ impl Life {
 
     /// The last step: the id, then the connections.
     fn close(&self, id_is_free: bool) {
+        let coordinator = self.context.coordinator();
         match self.context.id() {
-            Some(id) if id_is_free => self.last_call("release the instance id", async {
+            _ if !id_is_free => coordinator.abandon_ids(),
+            Some(id) => self.last_call("release the instance id", async {
                 if let Err(error) = id.release().await {
                     tracing::warn!(target: "coord::service", %error, "the id is left to expire");
                 }
             }),
-            Some(id) => id.abandon(),
             None => {}
         }
-        let coordinator = self.context.coordinator();
         global::unset_global(coordinator);
         self.last_call("close", coordinator.close());
         // Now that there is nothing left that a second signal could end. A process that lives on may

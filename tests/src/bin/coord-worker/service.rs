@@ -71,7 +71,9 @@ pub(crate) async fn main(
             anyhow::bail!("it failed");
         }
         "panic" => {
+            let own = coordinator.instance_ids("own", 0..=3).acquire().await?;
             told.next().await;
+            tokio::task::spawn_blocking(|| block_with(own));
             panic!("as told");
         }
         "linger" => {
@@ -87,7 +89,8 @@ pub(crate) async fn main(
         "leave-task" => {
             shutdown.await;
             wire::say("told");
-            tokio::task::spawn_blocking(block);
+            let own = coordinator.instance_ids("own", 0..=3).acquire().await?;
+            tokio::task::spawn_blocking(|| block_with(own));
         }
         other => anyhow::bail!("no such way {other:?}"),
     }
@@ -138,6 +141,12 @@ fn run_by_hand() -> ExitCode {
             wire::say("told");
             Ok(())
         })
+}
+
+/// Goes on using an id that `main` claimed for itself.
+fn block_with(own: InstanceId) {
+    block();
+    drop(own);
 }
 
 fn block() {
