@@ -112,6 +112,7 @@ async fn dropping_the_handle_deregisters_and_closing_the_coordinator_too() {
     let registration = coordinator.registry().register(spec()).await.unwrap();
     coordinator.close().await;
     eventually("no record", async || records(&etcd, "svc").await.is_empty()).await;
+    assert!(!registration.is_registered());
     let closed = registration.deregister().await;
     assert!(matches!(closed, Err(Error::Closed { .. })), "{closed:?}");
     let refused = coordinator.registry().register(spec()).await;
