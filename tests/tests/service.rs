@@ -414,3 +414,19 @@ async fn a_signal_ends_it_also_while_it_waits_for_etcd() {
     assert_eq!(worker.ended().await.code(), Some(0));
     drop(connection);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_main_that_closes_its_coordinator_still_stops() {
+    // Not registered any more, so there is nothing to drain.
+    let Some(mut running) = Running::start_with("close", &[("COORD_DRAIN", "1h")]).await else {
+        return;
+    };
+    running.worker.say("now");
+    running.worker.expect("closed").await;
+    for kind in ["svc", "inst", "slot"] {
+        assert!(running.keys(kind).await.is_empty(), "{kind}");
+    }
+    running.signal(Signal::TERM);
+    running.worker.expect("told").await;
+    assert_eq!(running.code().await, Some(0));
+}

@@ -1,7 +1,7 @@
 //! `service HOW`: an annotated main. `HOW` is what it does once it is ready: `serve` until it is
-//! told to stop, `return`, `fail`, `panic`, `linger` (not stop when told), `block` (its thread too),
-//! `leave-task` (return and leave a task behind that blocks its thread), `unready`; `return`, `fail`
-//! and `panic` once they are told a line.
+//! told to stop, `return`, `fail`, `panic`, `close` (its coordinator, and serve on), `linger` (not
+//! stop when told), `block` (its thread too), `leave-task` (return and leave a task behind that
+//! blocks its thread), `unready`; `return`, `fail`, `panic` and `close` once they are told a line.
 //!
 //! Says `listens ADDRESS`, `id NUMBER TOKEN`, `config TEXT`, `ready`, and `told` when it is to stop.
 
@@ -59,6 +59,13 @@ pub(crate) async fn main(
     match how.as_str() {
         "serve" => {
             shutdown.clone().await;
+            shutdown.await;
+            wire::say("told");
+        }
+        "close" => {
+            told.next().await;
+            coordinator.close().await;
+            wire::say("closed");
             shutdown.await;
             wire::say("told");
         }
