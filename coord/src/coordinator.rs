@@ -19,7 +19,7 @@ use crate::{
     lock::{LockBuilder, Locks},
     options::Options,
     registry::Registry,
-    session::{Keeper, SessionState},
+    session::{Keeper, PastDeadline, SessionState},
     tasks::{Tasks, Thread},
     watch::Phase,
 };
@@ -56,22 +56,24 @@ pub struct Coordinator {
 
 #[derive(Debug)]
 struct Alive {
-    /// Cancelled by the drop of the last handle; the closer waits for it.
-    dropped: CancellationToken,
-    closing: Closing,
+    /// Cancelled by the first close, and by the drop of the last handle: the closer waits for it.
+    closing: CancellationToken,
+    /// Cancelled when the closer is done.
+    closed: CancellationToken,
     engine: Engine,
     locks: Locks,
 }
 
 impl Drop for Alive {
     fn drop(&mut self) {
-        self.dropped.cancel();
+        self.closing.cancel();
     }
 }
 
-/// What it takes to close: everything but the handle, so that the closer can own it.
-#[derive(Clone, Debug)]
-struct Closing {
+/// Closes a coordinator: the one task that does, so that closing begins once and goes on to its end,
+/// however many wait for it and whoever of them gives up.
+#[derive(Debug)]
+struct Closer {
     keeper: Keeper,
     /// The parts' background work. Ends first.
     parts: Tasks,
@@ -82,8 +84,8 @@ struct Closing {
     _threads: [Thread; 2],
 }
 
-impl Closing {
-    async fn close(&self) {
+impl Closer {
+    async fn close(self) {
         self.parts.close().await;
         self.keeper.close(CLOSE_LIMIT).await;
         self.base.close().await;
@@ -159,7 +161,7 @@ impl Coordinator {
             module: None,
             watched: Watched::default(),
         };
-        let closing = Closing {
+        let closer = Closer {
             keeper,
             parts,
             base: base.clone(),
@@ -168,18 +170,19 @@ impl Coordinator {
         };
         cancel.disarm();
 
-        let dropped = CancellationToken::new();
-        // The closer is tracked by nobody else: it ends right after everything else has.
+        let (closing, closed) = (CancellationToken::new(), CancellationToken::new());
+        // Tracked by nobody: it ends right after everything else has.
         io.tasks(&CancellationToken::new()).spawn({
-            let (dropped, closing) = (dropped.clone(), closing.clone());
+            let (closing, closed) = (closing.clone(), closed.clone().drop_guard());
             async move {
-                dropped.cancelled().await;
-                closing.close().await;
+                closing.cancelled().await;
+                closer.close().await;
+                drop(closed);
             }
         });
         let alive = Arc::new(Alive {
-            dropped,
             closing,
+            closed,
             locks: Locks::new(engine.clone()),
             engine: engine.clone(),
         });
@@ -354,12 +357,19 @@ impl Coordinator {
     /// Releases everything and ends the connections: locks are given back, registrations and ids
     /// removed (each by revoking its lease), live configs stop at their last value. Takes at most a
     /// second or so; what could not be released by then runs out with its lease. Every later call is
-    /// [`Closed`](Error::Closed). A second close does nothing.
+    /// [`Closed`](Error::Closed). A second close waits for the first.
     ///
     /// # Cancel safety
-    /// Safe: the closing goes on in the background once every clone is dropped.
+    /// Safe: from the first poll on the closing goes on in the background.
     pub async fn close(&self) {
-        self.alive.closing.close().await;
+        self.alive.closing.cancel();
+        self.alive.closed.cancelled().await;
+    }
+
+    /// Ends belief in every instance id and leaves them to expire on etcd, also when the coordinator
+    /// is closed: somewhere they may still be in use.
+    pub(crate) fn abandon_ids(&self) {
+        self.engine.keeper.abandon_all(PastDeadline::Verify);
     }
 
     /// True for clones and modules of one coordinator.

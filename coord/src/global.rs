@@ -6,7 +6,10 @@
 
 use std::{
     cell::RefCell,
-    sync::{PoisonError, RwLock},
+    sync::{
+        PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use tokio::{runtime, sync::Mutex};
@@ -19,8 +22,11 @@ use crate::{
 };
 
 static GLOBAL: RwLock<Option<Coordinator>> = RwLock::new(None);
-/// Held while the first use connects: the others wait for the same connection.
-static CONNECTING: Mutex<()> = Mutex::const_new(());
+/// Held while the first use connects: the others wait for the same connection, or for the same
+/// failure, which stays here.
+static CONNECTING: Mutex<Option<Error>> = Mutex::const_new(None);
+/// How often that has failed.
+static FAILURES: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
     static CARRIED: RefCell<Option<WeakCoordinator>> = const { RefCell::new(None) };
@@ -70,10 +76,31 @@ pub async fn global() -> Result<Coordinator> {
     if let Some(coordinator) = get() {
         return Ok(coordinator);
     }
-    let _one = CONNECTING.lock().await;
+    let seen = FAILURES.load(Ordering::Acquire);
+    let mut failure = CONNECTING.lock().await;
     if let Some(coordinator) = get() {
         return Ok(coordinator);
     }
+    // Tried while this one waited: each trying anew in its turn, the last would wait for ever.
+    if FAILURES.load(Ordering::Acquire) != seen
+        && let Some(error) = &*failure
+    {
+        return Err(error.clone());
+    }
+    match from_env().await {
+        Ok(coordinator) => {
+            set_global_if_none(&coordinator);
+            Ok(get().unwrap_or(coordinator))
+        }
+        Err(error) => {
+            *failure = Some(error.clone());
+            FAILURES.fetch_add(1, Ordering::AcqRel);
+            Err(error)
+        }
+    }
+}
+
+async fn from_env() -> Result<Coordinator> {
     let options = Options::from_env()?;
     if options.endpoints.is_empty() {
         return Err(Error::NotConfigured {
@@ -82,9 +109,7 @@ pub async fn global() -> Result<Coordinator> {
                 .into(),
         });
     }
-    let coordinator = Coordinator::connect(options).await?;
-    set_global_if_none(&coordinator);
-    Ok(get().unwrap_or(coordinator))
+    Coordinator::connect(options).await
 }
 
 /// The coordinator for code that was given none: the runtime's, else the global one.

@@ -2,8 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use coord::{Coordinator, Error, Options, Pem, Secret};
-use coord_tests::{Cluster, Etcd, EtcdConfig, ROOT_PASSWORD, ROOT_USER, eventually};
+use coord::{Coordinator, Error, InstanceId, InstanceSpec, Options, Pem, Registration, Secret};
+use coord_tests::{
+    Cluster, Etcd, EtcdConfig, Proxy, ROOT_PASSWORD, ROOT_USER, Worker, dropped_after, eventually,
+};
+use futures_util::future::try_join_all;
 
 fn options(etcd: &Etcd) -> Options {
     Options::test().endpoints([etcd.endpoint()])
@@ -301,4 +304,79 @@ async fn connecting_can_be_dropped_at_every_poll() {
 fn futures_that_may_connect_are_small() {
     assert!(size_of_val(&Coordinator::connect(Options::test())) < 4096);
     assert!(size_of_val(&coord::global()) < 4096);
+}
+
+/// The keys of coord's own on etcd.
+async fn keys(etcd: &Etcd) -> usize {
+    let all = etcd_client::GetOptions::new()
+        .with_prefix()
+        .with_count_only();
+    let found = etcd.client().await.get("coord/", Some(all)).await;
+    usize::try_from(found.unwrap().count()).unwrap()
+}
+
+/// Registrations and ids with leases that outlive every wait of the test.
+async fn busy(etcd: &Etcd) -> (Coordinator, Vec<Registration>, Vec<InstanceId>) {
+    let coordinator = Coordinator::connect(options(etcd)).await.unwrap();
+    let (registry, ids) = (coordinator.registry(), coordinator.instance_ids("p", 0..=9));
+    let spec = |n| InstanceSpec::new("s", format!("10.0.0.5:{n}")).ttl(Duration::from_secs(300));
+    let registered = (1..=8).map(|n| registry.register(spec(n)));
+    let registered = try_join_all(registered).await.unwrap();
+    let held = try_join_all((0..4).map(|_| ids.acquire())).await.unwrap();
+    assert!(keys(etcd).await > 0);
+    (coordinator, registered, held)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn closing_in_two_tasks_at_once_releases_everything() {
+    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
+        return;
+    };
+    let (coordinator, _registered, _held) = busy(&etcd).await;
+    let module = coordinator.module("other");
+    tokio::join!(coordinator.close(), module.close());
+    assert_eq!(keys(&etcd).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_close_that_is_dropped_at_any_await_goes_on() {
+    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
+        return;
+    };
+    for polls in 1..=4 {
+        let (coordinator, registered, held) = busy(&etcd).await;
+        if polls == 1 {
+            // At once, not at the next wake-up.
+            let _ = futures_util::poll!(std::pin::pin!(coordinator.close()));
+        } else {
+            let _ = dropped_after(polls, coordinator.close()).await;
+            drop(coordinator);
+        }
+        eventually("nothing is left", async || keys(&etcd).await == 0).await;
+        assert!(held.iter().all(|id| id.get().is_err()));
+        drop(registered);
+    }
+}
+
+/// Many tasks need the global coordinator at once: they share its connection, and its failure.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_global_coordinator_is_connected_once_for_all_who_wait() {
+    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
+        return;
+    };
+    let proxy = Proxy::start(&etcd.endpoint()).await;
+    let environment = [("COORD_ENDPOINTS", &*proxy.endpoint())];
+    let mut worker = Worker::spawn_with("global", &["100"], &environment);
+    assert_eq!(worker.expect("got").await, "100 0");
+    assert_eq!(proxy.accepted(), 3, "the connections of one coordinator");
+
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("http://{}", silent.local_addr().unwrap());
+    let environment = [
+        ("COORD_ENDPOINTS", &*silent),
+        ("COORD_CONNECT_TIMEOUT", "1s"),
+    ];
+    let mut worker = Worker::spawn_with("global", &["100"], &environment);
+    // Not after a hundred timeouts, one after the other.
+    assert_eq!(worker.expect("got").await, "0 100");
 }

@@ -7,7 +7,7 @@
 use std::{collections::BTreeSet, pin::pin, time::Duration};
 
 use coord::{Coordinator, Error, LostReason, Options};
-use coord_tests::{Etcd, EtcdConfig, Proxy, dropped_after, eventually};
+use coord_tests::{Etcd, EtcdConfig, Proxy, Worker, dropped_after, eventually};
 use futures_util::future::{join_all, try_join_all};
 
 async fn connect(etcd: &Etcd) -> Coordinator {
@@ -287,5 +287,34 @@ async fn a_released_id_is_closed_and_not_lost_to_somebody() {
         id.release().await.unwrap();
         assert_eq!(id.lost().await, LostReason::Closed);
     }
+    coordinator.close().await;
+}
+
+/// A process that slept past its hold and its cool-down wakes up, and its id is another's by then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_process_does_not_believe_in_its_id_when_it_wakes() {
+    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
+        return;
+    };
+    let coordinator = connect(&etcd).await;
+    let mut worker = Worker::spawn("instance-id", &[&etcd.endpoint(), "p", "3", "1"]);
+    let number: u32 = worker.expect("held").await.parse().unwrap();
+    // Whatever it is asked, it answers with what `get` says at that moment.
+    worker.say("?");
+    assert_eq!(worker.expect("get").await, format!("Ok({number})"));
+    worker.stop();
+    // Asked while it sleeps: the first thing that it does when it wakes.
+    worker.say("?");
+    let ids = coordinator.instance_ids("p", number..=number);
+    let next = ids.acquire().await.unwrap();
+    assert_eq!(next.get().unwrap(), number);
+    worker.cont();
+    let said = worker.expect("get").await;
+    assert!(said.starts_with("Err("), "{said}");
+    worker.expect("lost").await;
+    // Nor has it taken anything from the one that holds the id now.
+    assert_eq!(worker.finish().await.code(), Some(0));
+    assert!(next.get().is_ok());
+    assert_eq!(slots(&etcd).await.len(), 1);
     coordinator.close().await;
 }

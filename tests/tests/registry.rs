@@ -112,6 +112,7 @@ async fn dropping_the_handle_deregisters_and_closing_the_coordinator_too() {
     let registration = coordinator.registry().register(spec()).await.unwrap();
     coordinator.close().await;
     eventually("no record", async || records(&etcd, "svc").await.is_empty()).await;
+    assert!(!registration.is_registered());
     let closed = registration.deregister().await;
     assert!(matches!(closed, Err(Error::Closed { .. })), "{closed:?}");
     let refused = coordinator.registry().register(spec()).await;
@@ -350,5 +351,41 @@ async fn registering_and_deregistering_may_be_dropped_at_every_await() {
             && coordinator.health().sessions.is_empty()
     })
     .await;
+    coordinator.close().await;
+}
+
+/// Everything is gone, leases and history too, and revisions begin anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_etcd_that_lost_its_data_gets_the_registration_again() {
+    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
+        return;
+    };
+    let coordinator = connect(&etcd).await;
+    let registry = coordinator.registry();
+    // A history that the new one does not reach.
+    let mut client = etcd.client().await;
+    for _ in 0..50 {
+        client.put("other", "", None).await.unwrap();
+    }
+    let registration = registry.register(spec()).await.unwrap();
+    let mut events = registry.watch("user-service").unwrap();
+    let InstanceEvent::Registered(before) = next(&mut events).await else {
+        panic!("it is registered");
+    };
+    etcd.kill();
+    std::fs::remove_dir_all(etcd.dir().join("data")).unwrap();
+    etcd.restart().await;
+    eventually("registered again", async || {
+        registration.is_registered() && records(&etcd, "svc").await.len() == 1
+    })
+    .await;
+    let found = registry.discover("user-service").await.unwrap();
+    assert_eq!(found[0].instance, before.instance);
+    assert!(found[0].created < before.created, "another history");
+    // And it still leaves when it is told to.
+    registration.deregister().await.unwrap();
+    for kind in ["svc", "inst"] {
+        assert!(records(&etcd, kind).await.is_empty());
+    }
     coordinator.close().await;
 }

@@ -10,6 +10,7 @@ use coord_tests::{Etcd, EtcdConfig, Worker, eventually};
 use etcd_client::{Client, EventType, GetOptions, KeyValue, WatchOptions};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use tokio::net::TcpListener;
 
 /// A service that is ready.
 struct Running {
@@ -376,4 +377,56 @@ async fn it_stops_without_etcd_too() {
     running.worker.expect("told").await;
     assert_eq!(running.code().await, Some(0));
     assert!(started.elapsed() < Duration::from_secs(30));
+}
+
+/// A process that lives on after a service: nothing of it is left, and the next one is told of its
+/// own signals alone.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_can_be_run_again_in_the_same_process() {
+    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
+        return;
+    };
+    let worker = spawn(&etcd, "service-by-hand", "twice", &[("COORD_DRAIN", "0s")]);
+    let mut running = Running::until_ready(etcd, worker, true).await;
+    running.signal(Signal::TERM);
+    running.worker.expect("told").await;
+    running.worker.expect("again").await;
+    let Running { etcd, worker, .. } = running;
+    let mut running = Running::until_ready(etcd, worker, true).await;
+    let before = running.revision().await;
+    running.signal(Signal::TERM);
+    running.worker.expect("told").await;
+    assert_eq!(running.code().await, Some(0));
+    assert_eq!(running.history(before).await, LEFT);
+}
+
+/// Not killed by the signal itself: to the first process of a container that does nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_ends_it_also_while_it_waits_for_etcd() {
+    // Accepts connections (the kernel does) and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    let environment = [("COORD_ENDPOINTS", endpoint.as_str())];
+    let worker = Worker::spawn_with("service", &["serve"], &environment);
+    let connection = silent.accept().await;
+    worker.terminate();
+    assert_eq!(worker.ended().await.code(), Some(0));
+    drop(connection);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_main_that_closes_its_coordinator_still_stops() {
+    // Not registered any more, so there is nothing to drain.
+    let Some(mut running) = Running::start_with("close", &[("COORD_DRAIN", "1h")]).await else {
+        return;
+    };
+    running.worker.say("now");
+    running.worker.expect("closed").await;
+    for kind in ["svc", "inst", "slot"] {
+        assert!(running.keys(kind).await.is_empty(), "{kind}");
+    }
+    running.signal(Signal::TERM);
+    running.worker.expect("told").await;
+    assert_eq!(running.code().await, Some(0));
 }

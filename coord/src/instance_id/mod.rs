@@ -434,11 +434,6 @@ impl InstanceId {
             Some(task) => task.await.unwrap_or_else(|| Err(Error::closed(RELEASE))),
         }
     }
-
-    /// Ends belief in the id and leaves it to expire on etcd: somewhere it may still be in use.
-    pub(crate) fn abandon(&self) {
-        self.0.abandon();
-    }
 }
 
 const RELEASE: &str = "release instance id";
@@ -452,15 +447,18 @@ impl Held {
         first
     }
 
+    /// Ends belief in the id and leaves it to expire on etcd: somewhere it may still be in use.
     fn abandon(&self) {
         if self.give_back() {
             self.engine.keeper.abandon(&self.slot.session);
         }
     }
 
-    /// `None`: it was given back before.
+    /// `None`: there is nothing to give back. A lost id's lease is gone, or being revoked, or left to
+    /// run out on purpose.
     fn start_release(&self) -> Option<crate::tasks::Task<Result<()>>> {
-        if !self.give_back() {
+        let lost = matches!(self.slot.session.state(), SessionState::Lost(_));
+        if !self.give_back() || lost {
             return None;
         }
         let release = guard::release(self.engine.clone(), self.slot.clone());

@@ -83,7 +83,9 @@ impl Registration {
     /// Whether its record is known to be there, routable. False while it is being registered again.
     #[must_use]
     pub fn is_registered(&self) -> bool {
-        self.progress.borrow().reached == Some(Content::Published)
+        // An error: the task that keeps it has ended, with the coordinator.
+        self.progress.has_changed().is_ok()
+            && self.progress.borrow().reached == Some(Content::Published)
     }
 
     /// Removes the record, marked as leaving first, so that nobody takes it for a crash.

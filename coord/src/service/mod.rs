@@ -15,7 +15,8 @@
 //! 1. Registered means routable: the record comes after `ready()`, and goes before `main` is told to
 //!    stop.
 //! 2. The id is given back last, and only if `main` and its tasks have ended. After a panic, a second
-//!    signal or a `main` that would not stop, something may still be using it: it is left to expire.
+//!    signal or a `main` that would not stop, something may still be using it: it is left to expire,
+//!    with every id that the service claimed besides.
 //! 3. The signals are watched on a thread of the service's own, so that a `main` that blocks its
 //!    threads can still be ended.
 
@@ -29,7 +30,6 @@ mod stopping;
 
 use std::{
     error::Error as StdError,
-    net::TcpListener,
     panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
     time::Duration,
@@ -76,7 +76,8 @@ where
         before();
     }
     let life = match start(service) {
-        Ok(life) => life,
+        Ok(Some(life)) => life,
+        Ok(None) => return ExitCode::SUCCESS,
         Err(error) => return not_started(&error),
     };
     let runtime = match life.runtime() {
@@ -138,40 +139,61 @@ struct Life {
     clock: Clock,
     stopping: Stopping,
     thread: Thread,
+    /// What goes on beside `main`, on the service's own thread.
+    tasks: Tasks,
 }
 
-fn start<S>(service: Service<S>) -> Result<Life> {
+/// `None`: a signal came first.
+fn start<S>(service: Service<S>) -> Result<Option<Life>> {
     let read = |name: &str| std::env::var(name).ok();
     let settings = Settings::resolve(service.given, Options::from_env(), &read)?;
     let thread =
         Thread::start("coord-service").map_err(|error| refused("start a thread", error))?;
     let clock = Clock::real(thread.clone());
-    let coordinator = thread.handle().block_on(connect(&settings, &clock))?;
-    match begin(&settings, &thread) {
-        Ok((listener, signals)) => {
-            let bound = listener
-                .as_ref()
-                .and_then(|listener| listener.local_addr().ok());
-            // Looks names up, which blocks: now, when no runtime waits for this thread.
-            let address = address::advertised(&settings, bound);
-            let context = Context::new(&settings.name, coordinator, listener);
-            let stopping = Stopping::new(context.clone(), clock.clone(), &settings);
-            tasks(&thread).spawn(stopping.clone().watch(signals));
-            global::set_global_if_none(context.coordinator());
-            Ok(Life {
-                settings,
-                context,
-                address,
-                clock,
-                stopping,
-                thread,
-            })
+    let mut signals = {
+        let _runtime = thread.handle().enter();
+        Signals::catch().map_err(|error| refused("watch for signals", error))?
+    };
+    // Not left to the signals' own effect: the first process of a container has none.
+    let coordinator = thread.handle().block_on(async {
+        tokio::select! {
+            biased;
+            signal = signals.next() => {
+                tracing::info!(target: "coord::service", service = settings.name, ?signal, "not started");
+                Ok(None)
+            }
+            connected = connect(&settings, &clock) => connected.map(Some),
         }
+    });
+    let Some(coordinator) = coordinator? else {
+        return Ok(None);
+    };
+    let listener = match settings.listen.map(address::bind).transpose() {
+        Ok(listener) => listener,
         Err(error) => {
             thread.handle().block_on(coordinator.close());
-            Err(error)
+            return Err(error);
         }
-    }
+    };
+    let bound = listener
+        .as_ref()
+        .and_then(|listener| listener.local_addr().ok());
+    // Looks names up, which blocks: now, when no runtime waits for this thread.
+    let address = address::advertised(&settings, bound);
+    let context = Context::new(&settings.name, coordinator, listener);
+    let stopping = Stopping::new(context.clone(), clock.clone(), &settings);
+    let tasks = thread.tasks(&CancellationToken::new());
+    tasks.spawn(stopping.clone().watch(signals));
+    global::set_global_if_none(context.coordinator());
+    Ok(Some(Life {
+        settings,
+        context,
+        address,
+        clock,
+        stopping,
+        thread,
+        tasks,
+    }))
 }
 
 /// Goes on trying for as long as the settings say.
@@ -201,24 +223,12 @@ async fn connect(settings: &Settings, clock: &Clock) -> Result<Coordinator> {
     }
 }
 
-fn begin(settings: &Settings, thread: &Thread) -> Result<(Option<TcpListener>, Signals)> {
-    let listener = settings.listen.map(address::bind).transpose()?;
-    let _runtime = thread.handle().enter();
-    let signals = Signals::catch().map_err(|error| refused("watch for signals", error))?;
-    Ok((listener, signals))
-}
-
 fn refused(operation: &'static str, error: std::io::Error) -> Error {
     Error::Unavailable {
         context: ErrorContext::new(operation).cause(error),
         maybe_applied: false,
         detail: "the machine refuses".into(),
     }
-}
-
-/// Tasks that end with the process at the latest.
-fn tasks(thread: &Thread) -> Tasks {
-    thread.tasks(&CancellationToken::new())
 }
 
 impl Life {
@@ -305,7 +315,7 @@ impl Life {
         self.context.set_registration(Ok(registration));
         let (context, clock) = (self.context.clone(), self.clock.clone());
         let stopping = self.stopping.clone();
-        tasks(&self.thread).spawn(async move {
+        self.tasks.spawn(async move {
             let ready = async {
                 tokio::select! {
                     () = context.readiness().cancelled() => {}
@@ -338,6 +348,8 @@ impl Life {
         match ended {
             Ended::Returned(_) | Ended::Stopped | Ended::Failed(_) => {}
             Ended::Forced | Ended::Panicked => {
+                // Before its tasks are dropped, with the ids that they claimed for themselves.
+                self.context.coordinator().abandon_ids();
                 runtime.shutdown_background();
                 return false;
             }
@@ -360,18 +372,21 @@ impl Life {
 
     /// The last step: the id, then the connections.
     fn close(&self, id_is_free: bool) {
+        let coordinator = self.context.coordinator();
         match self.context.id() {
-            Some(id) if id_is_free => self.last_call("release the instance id", async {
+            _ if !id_is_free => coordinator.abandon_ids(),
+            Some(id) => self.last_call("release the instance id", async {
                 if let Err(error) = id.release().await {
                     tracing::warn!(target: "coord::service", %error, "the id is left to expire");
                 }
             }),
-            Some(id) => id.abandon(),
             None => {}
         }
-        let coordinator = self.context.coordinator();
         global::unset_global(coordinator);
         self.last_call("close", coordinator.close());
+        // Now that there is nothing left that a second signal could end. A process that lives on may
+        // run another service: this one must not take its signals for its own.
+        self.thread.handle().block_on(self.tasks.close());
     }
 
     /// What it does not get done, the end of a lease does later.

@@ -80,7 +80,7 @@ impl Stopping {
         shutdown_timeout.saturating_sub(used)
     }
 
-    /// Watches the signals until the process ends.
+    /// Watches the signals; runs until the service has ended.
     pub(super) async fn watch(self, mut signals: Signals) {
         let first = signals.next().await;
         tracing::info!(target: "coord::service", service = self.0.context.service(),
@@ -157,12 +157,10 @@ impl Stopping {
         }
     }
 
-    /// Ends the process, whatever its other threads do. What they do may use the id: it expires.
+    /// Ends the process, whatever its other threads do. What they do may use the ids: they expire.
     async fn exit(&self, why: Stop) {
         let State { context, clock, .. } = &*self.0;
-        if let Some(id) = context.id() {
-            id.abandon();
-        }
+        context.coordinator().abandon_ids();
         if let Some(registration) = context.registration() {
             // Else its record goes with its lease.
             let _ = clock.timeout(LAST_CALL, registration.leave()).await;

@@ -164,6 +164,10 @@ impl Session {
         state == SessionState::Live
     }
 
+    pub(super) fn past_deadline(&self) -> PastDeadline {
+        self.0.past_deadline
+    }
+
     pub(super) fn purpose(&self) -> &'static str {
         self.0.purpose
     }

@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use tokio::sync::{Notify, oneshot};
 
 use super::{
-    Session, SessionSpec, SessionState, UndoQueue,
+    PastDeadline, Session, SessionSpec, SessionState, UndoQueue,
     grant::{self, Unclaimed},
     heart::Heart,
     heartbeat,
@@ -136,6 +136,13 @@ impl Keeper {
         // In this order: a lost session that is still in there would be revoked.
         self.shared.heart().remove(session.lease());
         session.mark_lost(LostReason::Closed);
+    }
+
+    /// [Abandons](Self::abandon) every session with this policy.
+    pub(crate) fn abandon_all(&self, policy: PastDeadline) {
+        let sessions: Vec<Session> = self.shared.heart().sessions().cloned().collect();
+        let with_policy = sessions.iter().filter(|s| s.past_deadline() == policy);
+        with_policy.for_each(|session| self.abandon(session));
     }
 
     pub(crate) fn undo(&self) -> &UndoQueue {

@@ -5,6 +5,8 @@
 
 mod echo;
 mod etcd;
+mod global;
+mod instance_id;
 mod lock;
 mod service;
 
@@ -15,6 +17,8 @@ type Command = fn(Vec<String>) -> anyhow::Result<()>;
 const COMMANDS: &[(&str, Command)] = &[
     ("echo", echo::run),
     ("etcd", etcd::run),
+    ("global", global::run),
+    ("instance-id", instance_id::run),
     ("lock-hold", lock::hold),
     ("lock-sections", lock::sections),
 ];

@@ -1,7 +1,7 @@
 //! `service HOW`: an annotated main. `HOW` is what it does once it is ready: `serve` until it is
-//! told to stop, `return`, `fail`, `panic`, `linger` (not stop when told), `block` (its thread too),
-//! `leave-task` (return and leave a task behind that blocks its thread), `unready`; `return`, `fail`
-//! and `panic` once they are told a line.
+//! told to stop, `return`, `fail`, `panic`, `close` (its coordinator, and serve on), `linger` (not
+//! stop when told), `block` (its thread too), `leave-task` (return and leave a task behind that
+//! blocks its thread), `unready`; `return`, `fail`, `panic` and `close` once they are told a line.
 //!
 //! Says `listens ADDRESS`, `id NUMBER TOKEN`, `config TEXT`, `ready`, and `told` when it is to stop.
 
@@ -62,6 +62,13 @@ pub(crate) async fn main(
             shutdown.await;
             wire::say("told");
         }
+        "close" => {
+            told.next().await;
+            coordinator.close().await;
+            wire::say("closed");
+            shutdown.await;
+            wire::say("told");
+        }
         "return" => {
             told.next().await;
             return Ok(ExitCode::from(7));
@@ -71,7 +78,9 @@ pub(crate) async fn main(
             anyhow::bail!("it failed");
         }
         "panic" => {
+            let own = coordinator.instance_ids("own", 0..=3).acquire().await?;
             told.next().await;
+            tokio::task::spawn_blocking(|| block_with(own));
             panic!("as told");
         }
         "linger" => {
@@ -87,15 +96,39 @@ pub(crate) async fn main(
         "leave-task" => {
             shutdown.await;
             wire::say("told");
-            tokio::task::spawn_blocking(block);
+            let own = coordinator.instance_ids("own", 0..=3).acquire().await?;
+            tokio::task::spawn_blocking(|| block_with(own));
         }
         other => anyhow::bail!("no such way {other:?}"),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The same by hand, as far as `serve` goes.
+/// The same by hand, as far as `serve` goes. Told `twice`, it is run again, once the first has left
+/// no thread behind; then it says `again`.
 pub(crate) fn by_hand() -> ExitCode {
+    let first = run_by_hand();
+    if std::env::args().nth(2).as_deref() != Some("twice") {
+        return first;
+    }
+    while threads_of_coord() > 0 {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    wire::say("again");
+    run_by_hand()
+}
+
+fn threads_of_coord() -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten();
+    let name = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm")).ok();
+    let names = tasks.filter_map(|task| name(task.ok()?));
+    let of_coord = ["coord-io", "coord-heartbeat", "coord-service"];
+    names
+        .filter(|name| of_coord.contains(&name.trim_end()))
+        .count()
+}
+
+fn run_by_hand() -> ExitCode {
     Service::new("user-service")
         .version("1.2.3")
         .listen("127.0.0.1:0")
@@ -115,6 +148,12 @@ pub(crate) fn by_hand() -> ExitCode {
             wire::say("told");
             Ok(())
         })
+}
+
+/// Goes on using an id that `main` claimed for itself.
+fn block_with(own: InstanceId) {
+    block();
+    drop(own);
 }
 
 fn block() {
