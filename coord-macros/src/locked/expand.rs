@@ -83,6 +83,8 @@ fn body(args: &Args, template: &Template, function: &Function, block: &Block) ->
             if false {
                 return #returns.pin();
             }
+            // `_unused` arguments too are to be dropped before the lock is released: naming them moves
+            // them into the block. The lint is about people who do so.
             #(#[allow(clippy::used_underscore_binding)] let _ = &#moved;)*
             #block
         })

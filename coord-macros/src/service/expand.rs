@@ -55,6 +55,7 @@ pub(super) fn without_service(item: &ItemFn) -> TokenStream {
     let (visibility, name, item) = (&item.vis, &item.sig.ident, inner(item));
     quote! {
         #visibility fn #name() {
+            // Nobody calls it.
             #[allow(dead_code)]
             #item
         }
