@@ -45,6 +45,9 @@ mod service;
 mod coordinator;
 mod global;
 
+#[cfg(feature = "embedded")]
+pub mod embedded;
+
 pub mod config;
 mod instance_id;
 mod lock;

@@ -1,0 +1,3 @@
+//! An etcd in memory, for development and tests.
+
+mod core;
