@@ -5,12 +5,16 @@
 //! [`Config::load`] returns, in one step for all keys of one transaction. Anything wrong leaves the
 //! value from before in use and is told by [`Config::status`].
 
+pub(crate) mod apart;
 mod builder;
 mod center;
 pub(crate) mod decode;
+pub(crate) mod document;
 mod encode;
+pub(crate) mod encoder;
 mod live;
 mod reloader;
+mod seed;
 pub(crate) mod shape;
 mod status;
 mod subscription;
@@ -25,8 +29,8 @@ use self::live::{Readers, Seen, Step, Store, Writer};
 pub use self::{
     builder::ConfigBuilder,
     center::ConfigCenter,
-    decode::{Fault, UnknownKey},
-    shape::{CoordConfig, Field},
+    decode::{Fault, UnknownKey, Warning},
+    shape::{CoordConfig, Field, WriteConfig},
     status::{Phase, Refusal, Status},
     subscription::{Change, Changes, Subscription},
 };
@@ -160,6 +164,7 @@ impl<T> Config<T> {
             verified: None,
             refusal: record.refusal,
             unknown: record.unknown,
+            warnings: record.warnings,
             reconnects: 0,
             trouble: None,
         };
