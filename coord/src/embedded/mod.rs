@@ -40,7 +40,6 @@
 //!
 //! [`etcdctl`]: https://etcd.io/docs/v3.5/dev-guide/interacting_v3/
 
-#[allow(dead_code, reason = "the server over it comes next")]
 mod core;
 mod faults;
 mod link;
