@@ -75,7 +75,7 @@ impl Server {
             Ok((serving, state)) => Ok(Self { state, serving }),
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => Err(Error::Invalid {
                 faults: vec![error.to_string()],
-                context: context.cause(error),
+                context,
             }),
             Err(error) => Err(Error::Unavailable {
                 maybe_applied: false,
@@ -83,7 +83,7 @@ impl Server {
                     io::ErrorKind::AddrInUse => "the address is in use".into(),
                     _ => error.to_string(),
                 },
-                context: context.cause(error),
+                context,
             }),
         }
     }
