@@ -145,3 +145,30 @@ async fn serve(stream: TcpStream, link: Link, state: Arc<State>) {
     let serving = builder.serve_connection(TokioIo::new(socket), TowerToHyperService::new(service));
     link.until_cut(serving).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    #[test]
+    fn clients_find_a_server_that_listens_everywhere_on_this_machine() {
+        let of = |address: &str| endpoint(address.parse().expect("an address"));
+        assert_eq!(of("0.0.0.0:2379"), "http://127.0.0.1:2379");
+        assert_eq!(of("[::]:2379"), "http://[::1]:2379");
+        assert_eq!(of("10.0.0.5:2379"), "http://10.0.0.5:2379");
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_one_call_is_not_the_end_of_the_others() {
+        let listen = TcpListener::bind("127.0.0.1:0");
+        let (serving, state) = Serving::start(listen).await.expect("it starts");
+        let call = || state.call(|_| panic!("a fault in the core"));
+        catch_unwind(AssertUnwindSafe(call)).expect_err("a panic");
+        let client = etcd_client::Client::connect([&state.endpoint], None).await;
+        let put = client.expect("a client").put("key", "value", None).await;
+        put.expect("it is served");
+        serving.stop().await;
+    }
+}

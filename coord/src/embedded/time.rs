@@ -57,3 +57,41 @@ impl Time {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    #[test]
+    fn a_frozen_clock_moves_only_by_hand_and_then_goes_on_from_there() {
+        let mut time = Time::start();
+        time.advance(HOUR);
+        assert!(time.now() >= HOUR && time.now() < HOUR * 2);
+        time.freeze();
+        let frozen = time.now();
+        std::thread::yield_now();
+        assert_eq!(time.now(), frozen);
+        // A second time changes nothing.
+        time.freeze();
+        time.advance(HOUR);
+        assert_eq!(time.now(), frozen + HOUR);
+        time.thaw();
+        let thawed = time.now();
+        assert!(thawed >= frozen + HOUR && thawed < frozen + HOUR * 2);
+        time.thaw();
+        assert!(time.now() >= thawed && time.now() < thawed + HOUR);
+    }
+
+    #[test]
+    fn what_passed_while_it_stood_still_is_not_made_up_for() {
+        let mut time = Time::start();
+        time.freeze();
+        let frozen = time.now();
+        // As if it had been an hour ago.
+        time.ahead += HOUR;
+        time.thaw();
+        assert!(time.now() >= frozen && time.now() < HOUR);
+    }
+}
