@@ -116,10 +116,9 @@ async fn an_acquire_whose_reply_is_lost_has_one_place_in_the_queue() {
     let guard = coordinator.lock("name").acquire().await.unwrap();
     assert!(guard.is_held());
     let prefix = GetOptions::new().with_prefix();
-    let queue = connect(&server)
-        .await
-        .get("coord/lock/name!/", Some(prefix));
-    assert_eq!(queue.await.unwrap().count(), 1);
+    let mut client = connect(&server).await;
+    let queue = client.get("coord/lock/name!/", Some(prefix)).await.unwrap();
+    assert_eq!(queue.count(), 1);
 }
 
 #[tokio::test]
