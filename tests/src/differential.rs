@@ -52,6 +52,9 @@ const SHORT: Duration = Duration::from_secs(2);
 const IN_TIME: Duration = Duration::from_millis(1_500);
 /// How often a sequence is tried that was too slow for its short lease.
 const ATTEMPTS: usize = 10;
+/// The first revision at which a sequence begins: what is some revisions before another is one, not
+/// zero, which has a meaning of its own.
+const ROOM: i64 = 32;
 /// One sequence in so many has a lease that runs out.
 const EXPIRY: u64 = 20;
 
@@ -128,7 +131,7 @@ impl Pair {
     async fn reset(&mut self) -> Result<Whereabouts, Stop> {
         let (left, right) = join(self.left.earliest(), self.right.earliest()).await;
         let begin = match (left, right) {
-            (Ok(left), Ok(right)) => left.max(right),
+            (Ok(left), Ok(right)) => left.max(right).max(ROOM),
             (left, right) => return Err(self.differ(&"nothing", &left, &right)),
         };
         let (left, right) = join(self.left.reset(begin), self.right.reset(begin)).await;
@@ -347,6 +350,7 @@ impl Pair {
     pub async fn check(&mut self, seed: u64, length: usize) -> Option<Found> {
         let ops = sequence(seed, length);
         let difference = self.run(&ops).await?;
+        println!("{difference:?}");
         Some(self.shrink(seed, ops, difference).await)
     }
 }

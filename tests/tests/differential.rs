@@ -32,6 +32,17 @@ async fn etcd_against_etcd() {
     let l = std::env::var("L").map_or(200, |n| n.parse().unwrap());
     let t = std::time::Instant::now();
     if let Err(found) = fuzz(&mut pairs, s..s + n, l).await {
+        for e in &etcds {
+            println!(
+                "{}",
+                e.log()
+                    .lines()
+                    .filter(|l| l.contains("panic") || l.contains("fatal"))
+                    .take(5)
+                    .collect::<Vec<_>>()
+                    .join("\n")
+            );
+        }
         panic!("{found:?}");
     }
     println!("{n} sequences: {:?}", t.elapsed());

@@ -13,7 +13,7 @@ use super::{
 use crate::rpc::{
     CompactionRequest, Compare, DeleteRangeRequest, LeaseGrantRequest, LeaseKeepAliveRequest,
     LeaseLeasesRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest,
-    RequestOp, TxnRequest, WatchCreateRequest, compare::TargetUnion,
+    RequestOp, TxnRequest, WatchCreateRequest, compare::TargetUnion, request_op,
 };
 
 /// No more than twelve: etcd's sort keeps the order of equals only up to there.
@@ -69,7 +69,7 @@ impl Generator {
             0..24 => Op::Call(self.put().into()),
             24..42 => Op::Call(self.range().into()),
             42..50 => Op::Call(self.delete().into()),
-            50..72 => Op::Call(self.txn(0).into()),
+            50..72 => Op::Call(self.txn().into()),
             72..75 => Op::Call(self.compact().into()),
             75..89 => Op::Call(self.lease_call()),
             89..96 => Op::Watch(self.stream(), self.watch()),
@@ -230,7 +230,15 @@ impl Generator {
         }
     }
 
-    fn txn(&mut self, depth: usize) -> TxnRequest {
+    fn txn(&mut self) -> TxnRequest {
+        let mut txn = self.nested(0);
+        if deletes_to_the_end(&txn) {
+            keep_nothing(&mut txn);
+        }
+        txn
+    }
+
+    fn nested(&mut self, depth: usize) -> TxnRequest {
         let compares = self.random.random_range(0..3);
         TxnRequest {
             compare: (0..compares).map(|_| self.compare()).collect(),
@@ -256,7 +264,7 @@ impl Generator {
                 range.into()
             }
             70..85 => self.delete().into(),
-            85..99 if depth < 2 => self.txn(depth + 1).into(),
+            85..99 if depth < 2 => self.nested(depth + 1).into(),
             85..99 => self.put().into(),
             _ => RequestOp::default(),
         }
@@ -340,9 +348,37 @@ impl Generator {
             } else if self.chance(50) {
                 LeaseKeepAliveRequest { id: lease }.into()
             } else {
-                self.txn(0).into()
+                self.txn().into()
             }
         });
         Op::Expire(lease, calls.collect())
+    }
+}
+
+/// Whether there is a delete from a key to the end in it.
+fn deletes_to_the_end(txn: &TxnRequest) -> bool {
+    let mut ops = txn.success.iter().chain(&txn.failure);
+    ops.any(|op| match &op.request {
+        Some(request_op::Request::DeleteRange(delete)) => delete.range_end == "\0",
+        Some(request_op::Request::Txn(inner)) => deletes_to_the_end(inner),
+        _ => false,
+    })
+}
+
+/// Makes its puts such as do not need a key that is there.
+///
+/// etcd does not see that a delete from a key to the end has a key in common with a put. If that
+/// put is to keep the value that is just deleted, the process ends with a panic in the middle of the
+/// transaction: there is nothing to compare.
+fn keep_nothing(txn: &mut TxnRequest) {
+    for op in txn.success.iter_mut().chain(&mut txn.failure) {
+        match &mut op.request {
+            Some(request_op::Request::Put(put)) => {
+                put.ignore_value = false;
+                put.ignore_lease = false;
+            }
+            Some(request_op::Request::Txn(inner)) => keep_nothing(inner),
+            _ => {}
+        }
     }
 }
