@@ -8,8 +8,10 @@ use super::{
     op::{Reply, Request},
     watches::Watches,
 };
+use coord::embedded::Server;
+
 use crate::{
-    eventually,
+    Etcd, EtcdConfig, eventually,
     rpc::{
         Answer, Api, CompactionRequest, DeleteRangeRequest, LeaseLeasesRequest, LeaseRevokeRequest,
         LeaseTimeToLiveRequest, PutRequest, RangeRequest, WatchResponse,
@@ -25,12 +27,19 @@ pub struct Tamper {
     pub watch: Option<fn(&mut WatchResponse)>,
 }
 
+/// The process or the thread that serves.
+#[derive(Debug)]
+enum Host {
+    /// Held until the comparison is over.
+    Etcd(#[allow(dead_code)] Etcd),
+    Embedded(Server),
+}
+
 /// A server under comparison.
 pub struct Side {
     name: String,
     api: Api,
-    /// Makes time pass on it; without, it is waited for.
-    advance: Option<Box<dyn Fn(Duration) + Send>>,
+    host: Host,
     tamper: Tamper,
     pub(super) watches: Vec<Watches>,
     /// The lease ids that it chose.
@@ -44,23 +53,47 @@ impl std::fmt::Debug for Side {
 }
 
 impl Side {
-    /// The server at an endpoint, whose leases run out as time goes by.
-    #[must_use]
-    pub fn new(name: &str, endpoint: &str) -> Self {
+    /// A real etcd, with leases as short as etcd grants when it is shipped.
+    ///
+    /// `None`: there is no etcd on this machine, and the calling test is to return.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    pub async fn etcd() -> Option<Self> {
+        let config = EtcdConfig::new()
+            .argument("--heartbeat-interval=100")
+            .argument("--election-timeout=1000");
+        let etcd = Etcd::start_or_skip(config).await?;
+        Some(Self::new("etcd", &etcd.endpoint(), Host::Etcd(etcd)))
+    }
+
+    /// An embedded server.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    pub async fn embedded() -> Self {
+        let server = Server::start().await.expect("an embedded server starts");
+        let endpoint = server.endpoint().to_owned();
+        Self::new("embedded", &endpoint, Host::Embedded(server))
+    }
+
+    fn new(name: &str, endpoint: &str, host: Host) -> Self {
         Self {
             name: name.to_owned(),
             api: Api::new(endpoint),
-            advance: None,
+            host,
             tamper: Tamper::default(),
             watches: Vec::new(),
             chosen: Vec::new(),
         }
     }
 
-    /// Its clock can be moved.
+    /// Another name than that of its kind.
     #[must_use]
-    pub fn advanced_by(mut self, advance: impl Fn(Duration) + Send + 'static) -> Self {
-        self.advance = Some(Box::new(advance));
+    pub fn named(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
         self
     }
 
@@ -112,7 +145,12 @@ impl Side {
         for lease in self.api.leases(LeaseLeasesRequest {}).await?.leases {
             self.api.revoke(LeaseRevokeRequest { id: lease.id }).await?;
         }
-        // The last revision is always made by the same request.
+        let everything = DeleteRangeRequest {
+            key: "\0".into(),
+            range_end: "\0".into(),
+            ..Default::default()
+        };
+        self.api.delete_range(everything.clone()).await?;
         while self.revision().await? < revision {
             let pad = PutRequest {
                 key: "a".into(),
@@ -120,11 +158,7 @@ impl Side {
             };
             self.api.put(pad).await?;
         }
-        let everything = DeleteRangeRequest {
-            key: "\0".into(),
-            range_end: "\0".into(),
-            ..Default::default()
-        };
+        // What a watch from the compacted revision is shown is that this one key was deleted.
         self.api.delete_range(everything).await?;
         let compaction = CompactionRequest {
             revision: self.revision().await?,
@@ -140,13 +174,14 @@ impl Side {
     pub(super) async fn earliest(&self) -> Answer<i64> {
         let leases = self.api.leases(LeaseLeasesRequest {}).await?.leases.len();
         let leases = i64::try_from(leases).expect("few leases");
-        Ok(self.revision().await? + leases + 1)
+        // The leases are revoked, everything is deleted, and one key is put.
+        Ok(self.revision().await? + leases + 2)
     }
 
     /// Waits until a lease has run out.
     pub(super) async fn expired(&self, id: i64, ttl: Duration) {
-        if let Some(advance) = &self.advance {
-            advance(ttl + Duration::from_secs(1));
+        if let Host::Embedded(server) = &self.host {
+            server.advance(ttl + Duration::from_secs(1));
         }
         eventually("the lease has run out", async || {
             let request = LeaseTimeToLiveRequest { id, keys: false };
