@@ -350,7 +350,6 @@ impl Pair {
     pub async fn check(&mut self, seed: u64, length: usize) -> Option<Found> {
         let ops = sequence(seed, length);
         let difference = self.run(&ops).await?;
-        println!("{difference:?}");
         Some(self.shrink(seed, ops, difference).await)
     }
 }
