@@ -145,6 +145,8 @@ macro_rules! calls {
 }
 
 calls! {
+    no_method("KV/Nothing", RangeRequest) -> RangeResponse;
+    no_service("Nothing/Nothing", RangeRequest) -> RangeResponse;
     range("KV/Range", RangeRequest) -> RangeResponse;
     put("KV/Put", PutRequest) -> PutResponse;
     delete_range("KV/DeleteRange", DeleteRangeRequest) -> DeleteRangeResponse;

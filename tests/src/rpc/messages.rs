@@ -2,7 +2,7 @@
 
 #![allow(missing_docs, clippy::struct_excessive_bools)]
 
-use bytes::Bytes;
+pub use bytes::Bytes;
 use prost::Message;
 
 #[derive(Clone, PartialEq, Message)]
