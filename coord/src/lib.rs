@@ -47,6 +47,8 @@ mod global;
 
 #[cfg(feature = "embedded")]
 pub mod embedded;
+#[cfg(feature = "embedded")]
+pub mod testing;
 
 pub mod config;
 mod instance_id;
@@ -132,7 +134,7 @@ pub use service::{Context, FromContext, Service, Shutdown};
 /// | `wait = "5s"` | longest time in the queue, connecting included; a literal, an expression of type [`Duration`](std::time::Duration), or `forever` | [`LockOptions::wait`] |
 /// | `try` | do not wait: [`Error::Busy`] if somebody holds it | |
 /// | `guard = name` | the body sees `name: &`[`Held`] | |
-/// | `via = expr` | the [`Coordinator`] to use | the runtime's own, else the [global](global()) one |
+/// | `via = expr` | the [`Coordinator`] to use | [`global()`]'s: a service's or a test's own, else the process's |
 /// | `crate = ::path` | where this crate is | `::coord` |
 ///
 /// # The same by hand
@@ -248,3 +250,6 @@ pub use coord_macros::locked;
 /// See [`Service`].
 #[cfg(feature = "macros")]
 pub use coord_macros::service;
+
+#[cfg(all(feature = "embedded", feature = "macros"))]
+pub use coord_macros::test;
