@@ -86,6 +86,29 @@ async fn configs_live_on_the_tests_server(coordinator: Coordinator) {
     assert_eq!(shop.load().greeting, "hello");
 }
 
+/// What etcd does in bad times, at one's call.
+#[coord::test]
+async fn the_server_has_its_faults_on_demand(coordinator: Coordinator, server: &Server) {
+    #[locked("mortal")]
+    async fn never_done() -> Result<(), Error> {
+        std::future::pending().await
+    }
+
+    let task = tokio::spawn(never_done());
+    let lease = loop {
+        if let [session] = &coordinator.health().sessions[..] {
+            break session.lease;
+        }
+        tokio::task::yield_now().await;
+    };
+    // The task may still stand in the queue: a lock that it has not got it cannot lose.
+    let held = async || coordinator.lock("mortal").try_acquire().await;
+    while held().await.is_ok() {}
+    assert!(server.expire_lease(lease));
+    let result = task.await.unwrap();
+    assert!(matches!(result, Err(Error::Lost { .. })), "{result:?}");
+}
+
 /// Made from what the test has; keeps a loan of the server; is not `Send`.
 struct Seeded<'t> {
     shop: Config<Shop>,
@@ -196,7 +219,7 @@ fn an_error_is_returned() {
 static HAD: Mutex<Vec<(Coordinator, String)>> = Mutex::new(Vec::new());
 
 fn had(coordinator: Coordinator, server: &Server) {
-    HAD.lock().unwrap().push((coordinator, server.endpoint()));
+    HAD.lock().unwrap().push((coordinator, server.endpoint().to_owned()));
 }
 
 #[test]
@@ -238,6 +261,14 @@ fn nothing_of_a_test_is_left_whatever_became_of_it() {
         });
     }
 
+    /// The coordinator has something to give back, and nobody who takes it.
+    #[coord::test]
+    async fn leaves_the_server_stalled(coordinator: Coordinator, server: &Server) {
+        had(coordinator.clone(), server);
+        let _taken = coordinator.lock("taken").acquire().await.unwrap();
+        server.stall();
+    }
+
     let (gone, is_gone) = mpsc::channel();
     *GONE.lock().unwrap() = Some(gone);
     harness(returns).unwrap();
@@ -246,9 +277,10 @@ fn nothing_of_a_test_is_left_whatever_became_of_it() {
     harness(leaves_tasks).unwrap();
     // The task had gone before the test ended.
     is_gone.try_recv().unwrap();
+    harness(leaves_the_server_stalled).unwrap();
 
     let had = std::mem::take(&mut *HAD.lock().unwrap());
-    assert_eq!(had.len(), 3);
+    assert_eq!(had.len(), 4);
     for (coordinator, endpoint) in had {
         assert!(coordinator.health().closed);
         let address = endpoint.strip_prefix("http://").unwrap();
