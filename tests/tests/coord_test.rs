@@ -137,12 +137,10 @@ async fn arguments_come_in_any_order(
     Seeded { shop, local, .. }: Seeded<'_>,
     mut coordinator: Coordinator,
     seeded: Seeded<'_>,
-    test: &Test,
 ) -> Result<(), Error> {
     assert_eq!(*local, 7);
     assert_eq!(shop.load().greeting, "seeded");
     assert_eq!(seeded.server.endpoint(), server.endpoint());
-    assert_eq!(test.server().endpoint(), server.endpoint());
     coordinator = coordinator.module("m");
     coordinator.ping().await?;
     Ok(())

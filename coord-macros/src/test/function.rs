@@ -49,6 +49,11 @@ impl Function {
             .attrs
             .iter()
             .any(|attribute| attribute.path().is_ident("should_panic"));
+        if let (true, ReturnType::Type(_, ty)) = (should_panic, &item.sig.output)
+            && !matches!(&**ty, Type::Tuple(unit) if unit.elems.is_empty())
+        {
+            errors.at(ty, "a test that should panic returns nothing");
+        }
         Some(Self {
             item,
             arguments,
@@ -64,8 +69,13 @@ pub(super) fn makes_a_test(attribute: &Attribute) -> bool {
 }
 
 fn check_signature(errors: &Errors, item: &ItemFn) {
-    for attribute in item.attrs.iter().filter(|it| makes_a_test(it)) {
-        let message = "`#[coord::test]` makes the test and its runtime: remove this attribute";
+    let mut others = item.attrs.iter().filter(|it| makes_a_test(it)).peekable();
+    // `#[tokio::test]` above this attribute leaves one behind, and a body that is not async.
+    let of_tokio = others.peek().is_some()
+        && item.block.to_token_stream().to_string().contains("Failed building the Runtime");
+    for attribute in others {
+        let message = "`#[coord::test]` makes the test and its runtime: remove this attribute \
+                       (options of the runtime go into `runtime(flavor = …, worker_threads = …)`)";
         errors.at(attribute, message);
     }
     let signature = &item.sig;
@@ -78,17 +88,11 @@ fn check_signature(errors: &Errors, item: &ItemFn) {
     if let Some(abi) = &signature.abi {
         errors.at(abi, "a test is not an `extern` function");
     }
-    if signature.asyncness.is_none() {
-        // What `#[tokio::test]` above this attribute has made of the body.
-        let body = item.block.to_token_stream().to_string();
-        let message = match body.contains("Failed building the Runtime") {
-            true => {
-                "`#[coord::test]` makes the test and its runtime: remove `#[tokio::test]` (its \
-                 options go into `runtime(flavor = …, worker_threads = …)`)"
-            }
-            false => "a test with a coordinator is an `async fn`",
-        };
-        errors.at(signature.fn_token, message);
+    if signature.asyncness.is_none() && !of_tokio {
+        errors.at(
+            signature.fn_token,
+            "a test with a coordinator is an `async fn`",
+        );
     }
     if !signature.generics.params.is_empty() {
         errors.at(&signature.generics.params, "a test takes no generics");

@@ -113,10 +113,3 @@ impl<'t> FromTest<'t> for &'t Server {
         Ok(&test.server)
     }
 }
-
-impl<'t> FromTest<'t> for &'t Test {
-    type Error = Infallible;
-    async fn from_test(test: &'t Test) -> Result<Self, Infallible> {
-        Ok(test)
-    }
-}

@@ -25,6 +25,12 @@ const fn constant() {}
 async fn opaque() -> impl std::process::Termination {}
 
 #[coord::test]
+#[should_panic]
+async fn panics() -> Result<(), coord::Error> {
+    panic!()
+}
+
+#[coord::test]
 async fn anything(_coordinator: impl Clone) {}
 
 #[coord::test]
