@@ -108,10 +108,10 @@ impl Server {
         self.state.call(|core| core.revision())
     }
 
-    /// How many of the last revisions are kept; older ones are compacted away, some at a time.
-    /// Default: 10,000.
-    pub fn set_retention(&self, revisions: u64) {
-        self.state.call(|core| core.set_retention(revisions));
+    /// About how many bytes of memory the history may take, for reads and watches of the past; what
+    /// is older is compacted away, some at a time. Default: 32 MiB.
+    pub fn set_retention(&self, bytes: u64) {
+        self.state.call(|core| core.set_retention(bytes));
     }
 
     /// Forgets what was before a revision, as `etcdctl compact` does.
