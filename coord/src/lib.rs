@@ -35,6 +35,7 @@
 //! |---|---|---|
 //! | `macros` | yes | the three macros; off: no proc-macro to build, the library alone |
 //! | `tls` | yes | TLS to etcd (rustls with ring); off: plain endpoints only |
+//! | `embedded` | no | an etcd in memory, for development and tests: `coord::embedded`; off: no server in the program |
 
 // Library code says why it cannot fail (`expect`); tests and tools may `unwrap`.
 #![warn(clippy::unwrap_used)]
