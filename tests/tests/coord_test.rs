@@ -15,8 +15,9 @@ use std::{
 };
 
 use coord::{
-    Config, CoordConfig, Coordinator, Error, Held, locked,
+    Config, CoordConfig, Coordinator, Error, Held,
     embedded::Server,
+    locked,
     testing::{FromTest, Test},
 };
 use tokio::runtime::Handle;
@@ -217,7 +218,9 @@ fn an_error_is_returned() {
 static HAD: Mutex<Vec<(Coordinator, String)>> = Mutex::new(Vec::new());
 
 fn had(coordinator: Coordinator, server: &Server) {
-    HAD.lock().unwrap().push((coordinator, server.endpoint().to_owned()));
+    HAD.lock()
+        .unwrap()
+        .push((coordinator, server.endpoint().to_owned()));
 }
 
 #[test]
@@ -328,6 +331,9 @@ async fn a_test_may_run_under_a_lock(coordinator: Coordinator) -> Result<(), Err
     let held: &Held = held;
     assert!(held.is_held());
     let busy = coordinator.lock("outer").try_acquire().await;
-    assert!(matches!(busy, Err(Error::Busy { .. } | Error::WouldDeadlock { .. })), "{busy:?}");
+    assert!(
+        matches!(busy, Err(Error::Busy { .. } | Error::WouldDeadlock { .. })),
+        "{busy:?}"
+    );
     Ok(())
 }

@@ -83,7 +83,10 @@ async fn a_fake_id_is_held_unconfirmed_confirmed_and_lost() {
     for _ in 0..2 {
         fake.unconfirm();
         let unconfirmed = id.get();
-        assert!(is_lost(&unconfirmed, LostReason::Unconfirmed), "{unconfirmed:?}");
+        assert!(
+            is_lost(&unconfirmed, LostReason::Unconfirmed),
+            "{unconfirmed:?}"
+        );
         assert!(poll!(lost.as_mut()).is_pending());
         fake.confirm();
         fake.confirm();

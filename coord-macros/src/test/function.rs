@@ -72,7 +72,11 @@ fn check_signature(errors: &Errors, item: &ItemFn) {
     let mut others = item.attrs.iter().filter(|it| makes_a_test(it)).peekable();
     // `#[tokio::test]` above this attribute leaves one behind, and a body that is not async.
     let of_tokio = others.peek().is_some()
-        && item.block.to_token_stream().to_string().contains("Failed building the Runtime");
+        && item
+            .block
+            .to_token_stream()
+            .to_string()
+            .contains("Failed building the Runtime");
     for attribute in others {
         let message = "`#[coord::test]` makes the test and its runtime: remove this attribute \
                        (options of the runtime go into `runtime(flavor = …, worker_threads = …)`)";

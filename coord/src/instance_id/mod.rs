@@ -384,7 +384,12 @@ struct Held {
 impl InstanceId {
     /// For a double: held as long as `session` lives, without anything on etcd.
     #[cfg(feature = "embedded")]
-    pub(crate) fn detached(layout: &Layout, pool: &str, number: u32, session: Session) -> Result<Self> {
+    pub(crate) fn detached(
+        layout: &Layout,
+        pool: &str,
+        number: u32,
+        session: Session,
+    ) -> Result<Self> {
         let pool = Pool::new(layout, pool, number..=number)?;
         let slot = Slot {
             key: pool.slot(number),

@@ -165,7 +165,12 @@ impl fmt::Debug for Held {
 impl Held {
     /// For a double: held as long as `session` lives, without anything on etcd.
     #[cfg(feature = "embedded")]
-    pub(crate) fn detached(layout: &Layout, name: &str, token: i64, session: Session) -> Result<Self> {
+    pub(crate) fn detached(
+        layout: &Layout,
+        name: &str,
+        token: i64,
+        session: Session,
+    ) -> Result<Self> {
         let identity = Identity::new(0, layout.lock_queue(name)?, name.to_owned());
         Ok(Self(Hold::of(identity, token, session, None)))
     }

@@ -134,7 +134,12 @@ impl FakeInstanceId {
     pub fn new(pool: &str, number: u32) -> Self {
         let (session, clock, hand) = session("instance id", PastDeadline::Verify);
         match InstanceId::detached(&Options::test().layout(), pool, number, session.clone()) {
-            Ok(id) => Self { id, session, clock, hand },
+            Ok(id) => Self {
+                id,
+                session,
+                clock,
+                hand,
+            },
             Err(error) => panic!("{error}"),
         }
     }
@@ -160,7 +165,7 @@ impl FakeInstanceId {
     }
 
     /// The id is lost for good: `get` fails with this reason, and `lost` is done. The first reason
-    /// stays.
+    /// stays. (For what passes: [`unconfirm`](Self::unconfirm).)
     pub fn lose(&self, reason: LostReason) {
         self.session.mark_lost(reason);
     }

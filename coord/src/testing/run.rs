@@ -74,10 +74,7 @@ impl Runtime {
 }
 
 /// Runs a test.
-pub fn run<R>(
-    runtime: Runtime,
-    body: impl AsyncFnOnce(&Test) -> Result<R, StartError>,
-) -> R {
+pub fn run<R>(runtime: Runtime, body: impl AsyncFnOnce(&Test) -> Result<R, StartError>) -> R {
     match live(runtime, body) {
         Ok(returned) => returned,
         Err(error) => panic!("the test did not begin: {}", described(&*error)),
@@ -85,10 +82,7 @@ pub fn run<R>(
 }
 
 /// Runs a test that should panic. One that could not begin must not panic.
-pub fn run_to_panic(
-    runtime: Runtime,
-    body: impl AsyncFnOnce(&Test) -> Result<(), StartError>,
-) {
+pub fn run_to_panic(runtime: Runtime, body: impl AsyncFnOnce(&Test) -> Result<(), StartError>) {
     if let Err(error) = live(runtime, body) {
         eprintln!("the test did not begin: {}", described(&*error));
     }
