@@ -54,7 +54,7 @@ checks! {
         keys_without_values
         orders
         a_target_without_an_order_sorts_only_what_was_read
-        unknown_orders_are_refused
+        an_unknown_order_is_none
         revisions;
     put: every_put_is_a_revision
         what_a_put_returns
@@ -102,7 +102,7 @@ checks! {
         cancels
         a_revision_is_one_message
         a_large_revision_is_cut_for_those_who_ask
-        progress_waits_for_all
+        progress_is_told_once_all_are_abreast
         nobody_to_tell_of_progress
         what_lies_between_is_in_order;
     lease: ids_are_chosen

@@ -449,11 +449,6 @@ pub(crate) async fn forms_are_checked(api: &Api) {
         ..rest()
     };
     refused_as(does([both.into()]), "etcdserver: lease is provided").await;
-    let unsorted = RangeRequest {
-        sort_order: 9,
-        ..all("a", "")
-    };
-    refused_as(does([unsorted.into()]), "etcdserver: invalid sort option").await;
     // The first that is wrong is named, also before a key that is written twice.
     let two = does([puts("a", "1"), puts("a", "1"), puts("", "1")]);
     refused_as(two, NO_KEY).await;

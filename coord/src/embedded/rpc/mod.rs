@@ -53,10 +53,15 @@ impl Services {
         if fate == Fate::ReplyLost {
             return self.vanish().await;
         }
+        // tonic's own words for a method that its service does not have are none.
+        let headers = response.headers();
+        let code = headers
+            .get(Status::GRPC_STATUS)
+            .map(|code| Code::from_bytes(code.as_bytes()));
+        if code == Some(Code::Unimplemented) && !headers.contains_key(Status::GRPC_MESSAGE) {
+            return unknown(&path).into_http();
+        }
         match response.extensions().get::<Status>() {
-            Some(status) if status.code() == Code::Unimplemented && status.message().is_empty() => {
-                unknown(&path).into_http()
-            }
             Some(status) => in_etcds_words(status.clone()).into_http(),
             None => response,
         }
