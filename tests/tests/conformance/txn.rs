@@ -106,13 +106,14 @@ pub(crate) async fn every_target_and_operator(api: &Api) {
     grant(api, 7, 60).await;
     let created = put(api, "a", "1").await;
     let changed = put_leased(api, "a", 7).await;
-    let number: [(fn(i64) -> TargetUnion, i64); 4] = [
+    type Target = fn(i64) -> TargetUnion;
+    let numbers: [(Target, i64); 4] = [
         (TargetUnion::Version, 2),
         (TargetUnion::CreateRevision, created),
         (TargetUnion::ModRevision, changed),
         (TargetUnion::Lease, 7),
     ];
-    for (target, is) in number {
+    for (target, is) in numbers {
         for (with, wanted) in [
             (is - 1, [false, true, false, true]),
             (is, [true, false, false, false]),
