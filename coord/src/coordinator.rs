@@ -410,6 +410,26 @@ impl fmt::Debug for Coordinator {
     }
 }
 
+#[cfg(feature = "embedded")]
+impl crate::embedded::Server {
+    /// The options of a coordinator on this server: [`Options::test`] with its endpoint.
+    #[must_use]
+    pub fn options(&self) -> Options {
+        Options::test().endpoints([self.endpoint()])
+    }
+
+    /// A coordinator on this server, with its [options](Self::options).
+    ///
+    /// # Errors
+    /// As [`Coordinator::connect`].
+    ///
+    /// # Cancel safety
+    /// Safe: what was opened is closed.
+    pub async fn coordinator(&self) -> Result<Coordinator> {
+        Coordinator::connect(self.options()).await
+    }
+}
+
 fn describe(errors: &[(String, String)]) -> String {
     let each: Vec<_> = errors
         .iter()
