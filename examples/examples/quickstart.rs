@@ -36,8 +36,17 @@ struct Shop {
 #[locked("quickstart/till/{till}", wait = "10s", guard = held)]
 async fn count_the_till(clerk: &str, till: u32) -> anyhow::Result<()> {
     static INSIDE: AtomicUsize = AtomicUsize::new(0);
-    ensure!(INSIDE.fetch_add(1, Ordering::SeqCst) == 0, "two clerks at one till");
-    say("lock", format_args!("{clerk} has till {till}, fencing token {}", held.fencing_token()));
+    ensure!(
+        INSIDE.fetch_add(1, Ordering::SeqCst) == 0,
+        "two clerks at one till"
+    );
+    say(
+        "lock",
+        format_args!(
+            "{clerk} has till {till}, fencing token {}",
+            held.fencing_token()
+        ),
+    );
     tokio::time::sleep(Duration::from_millis(100)).await;
     say("lock", format_args!("{clerk} is done"));
     INSIDE.fetch_sub(1, Ordering::SeqCst);
@@ -64,9 +73,15 @@ async fn main(
     id: InstanceId,
 ) -> anyhow::Result<()> {
     let health = coordinator.health();
-    let etcd = health.connections[0].endpoint.as_deref().unwrap_or_default();
+    let etcd = health.connections[0]
+        .endpoint
+        .as_deref()
+        .unwrap_or_default();
     match std::env::var_os("COORD_ENDPOINTS") {
-        Some(_) => say("etcd", format_args!("the one that COORD_ENDPOINTS names, {etcd}")),
+        Some(_) => say(
+            "etcd",
+            format_args!("the one that COORD_ENDPOINTS names, {etcd}"),
+        ),
         None => say("etcd", format_args!("in this process's memory, at {etcd}")),
     }
     config_changes_live(&coordinator, &shop).await?;
@@ -74,13 +89,26 @@ async fn main(
 
     let mut events = coordinator.registry().watch("quickstart")?;
     let listener = ctx.listener()?;
-    say("service", format_args!("instance {} listens at {}", id.get()?, listener.local_addr()?));
-    tokio::spawn(greet(listener, format!("{} from instance {}", shop.load().greeting, id.get()?)));
+    say(
+        "service",
+        format_args!(
+            "instance {} listens at {}",
+            id.get()?,
+            listener.local_addr()?
+        ),
+    );
+    tokio::spawn(greet(
+        listener,
+        format!("{} from instance {}", shop.load().greeting, id.get()?),
+    ));
     ctx.ready();
     joined(events.next().await)?;
     say("service", "ready, so now others find it");
     instances_find_each_other(&coordinator).await?;
-    say("done", "every step happened; the service deregisters, and gives its id back");
+    say(
+        "done",
+        "every step happened; the service deregisters, and gives its id back",
+    );
     Ok(())
 }
 
@@ -90,19 +118,39 @@ async fn config_changes_live(coordinator: &Coordinator, shop: &Config<Shop>) -> 
     let center = coordinator.config_center();
     let revision = center.delete("quickstart/timeout").await?;
     shop.wait_for_revision(revision).await?;
-    say("config", format_args!("no keys, so defaults: greeting {:?}, timeout {:?}", shop.load().greeting, shop.load().timeout));
+    say(
+        "config",
+        format_args!(
+            "no keys, so defaults: greeting {:?}, timeout {:?}",
+            shop.load().greeting,
+            shop.load().timeout
+        ),
+    );
 
     let mut values = shop.subscribe();
     center.set("quickstart/timeout", "250ms").await?;
     let new = values.changed().await?;
-    ensure!(new.timeout == Duration::from_millis(250), "another change: {:?}", new.timeout);
-    say("config", "put /config/quickstart/timeout 250ms  ->  timeout is 250ms");
+    ensure!(
+        new.timeout == Duration::from_millis(250),
+        "another change: {:?}",
+        new.timeout
+    );
+    say(
+        "config",
+        "put /config/quickstart/timeout 250ms  ->  timeout is 250ms",
+    );
 
     let revision = center.set("quickstart/timeout", "soon").await?;
     shop.wait_for_revision(revision).await?;
-    ensure!(shop.load().timeout == Duration::from_millis(250), "a bad value replaced a good one");
+    ensure!(
+        shop.load().timeout == Duration::from_millis(250),
+        "a bad value replaced a good one"
+    );
     let refusal = shop.status().refusal.context("no refusal is told")?;
-    say("config", "put /config/quickstart/timeout soon  ->  refused, and timeout stays 250ms:");
+    say(
+        "config",
+        "put /config/quickstart/timeout soon  ->  refused, and timeout stays 250ms:",
+    );
     for fault in refusal.faults {
         say("", fault);
     }
@@ -115,7 +163,10 @@ async fn tasks_take_turns(coordinator: &Coordinator) -> anyhow::Result<()> {
     let held = coordinator.lock("quickstart/till/1").acquire().await?;
     match glance_at_the_till(1).await {
         Err(error) => match error.downcast_ref() {
-            Some(Error::Busy { holder: Some(holder), .. }) => {
+            Some(Error::Busy {
+                holder: Some(holder),
+                ..
+            }) => {
                 say("lock", format_args!("till 1 is busy: held by {holder}"));
             }
             _ => return Err(error),
@@ -141,7 +192,10 @@ async fn instances_find_each_other(coordinator: &Coordinator) -> anyhow::Result<
         let mut greeting = String::new();
         let mut connection = TcpStream::connect(&instance.address).await?;
         connection.read_to_string(&mut greeting).await?;
-        say("registry", format_args!("found {}: {greeting:?}", instance.address));
+        say(
+            "registry",
+            format_args!("found {}: {greeting:?}", instance.address),
+        );
     }
     second.deregister().await?;
     let left = registry.discover("quickstart").await?.len();
@@ -160,7 +214,12 @@ fn joined(event: Option<InstanceEvent>) -> anyhow::Result<()> {
 /// One line for whoever connects.
 async fn greet(listener: TcpListener, greeting: String) -> std::io::Result<()> {
     loop {
-        listener.accept().await?.0.write_all(greeting.as_bytes()).await?;
+        listener
+            .accept()
+            .await?
+            .0
+            .write_all(greeting.as_bytes())
+            .await?;
     }
 }
 

@@ -24,14 +24,15 @@
 
 use std::{fs, io, path::Path};
 
-use coord::{Coordinator, Options};
+use coord::{Coordinator, Options, embedded::Server};
 use etcd_client::Client;
 use tempfile::TempDir;
 
-use crate::{Etcd, EtcdConfig, guardian};
-
-/// The folder of an etcd's data, in its own.
-const DATA: &str = "data";
+use crate::{
+    Etcd, EtcdConfig,
+    etcd::{self, DATA},
+    guardian,
+};
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +51,7 @@ pub struct Backend {
 
 #[derive(Debug)]
 enum Inner {
+    Embedded(Server),
     Etcd(Etcd),
 }
 
@@ -61,7 +63,10 @@ impl Backend {
     /// If it does not start, or if there is no etcd and `COORD_REQUIRE_ETCD` is `1`.
     pub async fn start_or_skip(kind: Kind) -> Option<Self> {
         let server = match kind {
-            Kind::Embedded => return None,
+            Kind::Embedded => {
+                let started = Server::start().await;
+                Inner::Embedded(started.expect("the embedded server starts"))
+            }
             Kind::Etcd => Inner::Etcd(Etcd::start_or_skip(EtcdConfig::new()).await?),
         };
         Some(Self { server })
@@ -71,6 +76,7 @@ impl Backend {
     #[must_use]
     pub fn endpoint(&self) -> String {
         match &self.server {
+            Inner::Embedded(server) => server.endpoint().to_owned(),
             Inner::Etcd(etcd) => etcd.endpoint(),
         }
     }
@@ -97,9 +103,11 @@ impl Backend {
     ///
     /// If it does not connect.
     pub async fn client(&self) -> Client {
-        match &self.server {
-            Inner::Etcd(etcd) => etcd.client().await,
-        }
+        let connected = match &self.server {
+            Inner::Embedded(server) => Client::connect([server.endpoint()], None).await,
+            Inner::Etcd(etcd) => return etcd.client().await,
+        };
+        connected.expect("a raw client connects")
     }
 
     /// How long its log is: every write, transaction and grant that is asked for adds an entry, also
@@ -121,6 +129,10 @@ impl Backend {
     /// If it is away already.
     pub fn kill(&self) {
         match &self.server {
+            Inner::Embedded(server) => {
+                server.freeze();
+                server.refuse_connections();
+            }
             Inner::Etcd(etcd) => etcd.kill(),
         }
     }
@@ -133,6 +145,13 @@ impl Backend {
     /// If it does not come back.
     pub async fn restart(&self) {
         match &self.server {
+            Inner::Embedded(server) => {
+                // As a real one that has started, it gives each lease its whole time again.
+                let restored = server.restore(server.revision());
+                restored.expect("the newest revision is never compacted");
+                server.thaw();
+                server.accept_connections();
+            }
             Inner::Etcd(etcd) => etcd.restart().await,
         }
     }
@@ -144,6 +163,7 @@ impl Backend {
     /// If it is away.
     pub fn stop(&self) {
         match &self.server {
+            Inner::Embedded(server) => server.stall(),
             Inner::Etcd(etcd) => etcd.stop(),
         }
     }
@@ -155,6 +175,7 @@ impl Backend {
     /// If it is away.
     pub fn cont(&self) {
         match &self.server {
+            Inner::Embedded(server) => server.resume(),
             Inner::Etcd(etcd) => etcd.cont(),
         }
     }
@@ -167,6 +188,7 @@ impl Backend {
     /// If there is no such lease.
     pub async fn expire_lease(&self, id: i64) {
         match &self.server {
+            Inner::Embedded(server) => assert!(server.expire_lease(id), "there is no lease {id}"),
             Inner::Etcd(etcd) => {
                 let revoked = etcd.client().await.lease_revoke(id).await;
                 revoked.expect("there is such a lease");
@@ -182,6 +204,7 @@ impl Backend {
     /// If it does not come back.
     pub async fn save(&self) -> Saved {
         match &self.server {
+            Inner::Embedded(server) => Saved(Copied::Embedded(server.revision())),
             Inner::Etcd(etcd) => {
                 etcd.kill();
                 let dir = guardian::scratch("saved-");
@@ -200,6 +223,10 @@ impl Backend {
     /// If it does not come back.
     pub async fn restore(&self, saved: &Saved) {
         match (&self.server, &saved.0) {
+            (Inner::Embedded(server), Copied::Embedded(revision)) => {
+                let restored = server.restore(*revision);
+                restored.expect("it is not compacted");
+            }
             (Inner::Etcd(etcd), Copied::Etcd(dir)) => {
                 etcd.kill();
                 let data = etcd.dir().join(DATA);
@@ -207,6 +234,7 @@ impl Backend {
                 copy(dir.path(), &data).expect("the older data is copied");
                 etcd.restart().await;
             }
+            _ => panic!("saved on another server"),
         }
     }
 
@@ -217,6 +245,7 @@ impl Backend {
     /// If it does not come back.
     pub async fn lose_data(&self) {
         match &self.server {
+            Inner::Embedded(server) => server.restore(1).expect("it is not compacted"),
             Inner::Etcd(etcd) => {
                 etcd.kill();
                 fs::remove_dir_all(etcd.dir().join(DATA)).expect("its data is removed");
@@ -232,6 +261,7 @@ impl Backend {
     /// If there is no `etcdctl` (see [`installed`](crate::etcd::installed)), or if it fails.
     pub async fn etcdctl(&self, arguments: &[&str]) -> String {
         match &self.server {
+            Inner::Embedded(server) => etcd::etcdctl(server.endpoint(), &[], arguments).await,
             Inner::Etcd(etcd) => etcd.etcdctl(arguments).await,
         }
     }
@@ -240,6 +270,7 @@ impl Backend {
     #[must_use]
     pub fn etcd(&self) -> Option<&Etcd> {
         match &self.server {
+            Inner::Embedded(_) => None,
             Inner::Etcd(etcd) => Some(etcd),
         }
     }
@@ -251,6 +282,8 @@ pub struct Saved(Copied);
 
 #[derive(Debug)]
 enum Copied {
+    /// The revision of an embedded one, whose history has all.
+    Embedded(i64),
     /// The data of a real one.
     Etcd(TempDir),
 }
