@@ -114,26 +114,21 @@ async fn main(
 
 /// What is put on etcd is in the struct; what does not decode is refused.
 async fn config_changes_live(coordinator: &Coordinator, shop: &Config<Shop>) -> anyhow::Result<()> {
-    // What a run that was broken off has left.
-    let center = coordinator.config_center();
-    let revision = center.delete("quickstart/timeout").await?;
-    shop.wait_for_revision(revision).await?;
+    let now = shop.load();
     say(
         "config",
         format_args!(
             "no keys, so defaults: greeting {:?}, timeout {:?}",
-            shop.load().greeting,
-            shop.load().timeout
+            now.greeting, now.timeout
         ),
     );
 
-    let mut values = shop.subscribe();
-    center.set("quickstart/timeout", "250ms").await?;
-    let new = values.changed().await?;
+    let center = coordinator.config_center();
+    let revision = center.set("quickstart/timeout", "250ms").await?;
+    shop.wait_for_revision(revision).await?;
     ensure!(
-        new.timeout == Duration::from_millis(250),
-        "another change: {:?}",
-        new.timeout
+        shop.load().timeout == Duration::from_millis(250),
+        "the change did not arrive"
     );
     say(
         "config",
