@@ -75,7 +75,7 @@ impl Server {
             Ok((serving, state)) => Ok(Self { state, serving }),
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => Err(Error::Invalid {
                 faults: vec![error.to_string()],
-                context: context.cause(error),
+                context,
             }),
             Err(error) => Err(Error::Unavailable {
                 maybe_applied: false,
@@ -83,7 +83,7 @@ impl Server {
                     io::ErrorKind::AddrInUse => "the address is in use".into(),
                     _ => error.to_string(),
                 },
-                context: context.cause(error),
+                context,
             }),
         }
     }
@@ -108,10 +108,10 @@ impl Server {
         self.state.call(|core| core.revision())
     }
 
-    /// How many of the last revisions are kept; older ones are compacted away, some at a time.
-    /// Default: 10,000.
-    pub fn set_retention(&self, revisions: u64) {
-        self.state.call(|core| core.set_retention(revisions));
+    /// About how many bytes of memory the history may take, for reads and watches of the past; what
+    /// is older is compacted away, some at a time. Default: 32 MiB.
+    pub fn set_retention(&self, bytes: u64) {
+        self.state.call(|core| core.set_retention(bytes));
     }
 
     /// Forgets what was before a revision, as `etcdctl compact` does.

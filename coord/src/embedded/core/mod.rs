@@ -42,8 +42,8 @@ const MAX_REQUEST_BYTES: usize = 1536 * 1024;
 /// What etcd's log adds to a write, about.
 const LOG_ENTRY_BYTES: usize = 20;
 
-/// How many revisions are kept unless somebody wants otherwise.
-pub(super) const DEFAULT_RETENTION: u64 = 10_000;
+/// How much memory the history may take unless somebody wants otherwise.
+pub(super) const DEFAULT_RETENTION: u64 = 32 * 1024 * 1024;
 
 /// The header of an inner answer: etcd fills in the revision alone.
 fn revision_header(revision: i64) -> PbResponseHeader {
@@ -174,22 +174,19 @@ impl Core {
         Ok(())
     }
 
-    /// How many of the last revisions are kept for reads and watches of the past; what is older is
-    /// compacted away, from time to time.
-    pub(super) fn set_retention(&mut self, revisions: u64) {
-        self.retention = revisions;
+    /// About how much memory the history may take, for reads and watches of the past; what is older
+    /// is compacted away, from time to time.
+    pub(super) fn set_retention(&mut self, bytes: u64) {
+        self.retention = bytes;
         self.retain();
     }
 
     fn retain(&mut self) {
-        // Half as much again before it is worth the work.
-        let most = self.retention.saturating_add(self.retention / 2);
-        if (self.store.history_len() as u64) <= most {
-            return;
+        if self.store.history_bytes() > self.retention {
+            // Some at a time: to look for the place each time would be too much work. What was
+            // compacted by hand may be newer than that: then this is done already.
+            let _ = self.compact_at(self.store.newest(self.retention / 4 * 3));
         }
-        let kept = i64::try_from(self.retention).unwrap_or(i64::MAX);
-        // It cannot be in the future; and what was compacted by hand may be newer: then this is.
-        let _ = self.compact_at(self.store.revision() - kept);
     }
 
     /// Grants a lease.
