@@ -62,7 +62,17 @@ async fn a_restart_shorter_than_the_ttl_is_not_seen(server: Backend) {
     let revision = put(&server, "/config/app/size", "2").await;
     config.wait_for_revision(revision).await.unwrap();
     assert_eq!(config.load().size, 2);
-    guard.verify().await.unwrap();
+    eventually("etcd says that the lock is held", async || {
+        match guard.verify().await {
+            Ok(()) => true,
+            // Its connection has not been made again yet.
+            Err(error) => {
+                assert!(error.is_retryable(), "{error:?}");
+                false
+            }
+        }
+    })
+    .await;
     assert!(guard.lost().now_or_never().is_none());
     eventually("the lease to be renewed after the restart", async || {
         // More than before the outage can only come from a renewal after it.
