@@ -7,7 +7,10 @@ use std::{
 };
 
 use coord::embedded::Server;
-use coord_tests::etcd::installed;
+use coord_tests::{etcd::installed, eventually};
+use etcd_client::GetOptions;
+
+use crate::connect;
 
 /// `etcdctl` and a server to use it on.
 struct Bench {
@@ -159,11 +162,19 @@ async fn locks_and_elections_are_won_in_turn() {
         return;
     };
     let mut first = bench.spawn(&["lock", "jobs"]);
-    assert!(first.line().starts_with("jobs/"));
+    let entry = first.line();
     let mut second = bench.spawn(&["lock", "jobs", "echo", "held"]);
-    first.child.kill().unwrap();
+    let mut client = connect(&bench.server).await;
+    let prefix = GetOptions::new().with_prefix();
+    eventually("both are in the queue", async || {
+        let queue = client.get("jobs/", Some(prefix.clone())).await.unwrap();
+        queue.count() == 2
+    })
+    .await;
+    drop(first);
     // It was killed: nobody renews its lease.
-    bench.server.advance(std::time::Duration::from_secs(120));
+    let entry = client.get(entry, None).await.unwrap();
+    assert!(bench.server.expire_lease(entry.kvs()[0].lease()));
     assert_eq!(second.line(), "held");
 
     let mut leader = bench.spawn(&["elect", "team", "anna"]);

@@ -45,6 +45,17 @@ async fn dropping_the_handle_closes_the_connections_and_frees_the_port() {
 }
 
 #[tokio::test]
+async fn a_stalled_server_ends_too() {
+    let (server, mut client) = start().await;
+    server.stall();
+    let asked = tokio::spawn(async move { client.get("key", None).await });
+    let address = address(&server);
+    server.shutdown().await;
+    TcpListener::bind(&address).expect("the port is free");
+    let _ = asked.await.unwrap();
+}
+
+#[tokio::test]
 async fn many_servers_run_side_by_side_each_with_a_store_of_its_own() {
     let servers = futures_util::future::join_all((0..30).map(|_| start())).await;
     for (index, (_, client)) in servers.iter().enumerate() {

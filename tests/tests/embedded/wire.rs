@@ -1,7 +1,7 @@
 //! What comes over the wire that no good client sends, and what a slow one gets.
 
 use coord::embedded::Server;
-use coord_tests::{Etcd, EtcdConfig, eventually};
+use coord_tests::{Etcd, EtcdConfig, dropped_after, eventually};
 use etcd_client::{Client, ConnectOptions, Error};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -138,6 +138,30 @@ async fn what_a_connection_had_open_goes_with_it() {
     }
     eventually("no watch is open", async || {
         format!("{server:?}").contains("watch_streams: 0, watches: 0")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn calls_that_are_given_up_cost_their_connection_nothing() {
+    let (server, mut client) = start().await;
+    let mut stream = watch(&mut client, "key").await;
+    for _ in 0..200 {
+        let calls = (0..20).map(|polls| {
+            let mut client = client.clone();
+            async move {
+                dropped_after(polls % 3, client.watch("other", None))
+                    .await
+                    .is_some()
+            }
+        });
+        futures_util::future::join_all(calls).await;
+    }
+    client.put("key", "value", None).await.unwrap();
+    // On the connection on which all of that was.
+    assert_eq!(events(&mut stream).await, ["key value"]);
+    eventually("the other watches are gone", async || {
+        format!("{server:?}").contains("watch_streams: 1, watches: 1")
     })
     .await;
 }

@@ -17,6 +17,7 @@ use prost::Message as _;
 
 use super::{
     header,
+    refusal::Refusal,
     span::Span,
     store::{Store, Version, is_deletion},
 };
@@ -276,7 +277,9 @@ impl Stream {
             key.push(0);
         }
         let span = Span::new(&key, &range_end);
-        let refusal = if span.is_empty() {
+        let refusal = if start < 0 {
+            Some(Refusal::COMPACTED.message)
+        } else if span.is_empty() {
             Some("mvcc: watcher range is empty")
         } else if id != 0 && self.watches.contains_key(&id) {
             Some("mvcc: duplicate watch ID provided on the WatchStream")
