@@ -68,8 +68,6 @@ mod error;
 mod host;
 mod key;
 mod metrics;
-#[cfg(test)]
-mod mini_etcd;
 mod options;
 #[doc(hidden)]
 pub mod private;

@@ -37,7 +37,7 @@ const NO_WATCH: i64 = -1;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct StreamId(u64);
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Watchers {
     streams: BTreeMap<StreamId, Stream>,
     last_stream: u64,
@@ -47,7 +47,7 @@ pub(super) struct Watchers {
     swallowed: BTreeSet<(i64, Vec<u8>)>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Stream {
     watches: BTreeMap<i64, Watch>,
     next_id: i64,
@@ -58,7 +58,7 @@ struct Stream {
     progress: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Watch {
     span: Span,
     place: Place,
@@ -82,7 +82,7 @@ enum Place {
     Compacted,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Item {
     Message(Box<PbWatchResponse>),
     Changes {
