@@ -245,7 +245,14 @@ impl Backend {
     /// If it does not come back.
     pub async fn lose_data(&self) {
         match &self.server {
-            Inner::Embedded(server) => server.restore(1).expect("it is not compacted"),
+            Inner::Embedded(server) => {
+                server.restore(1).expect("it is not compacted");
+                // Those of before the first write.
+                let leases = self.client().await.leases().await;
+                for lease in leases.expect("an answer").leases() {
+                    server.expire_lease(lease.id());
+                }
+            }
             Inner::Etcd(etcd) => {
                 etcd.kill();
                 fs::remove_dir_all(etcd.dir().join(DATA)).expect("its data is removed");
