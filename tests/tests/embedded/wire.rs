@@ -171,8 +171,8 @@ async fn a_reader_that_does_not_read_holds_up_nobody_and_misses_nothing() {
     let (server, mut client) = start().await;
     // On a connection of its own: an unread stream fills the client's side of it.
     let mut stream = watch(&mut connect(&server).await, "key").await;
-    const WRITES: usize = 4_000;
-    let padding = "x".repeat(4_096);
+    const WRITES: usize = 2_000;
+    let padding = "x".repeat(8_192);
     for write in 0..WRITES {
         let value = format!("{write} {padding}");
         client.put("key", value, None).await.unwrap();
