@@ -1,8 +1,10 @@
 //! The project's own commands: `cargo xtask <command>`.
 
+mod bench;
 mod cargo;
 mod ci;
 mod demo;
+mod fuzz;
 mod test;
 
 use std::process::ExitCode;
@@ -19,6 +21,10 @@ enum Xtask {
     Test(test::Arguments),
     /// Run the demo on a real etcd, with several processes.
     Demo(demo::Arguments),
+    /// Measure what coord costs, beside doing the same by hand; prints a Markdown table.
+    Bench(bench::Arguments),
+    /// Compare the embedded server with a real etcd, with random operations.
+    Fuzz(fuzz::Arguments),
     /// Check everything that CI checks.
     Ci,
 }
@@ -36,6 +42,8 @@ fn run(command: Xtask) -> anyhow::Result<ExitCode> {
         Xtask::Etcd => println!("{}", xtask::etcd::ensure()?.server.display()),
         Xtask::Test(arguments) => return cargo::run(&mut test::command(&arguments)?),
         Xtask::Demo(arguments) => return cargo::run(&mut demo::command(&arguments)?),
+        Xtask::Bench(arguments) => return cargo::run(&mut bench::command(&arguments)?),
+        Xtask::Fuzz(arguments) => return cargo::run(&mut fuzz::command(&arguments)?),
         Xtask::Ci => return Ok(ci::run()),
     }
     Ok(ExitCode::SUCCESS)

@@ -13,7 +13,7 @@ mod tests;
 mod txn;
 mod watchers;
 
-pub(super) use refusal::Refusal;
+pub(crate) use refusal::Refusal;
 pub(super) use watchers::StreamId;
 
 use std::{hash::Hasher, time::Duration};
@@ -42,8 +42,8 @@ const MAX_REQUEST_BYTES: usize = 1536 * 1024;
 /// What etcd's log adds to a write, about.
 const LOG_ENTRY_BYTES: usize = 20;
 
-/// How many revisions are kept unless somebody wants otherwise.
-pub(super) const DEFAULT_RETENTION: u64 = 10_000;
+/// How much memory the history may take unless somebody wants otherwise.
+pub(super) const DEFAULT_RETENTION: u64 = 32 * 1024 * 1024;
 
 /// The header of an inner answer: etcd fills in the revision alone.
 fn revision_header(revision: i64) -> PbResponseHeader {
@@ -64,8 +64,8 @@ fn header(revision: i64) -> PbResponseHeader {
 }
 
 /// All that the server is.
-#[derive(Debug)]
-pub(super) struct Core {
+#[derive(Clone, Debug)]
+pub(crate) struct Core {
     store: Store,
     lessor: Lessor,
     watchers: Watchers,
@@ -73,7 +73,7 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             store: Store::new(),
             lessor: Lessor::default(),
@@ -82,7 +82,7 @@ impl Core {
         }
     }
 
-    pub(super) fn revision(&self) -> i64 {
+    pub(crate) fn revision(&self) -> i64 {
         self.store.revision()
     }
 
@@ -130,7 +130,7 @@ impl Core {
     }
 
     /// Compares, and does one or the other.
-    pub(super) fn txn(&mut self, request: PbTxnRequest) -> Result<PbTxnResponse, Refusal> {
+    pub(crate) fn txn(&mut self, request: PbTxnRequest) -> Result<PbTxnResponse, Refusal> {
         txn::check(&request)?;
         if txn::is_write(&request) {
             check_size(&request)?;
@@ -174,26 +174,23 @@ impl Core {
         Ok(())
     }
 
-    /// How many of the last revisions are kept for reads and watches of the past; what is older is
-    /// compacted away, from time to time.
-    pub(super) fn set_retention(&mut self, revisions: u64) {
-        self.retention = revisions;
+    /// About how much memory the history may take, for reads and watches of the past; what is older
+    /// is compacted away, from time to time.
+    pub(super) fn set_retention(&mut self, bytes: u64) {
+        self.retention = bytes;
         self.retain();
     }
 
     fn retain(&mut self) {
-        // Half as much again before it is worth the work.
-        let most = self.retention.saturating_add(self.retention / 2);
-        if (self.store.history_len() as u64) <= most {
-            return;
+        if self.store.history_bytes() > self.retention {
+            // Some at a time: to look for the place each time would be too much work. What was
+            // compacted by hand may be newer than that: then this is done already.
+            let _ = self.compact_at(self.store.newest(self.retention / 4 * 3));
         }
-        let kept = i64::try_from(self.retention).unwrap_or(i64::MAX);
-        // It cannot be in the future; and what was compacted by hand may be newer: then this is.
-        let _ = self.compact_at(self.store.revision() - kept);
     }
 
     /// Grants a lease.
-    pub(super) fn grant(
+    pub(crate) fn grant(
         &mut self,
         now: Duration,
         request: PbLeaseGrantRequest,
@@ -209,7 +206,7 @@ impl Core {
     }
 
     /// Ends a lease; its keys go in one revision.
-    pub(super) fn revoke(
+    pub(crate) fn revoke(
         &mut self,
         request: PbLeaseRevokeRequest,
     ) -> Result<PbLeaseRevokeResponse, Refusal> {
@@ -249,7 +246,7 @@ impl Core {
     }
 
     /// What is left of a lease. A TTL of -1 says that there is none.
-    pub(super) fn time_to_live(
+    pub(crate) fn time_to_live(
         &self,
         now: Duration,
         request: PbLeaseTimeToLiveRequest,

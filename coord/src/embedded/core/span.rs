@@ -31,10 +31,6 @@ impl Span {
         }
     }
 
-    pub(super) fn single(&self) -> Option<&[u8]> {
-        matches!(self.end, End::Single).then_some(&self.key)
-    }
-
     /// Whether no key can be in it.
     pub(super) fn is_empty(&self) -> bool {
         matches!(&self.end, End::Before(end) if *end <= self.key)

@@ -24,7 +24,7 @@ pub(super) fn is_deletion(version: &PbKeyValue) -> bool {
 /// 2. `log[i]` has the changes of revision `log_start + i`; it ends with the current revision, and
 ///    with nothing below the compacted one.
 /// 3. Between transactions `pending` is empty.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Store {
     keys: BTreeMap<Vec<u8>, Vec<Version>>,
     log: VecDeque<Vec<Version>>,
@@ -36,6 +36,8 @@ pub(super) struct Store {
     pending: Vec<Version>,
     /// How much of the versions is keys and values.
     bytes: i64,
+    /// About how much memory the versions in the log take.
+    history_bytes: u64,
 }
 
 impl Store {
@@ -48,6 +50,7 @@ impl Store {
             compacted: -1,
             pending: Vec::new(),
             bytes: 0,
+            history_bytes: 0,
         }
     }
 
@@ -69,9 +72,23 @@ impl Store {
         self.bytes
     }
 
-    /// How many revisions the history has.
-    pub(super) fn history_len(&self) -> usize {
-        self.log.len()
+    /// About how much memory the history takes.
+    pub(super) fn history_bytes(&self) -> u64 {
+        self.history_bytes
+    }
+
+    /// The oldest revision from which on the history takes no more than so much memory.
+    pub(super) fn newest(&self, bytes: u64) -> i64 {
+        let mut excess = self.history_bytes.saturating_sub(bytes);
+        let mut revision = self.log_start;
+        for changes in &self.log {
+            if excess == 0 {
+                break;
+            }
+            excess = excess.saturating_sub(memory(changes));
+            revision += 1;
+        }
+        revision.min(self.revision)
     }
 
     /// The key as it was at a revision.
@@ -139,6 +156,7 @@ impl Store {
             return None;
         }
         self.revision += 1;
+        self.history_bytes += memory(&self.pending);
         self.log.push_back(std::mem::take(&mut self.pending));
         self.log.back().map(Vec::as_slice)
     }
@@ -165,6 +183,7 @@ impl Store {
                 break;
             };
             self.log_start += 1;
+            self.history_bytes -= memory(&changes);
             for change in changes {
                 self.prune(&change.key);
             }
@@ -207,7 +226,9 @@ impl Store {
         }
         while self.revision > revision {
             self.revision -= 1;
-            for change in self.log.pop_back().unwrap_or_default() {
+            let changes = self.log.pop_back().unwrap_or_default();
+            self.history_bytes -= memory(&changes);
+            for change in changes {
                 let Some(versions) = self.keys.get_mut(&change.key) else {
                     continue;
                 };
@@ -239,6 +260,13 @@ fn alive_at(versions: &[Version], revision: i64) -> Option<&Version> {
         }
     };
     (!is_deletion(last)).then_some(last)
+}
+
+/// About what versions take in memory: what they hold, and what holds them.
+fn memory(versions: &[Version]) -> u64 {
+    const FRAME: u64 = 300;
+    let size = |version: &Version| bytes(version).unsigned_abs() + FRAME;
+    versions.iter().map(size).sum()
 }
 
 fn bytes(version: &PbKeyValue) -> i64 {

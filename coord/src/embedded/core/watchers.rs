@@ -17,6 +17,7 @@ use prost::Message as _;
 
 use super::{
     header,
+    refusal::Refusal,
     span::Span,
     store::{Store, Version, is_deletion},
 };
@@ -36,7 +37,7 @@ const NO_WATCH: i64 = -1;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct StreamId(u64);
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Watchers {
     streams: BTreeMap<StreamId, Stream>,
     last_stream: u64,
@@ -46,20 +47,22 @@ pub(super) struct Watchers {
     swallowed: BTreeSet<(i64, Vec<u8>)>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Stream {
     watches: BTreeMap<i64, Watch>,
     next_id: i64,
     queue: VecDeque<Item>,
     /// The watches that lag, those that were served last at the end.
     lagging: VecDeque<i64>,
-    /// A progress request waits until no watch lags.
+    /// Progress was asked for. The answer waits until no watch lags.
     progress: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Watch {
     span: Span,
+    /// The revision that was asked for.
+    start: i64,
     place: Place,
     puts: bool,
     deletions: bool,
@@ -81,7 +84,7 @@ enum Place {
     Compacted,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Item {
     Message(Box<PbWatchResponse>),
     Changes {
@@ -171,6 +174,7 @@ impl Watchers {
                 };
                 let watch = |span, place| Watch {
                     span,
+                    start: request.start_revision,
                     place,
                     puts: !request.filters.contains(&0),
                     deletions: !request.filters.contains(&1),
@@ -276,7 +280,9 @@ impl Stream {
             key.push(0);
         }
         let span = Span::new(&key, &range_end);
-        let refusal = if span.is_empty() {
+        let refusal = if start < 0 {
+            Some(Refusal::COMPACTED.message)
+        } else if span.is_empty() {
             Some("mvcc: watcher range is empty")
         } else if id != 0 && self.watches.contains_key(&id) {
             Some("mvcc: duplicate watch ID provided on the WatchStream")
@@ -374,11 +380,19 @@ impl Stream {
                     return Some(message);
                 }
             } else {
-                // With no watch at all etcd has nobody to answer.
-                let ask = mem::take(&mut self.progress) && !self.watches.is_empty();
-                return ask.then(|| message(store.revision(), NO_WATCH));
+                let answers = mem::take(&mut self.progress) && self.is_abreast(store.revision());
+                return answers.then(|| message(store.revision(), NO_WATCH));
             }
         }
+    }
+
+    /// Whether a request for progress is answered. etcd says nothing for a stream that has a watch
+    /// with a start that was not reached yet, be it the next revision, or one that was compacted
+    /// away and not cancelled by the client; nor has it anybody to answer without any watch.
+    fn is_abreast(&self, revision: i64) -> bool {
+        let is_abreast =
+            |watch: &Watch| matches!(watch.place, Place::Synced { .. }) && watch.start <= revision;
+        !self.watches.is_empty() && self.watches.values().all(is_abreast)
     }
 
     /// The message for changes that were queued as they happened.

@@ -1,0 +1,124 @@
+//! [`Table`]: what was measured, as Markdown.
+
+use std::{fmt, process::ExitCode, time::Duration};
+
+use crate::sample::Samples;
+
+/// What a figure has to reach.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Goal {
+    /// So many times the other's median, at most.
+    Ratio(f64),
+    /// So long, at most: for what there is nothing to compare with.
+    Time(Duration),
+}
+
+#[derive(Debug)]
+struct Row {
+    what: &'static str,
+    ours: Samples,
+    /// What it is compared with.
+    other: Option<(&'static str, Samples)>,
+    goal: Goal,
+}
+
+/// The rows, in the order of their measurement.
+#[derive(Debug, Default)]
+pub(crate) struct Table(Vec<Row>);
+
+impl Table {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds something compared with something else.
+    pub(crate) fn ratio(
+        &mut self,
+        what: &'static str,
+        (ours, other): (Samples, Samples),
+        than: &'static str,
+        at_most: f64,
+    ) {
+        self.0.push(Row {
+            what,
+            ours,
+            other: Some((than, other)),
+            goal: Goal::Ratio(at_most),
+        });
+    }
+
+    /// Adds something with nothing to compare it with.
+    pub(crate) fn time(&mut self, what: &'static str, ours: Samples, at_most: Duration) {
+        self.0.push(Row {
+            what,
+            ours,
+            other: None,
+            goal: Goal::Time(at_most),
+        });
+    }
+
+    /// Whether every figure reached its goal.
+    pub(crate) fn verdict(&self) -> ExitCode {
+        if self.0.iter().all(Row::reached) {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Row {
+    fn ratio(&self) -> Option<f64> {
+        let (_, other) = self.other.as_ref()?;
+        Some(self.ours.median().as_secs_f64() / other.median().as_secs_f64())
+    }
+
+    fn reached(&self) -> bool {
+        match (self.goal, self.ratio()) {
+            (Goal::Ratio(goal), ratio) => ratio.is_some_and(|ratio| ratio <= goal),
+            (Goal::Time(goal), _) => self.ours.median() <= goal,
+        }
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "| what | median | p99 | beside | median | p99 | ratio | goal | |"
+        )?;
+        writeln!(f, "|---|--:|--:|---|--:|--:|--:|--:|---|")?;
+        self.0.iter().try_for_each(|row| writeln!(f, "{row}"))
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (median, p99) = (self.ours.median(), self.ours.p99());
+        write!(f, "| {} | {median:.1?} | {p99:.1?} |", self.what)?;
+        match &self.other {
+            Some((than, other)) => {
+                write!(
+                    f,
+                    " {than} | {:.1?} | {:.1?} |",
+                    other.median(),
+                    other.p99()
+                )?;
+            }
+            None => f.write_str(" | | |")?,
+        }
+        match self.ratio() {
+            Some(ratio) => write!(f, " {ratio:.2} |")?,
+            None => f.write_str(" |")?,
+        }
+        match self.goal {
+            Goal::Ratio(goal) => write!(f, " ≤ {goal} |")?,
+            Goal::Time(goal) => write!(f, " ≤ {goal:?} |")?,
+        }
+        f.write_str(if self.reached() {
+            " reached |"
+        } else {
+            " **missed** |"
+        })
+    }
+}
