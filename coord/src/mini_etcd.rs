@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::client::{
-    CallError, Certainty, Compare, CompareOp, DeleteReply, Header, KeyValue, Op, OpReply, Range,
+    CallError, Certainty, Compare, CompareOp, DeleteReply, Header, KeyValue, Op, OpReply, Order, Range,
     RangeReply, Reason, Span, Target, Txn, TxnReply,
 };
 
@@ -157,11 +157,18 @@ impl MiniEtcd {
 
     fn range(&self, range: &Range) -> RangeReply {
         assert_eq!(range.revision, 0, "the model keeps no history");
-        let kvs: Vec<_> = self.within(&range.span).cloned().collect();
+        let mut kvs: Vec<_> = self.within(&range.span).cloned().collect();
+        let count = i64::try_from(kvs.len()).expect("few keys");
+        if range.order == Order::KeyDescending {
+            kvs.reverse();
+        }
+        if range.limit > 0 {
+            kvs.truncate(usize::try_from(range.limit).expect("a small limit"));
+        }
         RangeReply {
             header: Header::default(),
-            count: i64::try_from(kvs.len()).expect("few keys"),
-            more: false,
+            more: i64::try_from(kvs.len()).expect("few keys") < count,
+            count,
             kvs,
         }
     }

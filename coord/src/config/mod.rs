@@ -6,15 +6,23 @@
 //! value from before in use and is told by [`Config::status`].
 
 mod builder;
+mod cache;
 mod center;
+mod commit;
 pub(crate) mod decode;
 mod encode;
+mod events;
+mod history;
 mod live;
+mod record;
 mod reloader;
 pub(crate) mod shape;
 mod status;
 mod subscription;
 mod template;
+mod transaction;
+mod value;
+mod version;
 
 use std::{fmt, ops::Deref, sync::Arc};
 
@@ -26,10 +34,15 @@ pub use self::{
     builder::ConfigBuilder,
     center::ConfigCenter,
     decode::{Fault, UnknownKey},
+    events::{ConfigEvent, ConfigEvents, EventKind},
     shape::{CoordConfig, Field},
     status::{Phase, Refusal, Status},
     subscription::{Change, Changes, Subscription},
+    transaction::ConfigTransaction,
+    value::{ConfigValue, HistoryEntry, HistoryKind},
+    version::Version,
 };
+pub(crate) use self::cache::Cache;
 use crate::{
     clock::Clock,
     error::{Context, Error, Result},
@@ -204,7 +217,8 @@ impl<T> Config<T> {
     ///
     /// # Cancel safety
     /// Safe to drop at any time.
-    pub async fn wait_for_revision(&self, revision: i64) -> Result<()> {
+    pub async fn wait_for_revision(&self, revision: impl Into<i64>) -> Result<()> {
+        let revision = revision.into();
         let mut seen = self.inner.seen.clone();
         let before = seen.borrow().regressions;
         let now = seen

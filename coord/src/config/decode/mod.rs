@@ -25,7 +25,12 @@ pub use scope::{Default, Leaf, Scope};
 
 use std::{cell::RefCell, collections::BTreeMap};
 
-use self::{fault::Place, tree::Branch};
+use self::{
+    fault::Place,
+    refused::Refused,
+    tree::Branch,
+    value::{Node, Value},
+};
 use super::shape::{CoordConfig, Field};
 use crate::{client::KeyValue, key::Prefix};
 
@@ -75,6 +80,26 @@ pub(crate) fn decode<T: CoordConfig>(
         },
         unknown: cx.unknown.into_inner(),
     }
+}
+
+/// Reads one stored value alone, as a field of type `T` would.
+pub(crate) fn single<T: Leaf>(value: &[u8]) -> Result<T, Refused> {
+    let (prefix, kv) = (Prefix::default(), KeyValue {
+        value: value.to_vec(),
+        ..KeyValue::default()
+    });
+    let cx = Decoding {
+        prefix: &prefix,
+        first: false,
+        faults: RefCell::default(),
+        unknown: RefCell::default(),
+    };
+    T::deserialize(Value {
+        node: Node::Keys(Branch::value(&kv)),
+        place: &Place::ROOT,
+        cx: &cx,
+        revision: 0,
+    })
 }
 
 /// What one decoding knows and collects.
