@@ -60,8 +60,7 @@ impl Engine {
     /// A read for the caller, repeated as the options say: a read is safe to repeat whatever became
     /// of the one before.
     pub(crate) async fn read(&self, range: Range) -> Result<RangeReply, CallError> {
-        self.repeat(async || self.calls.range(range.clone()).await)
-            .await
+        self.repeat(|| self.calls.range(range.clone())).await
     }
 
     /// Several reads at one revision, repeated as [`read`](Self::read) is.
@@ -70,14 +69,13 @@ impl Engine {
             then: reads,
             ..Txn::default()
         };
-        self.repeat(async || self.calls.txn(txn.clone()).await)
-            .await
+        self.repeat(|| self.calls.txn(txn.clone())).await
     }
 
-    async fn repeat<T>(
-        &self,
-        call: impl AsyncFn() -> Result<T, CallError>,
-    ) -> Result<T, CallError> {
+    async fn repeat<T, F>(&self, call: impl Fn() -> F) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<T, CallError>>,
+    {
         let mut backoff = Backoff::for_call(&self.options.retry);
         loop {
             let error = match call().await {

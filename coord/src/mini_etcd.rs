@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::client::{
-    CallError, Certainty, Compare, CompareOp, DeleteReply, Header, KeyValue, Op, OpReply, Order, Range,
-    RangeReply, Reason, Span, Target, Txn, TxnReply,
+    CallError, Certainty, Compare, CompareOp, DeleteReply, Header, KeyValue, Op, OpReply, Order,
+    Range, RangeReply, Reason, Span, Target, Txn, TxnReply,
 };
 
 /// One etcd. A copy of a request may be executed at any time, also twice and also late: that is the

@@ -224,7 +224,8 @@ impl ConfigCenter {
         Commit::new(self, UPDATE, vec![place.clone()])?
             .run(|seen| {
                 let kv = seen[0].value.as_ref();
-                let old = kv.map(|kv| typed(UPDATE, place.key.as_str(), seen[0].version(), &kv.value));
+                let old =
+                    kv.map(|kv| typed(UPDATE, place.key.as_str(), seen[0].version(), &kv.value));
                 let new = encoded(UPDATE, key, &change(old.transpose()?))?;
                 Ok(vec![Change::to(Some(new))])
             })
@@ -369,7 +370,10 @@ impl ConfigCenter {
     /// # Cancel safety
     /// Safe: the watch ends.
     pub async fn watch<T: DeserializeOwned>(&self, key: &str) -> Result<ConfigEvents<T>> {
-        let key = self.engine.layout.config_key(ConfigEvents::<T>::WATCH, key)?;
+        let key = self
+            .engine
+            .layout
+            .config_key(ConfigEvents::<T>::WATCH, key)?;
         ConfigEvents::start(&self.engine, Span::key(&key), key.as_str()).await
     }
 
@@ -382,10 +386,7 @@ impl ConfigCenter {
     ///
     /// # Cancel safety
     /// As for [`watch`](Self::watch).
-    pub async fn watch_prefix<T: DeserializeOwned>(
-        &self,
-        prefix: &str,
-    ) -> Result<ConfigEvents<T>> {
+    pub async fn watch_prefix<T: DeserializeOwned>(&self, prefix: &str) -> Result<ConfigEvents<T>> {
         let prefix = (self.engine.layout).config_below(ConfigEvents::<T>::WATCH, prefix)?;
         ConfigEvents::start(&self.engine, Span::prefix(&prefix), prefix.as_str()).await
     }

@@ -53,9 +53,17 @@ impl<'c> Commit<'c> {
         places: Vec<Place>,
     ) -> Result<Self> {
         center.engine().check_open(operation)?;
-        let most = if center.versioned() { MAX_KEYS } else { MAX_OPS };
+        let most = if center.versioned() {
+            MAX_KEYS
+        } else {
+            MAX_OPS
+        };
         if places.len() > most {
-            let kind = if center.versioned() { "with history" } else { "" };
+            let kind = if center.versioned() {
+                "with history"
+            } else {
+                ""
+            };
             return Err(Error::invalid(
                 operation,
                 format!(

@@ -319,10 +319,7 @@ mod tests {
                 Some((Deleted, 11)),
             ),
             (&[None, Some(("1", 10)), None], None),
-            (
-                &[Some(("1", 5)), Some(("2", 10)), Some(("1", 11))],
-                None,
-            ),
+            (&[Some(("1", 5)), Some(("2", 10)), Some(("1", 11))], None),
         ] {
             let event = told(states);
             let found = event.map(|event| (event.kind, event.version.revision()));

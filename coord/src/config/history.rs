@@ -176,12 +176,15 @@ impl Seen {
     pub(super) fn unfiled(&self) -> Vec<(Version, Vec<u8>)> {
         let head = self.head.as_ref().filter(|_| self.described().is_some());
         let value = self.value.as_ref();
-        let foreign = value.filter(|value| head.is_none_or(|it| it.mod_revision != value.mod_revision));
+        let foreign =
+            value.filter(|value| head.is_none_or(|it| it.mod_revision != value.mod_revision));
         let foreign = foreign.map(|kv| (kv.mod_revision, Record::foreign(&kv.value).write()));
         // As it stands: a newer version's record keeps what only that knows.
         let head = head.map(|kv| (kv.mod_revision, kv.value.clone()));
         let steps = foreign.into_iter().chain(head);
-        steps.map(|(revision, record)| (revision.into(), record)).collect()
+        steps
+            .map(|(revision, record)| (revision.into(), record))
+            .collect()
     }
 }
 

@@ -29,6 +29,7 @@ use std::{fmt, ops::Deref, sync::Arc};
 use tokio::sync::watch;
 use tokio_util::sync::DropGuard;
 
+pub(crate) use self::cache::Cache;
 use self::live::{Readers, Seen, Step, Store, Writer};
 pub use self::{
     builder::ConfigBuilder,
@@ -42,7 +43,6 @@ pub use self::{
     value::{ConfigValue, HistoryEntry, HistoryKind},
     version::Version,
 };
-pub(crate) use self::cache::Cache;
 use crate::{
     clock::Clock,
     error::{Context, Error, Result},

@@ -82,7 +82,8 @@ impl ConfigTransaction {
         let mut keys = HashSet::new();
         for (place, ..) in &self.writes {
             if !keys.insert(&place.key) {
-                self.faults.push(format!("`{}` is written twice", place.key));
+                self.faults
+                    .push(format!("`{}` is written twice", place.key));
             }
         }
         if !self.faults.is_empty() {
@@ -94,12 +95,7 @@ impl ConfigTransaction {
         self.center.commit(COMMIT, self.writes).await
     }
 
-    fn add(
-        mut self,
-        key: &str,
-        expected: Option<Version>,
-        value: Result<Option<Vec<u8>>>,
-    ) -> Self {
+    fn add(mut self, key: &str, expected: Option<Version>, value: Result<Option<Vec<u8>>>) -> Self {
         let place = self.center.place(COMMIT, key);
         match (place, value) {
             (Ok(place), Ok(value)) => self.writes.push((place, expected, Change::to(value))),
@@ -109,7 +105,8 @@ impl ConfigTransaction {
                     Error::Invalid { faults, .. } => faults,
                     other => vec![other.to_string()],
                 });
-                self.faults.extend(faults.map(|fault| format!("`{key}`: {fault}")));
+                self.faults
+                    .extend(faults.map(|fault| format!("`{key}`: {fault}")));
             }
         }
         self

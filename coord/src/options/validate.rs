@@ -70,7 +70,8 @@ pub(super) fn faults(options: &Options) -> Vec<String> {
     }
     fault(
         options.config.history_limit == 0,
-        "config.history_limit: must be at least 1; to keep nothing turn config.versioning off".into(),
+        "config.history_limit: must be at least 1; to keep nothing turn config.versioning off"
+            .into(),
     );
     for (name, ttl) in [
         ("lock.ttl", options.lock.ttl),

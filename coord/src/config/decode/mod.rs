@@ -84,10 +84,13 @@ pub(crate) fn decode<T: CoordConfig>(
 
 /// Reads one stored value alone, as a field of type `T` would.
 pub(crate) fn single<T: Leaf>(value: &[u8]) -> Result<T, Refused> {
-    let (prefix, kv) = (Prefix::default(), KeyValue {
-        value: value.to_vec(),
-        ..KeyValue::default()
-    });
+    let (prefix, kv) = (
+        Prefix::default(),
+        KeyValue {
+            value: value.to_vec(),
+            ..KeyValue::default()
+        },
+    );
     let cx = Decoding {
         prefix: &prefix,
         first: false,
