@@ -28,6 +28,11 @@ const ARGUMENT: &AsciiSet = &CONTROLS.add(b'/').add(b'!').add(b'%');
 pub(crate) struct Key(String);
 
 impl Key {
+    /// A key as it was found; bytes that are no UTF-8 are replaced.
+    pub(crate) fn found(key: &[u8]) -> Self {
+        Self(String::from_utf8_lossy(key).into_owned())
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }

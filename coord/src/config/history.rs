@@ -68,6 +68,14 @@ impl Place {
         [&self.key, &self.head].map(|key| Op::Get(Range::new(Span::key(key))))
     }
 
+    /// Reads what is known of `key`, as it was at `revision`.
+    pub(super) fn head_of(layout: &Layout, key: Key, revision: i64) -> Range {
+        Range {
+            revision,
+            ..Range::new(Span::key(&layout.history_head(&key)))
+        }
+    }
+
     /// Reads the newest filed steps.
     pub(super) fn reads_past(&self, limit: i64) -> Op {
         Op::Get(Range {
@@ -128,6 +136,15 @@ impl Seen {
                 .iter()
                 .filter_map(|kv| place.past.revision_of(&kv.key))
                 .collect(),
+        }
+    }
+
+    /// A value that was listed, with its head if it has one.
+    pub(super) fn listed(value: KeyValue, head: Option<KeyValue>) -> Self {
+        Self {
+            value: Some(value),
+            head,
+            ..Self::default()
         }
     }
 

@@ -13,6 +13,7 @@ pub(crate) mod decode;
 mod encode;
 mod events;
 mod history;
+mod list;
 mod live;
 mod record;
 mod reloader;
