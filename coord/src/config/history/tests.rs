@@ -123,6 +123,19 @@ fn a_deletion_is_a_step_and_what_comes_after_it_is_a_new_life() {
     assert_eq!(known[1].1, None);
 }
 
+/// Another client deleted what was created here: when the next life began is not known.
+#[test]
+fn a_creation_is_that_of_the_same_life() {
+    let mut etcd = MiniEtcd::new();
+    set(&mut etcd, Some("1"));
+    etcd.delete(KEY);
+    etcd.put(KEY, "2");
+    assert_eq!(read(&mut etcd, &place()).origin().created_ms, None);
+    set(&mut etcd, Some("3"));
+    assert_eq!(read(&mut etcd, &place()).origin().created_ms, None);
+    assert_eq!(known(&mut etcd, &place()).len(), 3);
+}
+
 #[test]
 fn deleting_what_is_not_there_writes_nothing() {
     let mut etcd = MiniEtcd::new();
