@@ -12,8 +12,11 @@ mod errors;
 mod locked;
 mod nearest;
 mod once;
+mod runtime;
 mod service;
 mod template;
+mod test;
+mod words;
 
 use proc_macro::TokenStream;
 
@@ -33,4 +36,10 @@ pub fn locked(attribute: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn service(attribute: TokenStream, item: TokenStream) -> TokenStream {
     service::service(attribute.into(), item.into()).into()
+}
+
+/// See `coord::test`.
+#[proc_macro_attribute]
+pub fn test(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    test::test(attribute.into(), item.into()).into()
 }

@@ -72,7 +72,10 @@ pub(crate) struct Clock(Source);
 enum Source {
     /// Waits are registered with the timer of this thread's runtime.
     Real(Thread),
-    #[cfg_attr(not(test), expect(dead_code, reason = "only tests make one"))]
+    #[cfg_attr(
+        not(any(test, feature = "embedded")),
+        expect(dead_code, reason = "only tests and doubles make one")
+    )]
     Manual(Arc<Manual>),
 }
 
@@ -233,9 +236,9 @@ impl Manual {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "embedded"))]
 impl Clock {
-    /// A clock for tests, at an arbitrary instant, and the handle that moves it.
+    /// A clock for tests and doubles, at an arbitrary instant, and the handle that moves it.
     pub(crate) fn manual() -> (Self, ManualClock) {
         let manual = Arc::new(Manual::default());
         manual.now.store(1_000_000_000, Ordering::SeqCst);
@@ -244,11 +247,11 @@ impl Clock {
 }
 
 /// Moves a manual clock.
-#[cfg(test)]
+#[cfg(any(test, feature = "embedded"))]
 #[derive(Clone, Debug)]
 pub(crate) struct ManualClock(Arc<Manual>);
 
-#[cfg(test)]
+#[cfg(any(test, feature = "embedded"))]
 impl ManualClock {
     /// Moves the time on and wakes every wait that is over.
     pub(crate) fn advance(&self, duration: Duration) {
@@ -263,6 +266,7 @@ impl ManualClock {
     }
 
     /// How many waits are pending, and the time until the nearest: lets a test step to it.
+    #[cfg(test)]
     pub(crate) fn nearest(&self) -> Option<Duration> {
         let now = Instant::from_micros(self.0.now.load(Ordering::SeqCst));
         self.0.waiting().keys().next().map(|(at, _)| at.since(now))

@@ -1,8 +1,8 @@
 //! The process-wide coordinator, and the one that a runtime carries.
 //!
-//! A function with `#[locked]` has no coordinator among its arguments. It uses, in this order: the
-//! one that its attribute names; the one that the runtime carries whose thread polls it (a service's
-//! or a test's runtime does); the global one.
+//! A function with `#[locked]` has no coordinator among its arguments. It uses the one that its
+//! attribute names, else [`global`]: the one that the runtime carries whose thread polls it (a
+//! service's or a test's runtime does), else the process-wide one.
 
 use std::{
     cell::RefCell,
@@ -32,7 +32,8 @@ thread_local! {
     static CARRIED: RefCell<Option<WeakCoordinator>> = const { RefCell::new(None) };
 }
 
-/// Makes `coordinator` the one that [`global`] returns, in place of any before.
+/// Makes `coordinator` the one that [`global`] returns, in place of any before: everywhere but on the
+/// runtimes of `#[coord::service]` and `#[coord::test]`, which have one of their own.
 pub fn set_global(coordinator: Coordinator) {
     let before = GLOBAL
         .write()
@@ -63,16 +64,22 @@ pub(crate) fn unset_global(coordinator: &Coordinator) {
     drop(before);
 }
 
-/// The process-wide coordinator: the one given to [`set_global`]; else the first use connects from
-/// the environment, if `COORD_ENDPOINTS` is set.
+/// The coordinator for code that was given none: on a runtime of `#[coord::service]` or
+/// `#[coord::test]`, that service's or test's; else the one given to [`set_global`]; else the first
+/// use connects from the environment, if `COORD_ENDPOINTS` is set.
 ///
 /// # Errors
-/// [`NotConfigured`](Error::NotConfigured) if there is neither; what
-/// [`connect`](Coordinator::connect) says.
+/// [`NotConfigured`](Error::NotConfigured) if there is none; what [`connect`](Coordinator::connect)
+/// says; [`Closed`](Error::Closed) on a runtime whose service or test has ended.
 ///
 /// # Cancel safety
 /// Safe: the next call connects.
 pub async fn global() -> Result<Coordinator> {
+    if let Some(carried) = CARRIED.with_borrow(Clone::clone) {
+        // Never another one in its place: that could be of another cluster.
+        let closed = || Error::closed("use the runtime's coordinator");
+        return carried.upgrade().ok_or_else(closed);
+    }
     if let Some(coordinator) = get() {
         return Ok(coordinator);
     }
@@ -112,21 +119,11 @@ async fn from_env() -> Result<Coordinator> {
     Coordinator::connect(options).await
 }
 
-/// The coordinator for code that was given none: the runtime's, else the global one.
-pub(crate) async fn current() -> Result<Coordinator> {
-    let carried =
-        CARRIED.with_borrow(|carried| carried.as_ref().and_then(WeakCoordinator::upgrade));
-    match carried {
-        Some(coordinator) => Ok(coordinator),
-        None => global().await,
-    }
-}
-
 /// Acquires a lock for a function that may name its coordinator and usually does not.
 pub(crate) async fn acquire(request: Request, via: Option<&Coordinator>) -> Result<LockGuard> {
     let coordinator = match via {
         Some(coordinator) => coordinator.clone(),
-        None => current().await?,
+        None => global().await?,
     };
     request.acquire(&coordinator.locks()).await
 }

@@ -33,8 +33,9 @@
 //!
 //! | feature | default | what it brings; why to turn it off |
 //! |---|---|---|
-//! | `macros` | yes | the three macros; off: no proc-macro to build, the library alone |
+//! | `macros` | yes | the macros; off: no proc-macro to build, the library alone |
 //! | `tls` | yes | TLS to etcd (rustls with ring); off: plain endpoints only |
+//! | `embedded` | no | an etcd in memory, for development and tests: `coord::embedded`, [`#[coord::test]`](macro@test), `coord::testing`; off: no server in the program |
 
 // Library code says why it cannot fail (`expect`); tests and tools may `unwrap`.
 #![warn(clippy::unwrap_used)]
@@ -47,6 +48,8 @@ mod global;
 
 #[cfg(feature = "embedded")]
 pub mod embedded;
+#[cfg(feature = "embedded")]
+pub mod testing;
 
 pub mod config;
 mod instance_id;
@@ -65,8 +68,6 @@ mod error;
 mod host;
 mod key;
 mod metrics;
-#[cfg(test)]
-mod mini_etcd;
 mod options;
 #[doc(hidden)]
 pub mod private;
@@ -132,7 +133,7 @@ pub use service::{Context, FromContext, Service, Shutdown};
 /// | `wait = "5s"` | longest time in the queue, connecting included; a literal, an expression of type [`Duration`](std::time::Duration), or `forever` | [`LockOptions::wait`] |
 /// | `try` | do not wait: [`Error::Busy`] if somebody holds it | |
 /// | `guard = name` | the body sees `name: &`[`Held`] | |
-/// | `via = expr` | the [`Coordinator`] to use | the runtime's own, else the [global](global()) one |
+/// | `via = expr` | the [`Coordinator`] to use | [`global()`]'s: a service's or a test's own, else the process's |
 /// | `crate = ::path` | where this crate is | `::coord` |
 ///
 /// # The same by hand
@@ -248,3 +249,70 @@ pub use coord_macros::locked;
 /// See [`Service`].
 #[cfg(feature = "macros")]
 pub use coord_macros::service;
+
+/// Makes an `async fn` a test with an [embedded server](embedded) and a coordinator of its own.
+///
+/// ```
+/// use coord::{Coordinator, embedded::Server, locked};
+///
+/// #[locked("orders/{id}", try)]
+/// async fn ship(id: u64) -> Result<(), coord::Error> {
+///     Ok(())
+/// }
+///
+/// #[coord::test]
+/// async fn an_order_is_shipped_by_one_at_a_time(coordinator: Coordinator, server: &Server) {
+///     let elsewhere = coordinator.lock("orders/42").acquire().await.unwrap();
+///     assert!(ship(42).await.is_err());
+///     assert!(tokio::spawn(ship(42)).await.unwrap().is_err());
+///     server.advance(std::time::Duration::from_secs(60)); // every lease runs out
+///     elsewhere.lost().await;
+///     ship(42).await.unwrap();
+/// }
+/// ```
+///
+/// Functions with [`#[locked]`](macro@locked), and [`global()`], use this coordinator on every thread
+/// of the test's runtime: in the test, in spawned tasks, and where `spawn_blocking` blocks on a
+/// future. (A thread that the code starts by itself is none of them.) Tests that run at the same time
+/// have nothing in common. No variable of the environment has a say.
+///
+/// The rest is as with `#[test]`: it returns what a test may, `#[should_panic]` and `#[ignore]` mean
+/// what they always do. A test that could not begin has failed, also one that should panic.
+///
+/// # The end of a test
+/// Its tasks are dropped, the coordinator is closed, the server shut down: also when the test panics.
+/// A task that blocks its thread is waited for a second at most, and then left behind.
+///
+/// # Arguments
+/// Up to eight, in any order: [`Coordinator`], [`&Server`](embedded::Server), and any type of yours
+/// that implements [`FromTest`](testing::FromTest).
+///
+/// # Words
+/// | word | meaning | default |
+/// |---|---|---|
+/// | `runtime(flavor = multi_thread, worker_threads = 4)` | tokio's; the other flavor is `current_thread` | multi-thread, as a service has, with two workers: tests run side by side already |
+/// | `crate = ::path` | where this crate is | `::coord` |
+///
+/// Time cannot be paused: the server answers in real time.
+///
+/// # Notes
+/// - Other attributes go to the function that the harness calls, which is not async; those that want
+///   the `async fn`, such as `#[locked]`, stand above this one.
+/// - After `use coord::*` a plain `#[test]` is ambiguous (E0659). Import by name, or write
+///   `#[core::prelude::v1::test]`.
+/// - A test depends on nothing but this crate; only its own code needs `tokio`, if it names it.
+///
+/// # The same by hand
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> coord::Result<()> {
+/// let server = coord::embedded::Server::start().await?;
+/// let coordinator = server.coordinator().await?;
+/// coordinator.ping().await?; // a function with `#[locked]` would be told `via = coordinator`
+/// coordinator.close().await;
+/// server.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
+#[cfg(all(feature = "embedded", feature = "macros"))]
+pub use coord_macros::test;

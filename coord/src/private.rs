@@ -48,3 +48,12 @@ pub mod service {
         MainReturn, NoId, Returns, Service, WithId, argument, launch, returns,
     };
 }
+
+/// `#[coord::test]`.
+#[cfg(feature = "embedded")]
+pub mod testing {
+    pub use crate::testing::{
+        Test,
+        run::{Runtime, argument, run, run_to_panic},
+    };
+}

@@ -6,11 +6,14 @@
 //! * [`etcd`]: a real etcd, alone or as a cluster, with TLS and authentication on request.
 //! * [`proxy`]: one TCP link that delays, holds, loses or cuts what goes through it.
 //! * [`worker`]: other processes that run a part of the test.
+//! * [`differential`]: the same random operations to two servers, and every answer compared.
+//! * [`rpc`]: etcd's API without a client in between.
 //! * [`eventually()`]: waits for a condition; no test sleeps.
 //! * [`median`]: what measurements are compared by.
 //!
 //! What the kit starts ends with the test process, however that ends.
 
+pub mod differential;
 mod dropped;
 pub mod etcd;
 mod eventually;
@@ -19,6 +22,7 @@ mod median;
 mod ports;
 mod process;
 pub mod proxy;
+pub mod rpc;
 mod runtime;
 pub mod worker;
 

@@ -36,10 +36,23 @@ pub async fn write_with_token(_order: u64, _token: i64) -> Result<(), coord::Err
 }
 "#;
 
+fn in_repository(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Compiled as a part of a program, a test is nothing: so what the README shows of tests is a file
+/// that is run.
+#[test]
+fn the_tests_shown_are_run() {
+    let tests = in_repository("examples/tests/testing.rs");
+    let (_, shown) = tests.split_once("\n\n").expect("below the title");
+    assert!(in_repository("README.md").contains(&format!("```rust\n{shown}```")));
+}
+
 #[test]
 fn every_rust_block_compiles() {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md"))
-        .expect("the README");
+    let readme = in_repository("README.md");
     let mut source = TAKEN_FOR_GRANTED.to_owned();
     let blocks: Vec<_> = readme
         .split("```rust\n")

@@ -2,18 +2,22 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::TokenStream;
 use quote::quote;
 use syn::{
-    Expr, ExprArray, ExprLit, Ident, Lit, LitStr, Path, Token,
+    Expr, ExprArray, Ident, LitStr, Path, Token,
     ext::IdentExt as _,
-    parenthesized,
     parse::{ParseStream, Parser as _},
-    spanned::Spanned as _,
-    token::Paren,
 };
 
-use crate::{crate_path::CratePath, errors::Errors, nearest, once::Once};
+use crate::{
+    crate_path::CratePath,
+    errors::Errors,
+    nearest,
+    once::Once,
+    runtime::{self, Runtime},
+    words::{list, nested, number, plain, set, skip, string, value},
+};
 
 const WORDS: &[&str] = &[
     "name",
@@ -29,7 +33,6 @@ const WORDS: &[&str] = &[
     "crate",
 ];
 const INSTANCE_ID_WORDS: &[&str] = &["max"];
-const RUNTIME_WORDS: &[&str] = &["flavor", "worker_threads"];
 
 /// The attribute, complete even where it was wrong: then an error is recorded. Values are the
 /// expressions that the expansion passes on.
@@ -45,15 +48,8 @@ pub(super) struct Args {
     pub(super) before: Option<TokenStream>,
     /// The largest id.
     pub(super) instance_id: Option<TokenStream>,
-    pub(super) flavor: Flavor,
-    pub(super) worker_threads: Option<TokenStream>,
+    pub(super) runtime: Runtime,
     pub(super) coord: CratePath,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Flavor {
-    MultiThread,
-    CurrentThread,
 }
 
 /// The words, each at most once.
@@ -68,9 +64,7 @@ struct Words {
     before: Once<TokenStream>,
     instance_id: Once<()>,
     max: Once<TokenStream>,
-    runtime: Once<()>,
-    flavor: Once<Flavor>,
-    worker_threads: Once<TokenStream>,
+    runtime: runtime::Words,
     krate: Once<Path>,
 }
 
@@ -87,18 +81,11 @@ impl Args {
             before: Once::none("before"),
             instance_id: Once::none("instance_id"),
             max: Once::none("max"),
-            runtime: Once::none("runtime"),
-            flavor: Once::none("flavor"),
-            worker_threads: Once::none("worker_threads"),
+            runtime: runtime::Words::none(),
             krate: Once::none("crate"),
         };
         let parser = |input: ParseStream<'_>| list(input, |input| word(errors, input, &mut words));
         errors.ok(parser.parse2(attribute));
-        let flavor = words.flavor.get().copied().unwrap_or(Flavor::MultiThread);
-        if let (Flavor::CurrentThread, Some(span)) = (flavor, words.worker_threads.span()) {
-            let message = "a `current_thread` runtime has no worker threads";
-            errors.push(syn::Error::new(span, message));
-        }
         Self {
             name: words.name.take(),
             version: words.version.take(),
@@ -113,25 +100,10 @@ impl Args {
                 .instance_id
                 .get()
                 .map(|()| words.max.take().unwrap_or_else(|| quote!(0))),
-            flavor,
-            worker_threads: words.worker_threads.take(),
+            runtime: words.runtime.check(errors),
             coord: CratePath::new(errors, words.krate.get()),
         }
     }
-}
-
-/// `item` until the end, with commas between.
-fn list(
-    input: ParseStream<'_>,
-    mut item: impl FnMut(ParseStream<'_>) -> syn::Result<()>,
-) -> syn::Result<()> {
-    while !input.is_empty() {
-        item(input)?;
-        if !input.is_empty() {
-            input.parse::<Token![,]>()?;
-        }
-    }
-    Ok(())
 }
 
 fn word(errors: &Errors, input: ParseStream<'_>, words: &mut Words) -> syn::Result<()> {
@@ -188,16 +160,7 @@ fn word(errors: &Errors, input: ParseStream<'_>, words: &mut Words) -> syn::Resu
                 );
             }
         }
-        "runtime" => {
-            words.runtime.set(errors, span, ());
-            nested(
-                errors,
-                &word,
-                input,
-                "runtime(worker_threads = 4)",
-                |input| runtime(errors, input, words),
-            )?;
-        }
+        "runtime" => words.runtime.parse(errors, &word, input)?,
         "crate" => {
             input.parse::<Token![=]>()?;
             let path = input.call(Path::parse_mod_style)?;
@@ -224,84 +187,6 @@ fn instance_id(errors: &Errors, input: ParseStream<'_>, words: &mut Words) -> sy
         }
     }
     Ok(())
-}
-
-fn runtime(errors: &Errors, input: ParseStream<'_>, words: &mut Words) -> syn::Result<()> {
-    let word = input.call(Ident::parse_any)?;
-    match word.to_string().as_str() {
-        "flavor" => {
-            let flavor = flavor(errors, &value(input)?);
-            set(errors, word.span(), &mut words.flavor, flavor);
-        }
-        "worker_threads" => {
-            let threads = number::<std::num::NonZeroUsize>(errors, value(input)?);
-            set(errors, word.span(), &mut words.worker_threads, threads);
-        }
-        other => {
-            errors.at(&word, nearest::unknown("word", other, RUNTIME_WORDS));
-            skip(input)?;
-        }
-    }
-    Ok(())
-}
-
-fn set<T>(errors: &Errors, span: Span, word: &mut Once<T>, value: Option<T>) {
-    if let Some(value) = value {
-        word.set(errors, span, value);
-    }
-}
-
-fn value(input: ParseStream<'_>) -> syn::Result<Expr> {
-    input.parse::<Token![=]>()?;
-    input.parse()
-}
-
-/// The words in a word's parentheses. False: there are none, and an error says so.
-fn nested(
-    errors: &Errors,
-    word: &Ident,
-    input: ParseStream<'_>,
-    example: &str,
-    item: impl FnMut(ParseStream<'_>) -> syn::Result<()>,
-) -> syn::Result<bool> {
-    if !input.peek(Paren) {
-        errors.at(
-            word,
-            format!("`{word}` takes words of its own: `{example}`"),
-        );
-        skip(input)?;
-        return Ok(false);
-    }
-    let inner;
-    parenthesized!(inner in input);
-    list(&inner, item)?;
-    Ok(true)
-}
-
-/// What follows a word that is not known.
-fn skip(input: ParseStream<'_>) -> syn::Result<()> {
-    if input.peek(Token![=]) {
-        value(input)?;
-    } else if input.peek(Paren) {
-        let inner;
-        parenthesized!(inner in input);
-        inner.parse::<TokenStream>()?;
-    }
-    Ok(())
-}
-
-fn plain(expr: Expr) -> Option<TokenStream> {
-    Some(quote!(#expr))
-}
-
-fn string(expr: &Expr) -> Option<&LitStr> {
-    match expr {
-        Expr::Lit(ExprLit {
-            lit: Lit::Str(text),
-            ..
-        }) => Some(text),
-        _ => None,
-    }
 }
 
 /// A literal that is no string, where a string belongs.
@@ -389,52 +274,4 @@ fn duration(errors: &Errors, expr: Expr, whole_seconds: bool) -> Option<TokenStr
     }
     let (seconds, nanos) = (duration.as_secs(), duration.subsec_nanos());
     Some(quote!(::core::time::Duration::new(#seconds, #nanos)))
-}
-
-/// A number; a literal that does not fit is an error.
-fn number<T: std::str::FromStr<Err: std::fmt::Display>>(
-    errors: &Errors,
-    expr: Expr,
-) -> Option<TokenStream> {
-    if let Expr::Lit(ExprLit { lit, .. }) = &expr {
-        match lit {
-            Lit::Int(int) => {
-                if let Err(error) = int.base10_parse::<T>() {
-                    errors.push(syn::Error::new(int.span(), error));
-                    return None;
-                }
-            }
-            _ => {
-                errors.at(&expr, "expected a number");
-                return None;
-            }
-        }
-    }
-    plain(expr)
-}
-
-fn flavor(errors: &Errors, expr: &Expr) -> Option<Flavor> {
-    const FLAVORS: &[&str] = &["multi_thread", "current_thread"];
-    let word = match expr {
-        Expr::Path(path) => path.path.get_ident().map(ToString::to_string),
-        _ => None,
-    };
-    match word.as_deref() {
-        Some("multi_thread") => Some(Flavor::MultiThread),
-        Some("current_thread") => Some(Flavor::CurrentThread),
-        Some(other) => {
-            errors.at(expr, nearest::unknown("flavor", other, FLAVORS));
-            None
-        }
-        None => {
-            let message = match string(expr).map(LitStr::value) {
-                Some(text) if FLAVORS.contains(&text.as_str()) => {
-                    format!("write it without quotes: `flavor = {text}`")
-                }
-                _ => "expected `multi_thread` or `current_thread`".to_owned(),
-            };
-            errors.push(syn::Error::new(expr.span(), message));
-            None
-        }
-    }
 }

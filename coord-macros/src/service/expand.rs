@@ -7,10 +7,7 @@ use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::{ItemFn, Visibility, spanned::Spanned as _};
 
-use super::{
-    args::{Args, Flavor},
-    function::Function,
-};
+use super::{args::Args, function::Function};
 
 pub(super) fn expand(args: &Args, function: &Function) -> TokenStream {
     let coord = &args.coord;
@@ -82,7 +79,6 @@ fn spec(args: &Args, private: &TokenStream) -> TokenStream {
         ("shutdown_timeout", &args.shutdown_timeout),
         ("before", &args.before),
         ("instance_id", &args.instance_id),
-        ("worker_threads", &args.worker_threads),
     ];
     let given = words.into_iter().filter_map(|(word, value)| {
         let value = value.as_ref()?;
@@ -90,7 +86,7 @@ fn spec(args: &Args, private: &TokenStream) -> TokenStream {
         let method = Ident::new(word, value.span().resolved_at(Span::mixed_site()));
         Some(quote!(.#method(#value)))
     });
-    let flavor = (args.flavor == Flavor::CurrentThread).then(|| quote!(.current_thread()));
+    let runtime = &args.runtime;
     // The user's crate is what these name: they are read where they stand.
     quote! {
         #private::Service::of_crate(
@@ -98,6 +94,6 @@ fn spec(args: &Args, private: &TokenStream) -> TokenStream {
             ::core::option_env!("CARGO_PKG_NAME"),
             ::core::option_env!("CARGO_PKG_VERSION"),
         )
-        #(#given)* #flavor
+        #(#given)* #runtime
     }
 }

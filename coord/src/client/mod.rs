@@ -12,6 +12,8 @@ mod classify;
 mod dial;
 mod error;
 mod lease;
+#[cfg(test)]
+mod mini_etcd;
 mod target;
 mod txn;
 mod types;
@@ -26,6 +28,8 @@ use etcd_client::LeaseGrantOptions;
 
 pub(crate) use error::{CallError, Certainty, Reason};
 pub(crate) use lease::{Granted, KeepAlive, KeepAlives, TimeToLive};
+#[cfg(test)]
+pub(crate) use mini_etcd::MiniEtcd;
 pub(crate) use types::{
     Compare, CompareOp, DeleteReply, Header, KeyValue, Op, OpReply, Order, Range, RangeReply, Span,
     Target, Txn, TxnReply, Version,

@@ -49,5 +49,8 @@ mod server;
 mod state;
 mod time;
 
+/// Protocols are tested on it, without a server.
+#[cfg(test)]
+pub(crate) use self::core::Core;
 pub use faults::Rpc;
 pub use server::Server;

@@ -1,6 +1,12 @@
 //! The server's thread: listens, and serves each connection.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    time::Duration,
+};
 
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
@@ -9,23 +15,26 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
+    runtime::Handle,
     sync::oneshot,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::body::Body;
 
-use super::{
-    link::{Link, Socket},
-    rpc::Services,
-    state::State,
-};
+use super::{link::Link, rpc::Services, state::State};
 
 /// A thread that serves until the handle is dropped. What ran on it has ended with it.
 #[derive(Debug)]
 pub(super) struct Serving {
-    _stop: DropGuard,
+    stop: DropGuard,
     ended: oneshot::Receiver<Infallible>,
+    runtime: Handle,
+    /// Holds the thread up until it is dropped.
+    stalled: Mutex<Option<mpsc::Sender<Infallible>>>,
 }
+
+/// What the thread says once it serves.
+type Started = (Handle, Arc<State>);
 
 impl Serving {
     /// Starts a thread that listens as `listen` says.
@@ -38,10 +47,7 @@ impl Serving {
         let stop = CancellationToken::new();
         let (end, ended) = oneshot::channel();
         let (started, start) = oneshot::channel();
-        let serving = Self {
-            _stop: stop.clone().drop_guard(),
-            ended,
-        };
+        let guard = stop.clone().drop_guard();
         std::thread::Builder::new()
             .name("embedded-etcd".into())
             .spawn(move || {
@@ -55,16 +61,54 @@ impl Serving {
                 runtime.block_on(run(listen, started, stop));
                 drop(runtime);
             })?;
-        match start.await {
-            Ok(started) => Ok((serving, started?)),
-            Err(_) => Err(io::Error::other("its thread has panicked")),
+        let Ok(started) = start.await else {
+            return Err(io::Error::other("its thread has panicked"));
+        };
+        let (runtime, state) = started?;
+        let serving = Self {
+            stop: guard,
+            ended,
+            runtime,
+            stalled: Mutex::default(),
+        };
+        Ok((serving, state))
+    }
+
+    /// Stops the thread where it is, between two steps of its tasks. When this returns, it has.
+    pub(super) fn stall(&self) {
+        let mut stalled = self.stalled();
+        if stalled.is_some() {
+            return;
         }
+        let (go_on, wait) = mpsc::channel();
+        let (stopped, is_stopped) = mpsc::channel::<Infallible>();
+        self.runtime.spawn(async move {
+            drop(stopped);
+            // Blocks the thread, and everything on it: that is what it is for.
+            let _ = wait.recv();
+        });
+        let _ = is_stopped.recv();
+        *stalled = Some(go_on);
+    }
+
+    /// Lets it go on.
+    pub(super) fn resume(&self) {
+        *self.stalled() = None;
+    }
+
+    fn stalled(&self) -> MutexGuard<'_, Option<mpsc::Sender<Infallible>>> {
+        self.stalled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Stops, and waits until the thread has let go of everything.
     pub(super) async fn stop(self) {
-        let Self { _stop: stop, ended } = self;
-        drop(stop);
+        let Self {
+            stop,
+            stalled,
+            ended,
+            ..
+        } = self;
+        drop((stop, stalled));
         // An error: the thread has ended, which is all that it says.
         let _ = ended.await;
     }
@@ -73,7 +117,7 @@ impl Serving {
 /// Says how the start went, and then serves until it is stopped.
 async fn run(
     listen: impl Future<Output = io::Result<TcpListener>>,
-    started: oneshot::Sender<io::Result<Arc<State>>>,
+    started: oneshot::Sender<io::Result<Started>>,
     stop: CancellationToken,
 ) {
     let listening = listen.await.and_then(|listener| {
@@ -83,7 +127,7 @@ async fn run(
     // If nobody waits for the answer any more, it has been stopped.
     let (listener, state) = match listening {
         Ok((listener, state)) => {
-            let _ = started.send(Ok(state.clone()));
+            let _ = started.send(Ok((Handle::current(), state.clone())));
             (listener, state)
         }
         Err(error) => return drop(started.send(Err(error))),
@@ -106,10 +150,7 @@ fn endpoint(mut address: SocketAddr) -> String {
 
 async fn accept(listener: TcpListener, state: Arc<State>) -> Infallible {
     loop {
-        let accepted = listener.accept().await;
-        // A stopped process accepts nobody; who has come by then waits in the kernel.
-        state.gate.opened().await;
-        let Ok((stream, _)) = accepted else {
+        let Ok((stream, _)) = listener.accept().await else {
             // The machine is short of something. Meanwhile the others are served.
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
@@ -128,7 +169,6 @@ async fn accept(listener: TcpListener, state: Arc<State>) -> Infallible {
 async fn serve(stream: TcpStream, link: Link, state: Arc<State>) {
     // Small answers, each waited for. If it cannot be set, they are slower.
     let _ = stream.set_nodelay(true);
-    let socket = Socket::new(stream, state.gate.clone());
     let services = Arc::new(Services::new(state, link.clone()));
     let service = tower::service_fn(move |request| {
         let request = http::Request::map(request, Body::new);
@@ -142,6 +182,33 @@ async fn serve(stream: TcpStream, link: Link, state: Arc<State>) {
         .max_concurrent_streams(None)
         .max_pending_accept_reset_streams(usize::MAX)
         .max_local_error_reset_streams(None);
-    let serving = builder.serve_connection(TokioIo::new(socket), TowerToHyperService::new(service));
+    let serving = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     link.until_cut(serving).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    #[test]
+    fn clients_find_a_server_that_listens_everywhere_on_this_machine() {
+        let of = |address: &str| endpoint(address.parse().expect("an address"));
+        assert_eq!(of("0.0.0.0:2379"), "http://127.0.0.1:2379");
+        assert_eq!(of("[::]:2379"), "http://[::1]:2379");
+        assert_eq!(of("10.0.0.5:2379"), "http://10.0.0.5:2379");
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_one_call_is_not_the_end_of_the_others() {
+        let listen = TcpListener::bind("127.0.0.1:0");
+        let (serving, state) = Serving::start(listen).await.expect("it starts");
+        let call = || state.call(|_| panic!("a fault in the core"));
+        catch_unwind(AssertUnwindSafe(call)).expect_err("a panic");
+        let client = etcd_client::Client::connect([&state.endpoint], None).await;
+        let put = client.expect("a client").put("key", "value", None).await;
+        put.expect("it is served");
+        serving.stop().await;
+    }
 }

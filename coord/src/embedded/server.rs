@@ -187,16 +187,17 @@ impl Server {
         self.state.door.open();
     }
 
-    /// Nothing is read and nothing is answered, as if the process had been stopped: connections stay
-    /// open, new ones are not refused, no lease runs out. Until [`resume`](Self::resume).
+    /// Stops the server where it is, as SIGSTOP does with a process: connections stay open and new ones
+    /// are not refused, and nothing is read, answered or carried out, until
+    /// [`resume`](Self::resume).
     pub fn stall(&self) {
-        self.state.gate.shut();
+        self.serving.stall();
     }
 
-    /// Ends [`stall`](Self::stall): what has come is answered. Leases that have run out meanwhile are
-    /// over.
+    /// Ends [`stall`](Self::stall): what has come meanwhile is answered, and the leases that have run
+    /// out are over.
     pub fn resume(&self) {
-        self.state.gate.open();
+        self.serving.resume();
     }
 
     /// The next such call is carried out, and its connection is closed instead of an answer. Twice:

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     task::Waker,
     time::Duration,
 };
@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use super::{
     core::{Core, StreamId},
     faults::Faults,
-    link::{Door, Gate},
+    link::Door,
     time::Time,
 };
 
@@ -29,7 +29,6 @@ pub(super) struct State {
     /// What clients connect to.
     pub(super) endpoint: String,
     pub(super) faults: Faults,
-    pub(super) gate: Arc<Gate>,
     pub(super) door: Door,
 }
 
@@ -57,7 +56,6 @@ impl State {
             sooner: Notify::new(),
             endpoint,
             faults: Faults::default(),
-            gate: Arc::default(),
             door: Door::default(),
         }
     }
@@ -97,17 +95,13 @@ impl State {
     /// Does what is due.
     fn catch_up(&self, inner: &mut Inner) {
         let now = inner.time.now();
-        // A stopped process does nothing.
-        if self.gate.is_shut() {
-            return;
-        }
         if inner.next_expiry.is_some_and(|next| next <= now) {
             inner.core.expire(now);
             inner.next_expiry = inner.core.next_expiry();
         }
         if inner.next_progress <= now {
             inner.core.notify_progress();
-            inner.next_progress = now + PROGRESS_INTERVAL;
+            inner.next_progress = now.saturating_add(PROGRESS_INTERVAL);
         }
         inner.wake();
     }
@@ -123,7 +117,6 @@ impl State {
     /// The task that does what is due when nobody calls.
     pub(super) async fn tick(&self) {
         loop {
-            self.gate.opened().await;
             let left = {
                 let mut inner = self.lock();
                 self.catch_up(&mut inner);

@@ -167,7 +167,7 @@ fn keys_only(pool: &Pool) -> Range {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mini_etcd::MiniEtcd;
+    use crate::client::MiniEtcd;
 
     fn pool(max: u32) -> Pool {
         Pool::for_tests("p", 0..=max)

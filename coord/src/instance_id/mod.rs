@@ -30,6 +30,8 @@ use pool::Pool;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+#[cfg(feature = "embedded")]
+use crate::key::Layout;
 use crate::{
     client::{CallError, Reason, Span},
     engine::Engine,
@@ -266,7 +268,7 @@ impl Claiming<'_> {
             pool: self.pool.name().into(),
             slot,
             given_back: AtomicBool::new(false),
-            engine: engine.clone(),
+            engine: Some(engine.clone()),
             guard,
         }))
     }
@@ -373,12 +375,37 @@ struct Held {
     slot: Slot,
     /// Set before anything is sent: from then on nobody here believes in the id.
     given_back: AtomicBool,
-    engine: Engine,
+    /// `None`: [detached](InstanceId::detached), so there is nobody to give it back to.
+    engine: Option<Engine>,
     /// Ends the task that watches the slot.
     guard: CancellationToken,
 }
 
 impl InstanceId {
+    /// For a double: held as long as `session` lives, without anything on etcd.
+    #[cfg(feature = "embedded")]
+    pub(crate) fn detached(
+        layout: &Layout,
+        pool: &str,
+        number: u32,
+        session: Session,
+    ) -> Result<Self> {
+        let pool = Pool::new(layout, pool, number..=number)?;
+        let slot = Slot {
+            key: pool.slot(number),
+            epoch: 1,
+            session,
+        };
+        Ok(Self(Arc::new(Held {
+            number,
+            pool: pool.name().into(),
+            slot,
+            given_back: AtomicBool::new(false),
+            engine: None,
+            guard: CancellationToken::new(),
+        })))
+    }
+
     /// The number, if it is certain at this moment that nobody else has it.
     ///
     /// Costs a clock read and two atomic reads.
@@ -449,8 +476,12 @@ impl Held {
 
     /// Ends belief in the id and leaves it to expire on etcd: somewhere it may still be in use.
     fn abandon(&self) {
-        if self.give_back() {
-            self.engine.keeper.abandon(&self.slot.session);
+        if !self.give_back() {
+            return;
+        }
+        match &self.engine {
+            Some(engine) => engine.keeper.abandon(&self.slot.session),
+            None => self.slot.session.mark_lost(LostReason::Closed),
         }
     }
 
@@ -461,8 +492,12 @@ impl Held {
         if !self.give_back() || lost {
             return None;
         }
-        let release = guard::release(self.engine.clone(), self.slot.clone());
-        Some(self.engine.tasks.spawn(release))
+        let Some(engine) = &self.engine else {
+            self.slot.session.mark_lost(LostReason::Closed);
+            return None;
+        };
+        let release = guard::release(engine.clone(), self.slot.clone());
+        Some(engine.tasks.spawn(release))
     }
 }
 

@@ -11,11 +11,13 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use super::{gate::Identity, hub::Place, session::LockSession};
+#[cfg(feature = "embedded")]
+use crate::key::Layout;
 use crate::{
     client::{Range, Span},
     error::{Context, Error, LostReason, Result},
     key::Key,
-    session::{LeasedKey, SessionState},
+    session::{LeasedKey, Session, SessionState},
 };
 
 /// A number that grows with every holder of a lock.
@@ -54,12 +56,20 @@ pub struct Released {
 /// Shared by the guard, the gate, the futures of `lost()` and (weakly) the hub.
 pub(super) struct Hold {
     identity: Identity,
-    entry: Key,
     revision: i64,
-    session: Arc<LockSession>,
+    /// What is believed.
+    session: Session,
+    /// What stands for it on etcd; a [detached](Held::detached) one has nothing there.
+    queued: Option<Queued>,
     /// Why this one entry is gone, if its session is not.
     gone: OnceLock<LostReason>,
     signal: CancellationToken,
+}
+
+struct Queued {
+    entry: Key,
+    /// Its key goes with the last who hold it.
+    session: Arc<LockSession>,
 }
 
 impl Hold {
@@ -69,11 +79,21 @@ impl Hold {
         revision: i64,
         session: Arc<LockSession>,
     ) -> Arc<Self> {
+        let belief = session.session().clone();
+        Self::of(identity, revision, belief, Some(Queued { entry, session }))
+    }
+
+    fn of(
+        identity: Identity,
+        revision: i64,
+        session: Session,
+        queued: Option<Queued>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             identity,
-            entry,
             revision,
             session,
+            queued,
             gone: OnceLock::new(),
             signal: CancellationToken::new(),
         })
@@ -96,7 +116,7 @@ impl Hold {
         if let Some(reason) = self.gone.get() {
             return Some(*reason);
         }
-        match self.session.session().state() {
+        match self.session.state() {
             SessionState::Live => None,
             SessionState::Lost(reason) => Some(reason),
             SessionState::Overdue | SessionState::Unverified => Some(LostReason::Expired),
@@ -104,7 +124,7 @@ impl Hold {
     }
 
     pub(super) async fn lost(self: Arc<Self>) -> LostReason {
-        let mut session = pin!(self.session.session().lost());
+        let mut session = pin!(self.session.lost());
         tokio::select! {
             biased;
             () = self.signal.cancelled() => {
@@ -143,6 +163,18 @@ impl fmt::Debug for Held {
 }
 
 impl Held {
+    /// For a double: held as long as `session` lives, without anything on etcd.
+    #[cfg(feature = "embedded")]
+    pub(crate) fn detached(
+        layout: &Layout,
+        name: &str,
+        token: i64,
+        session: Session,
+    ) -> Result<Self> {
+        let identity = Identity::new(0, layout.lock_queue(name)?, name.to_owned());
+        Ok(Self(Hold::of(identity, token, session, None)))
+    }
+
     pub(super) fn hold(&self) -> &Arc<Hold> {
         &self.0
     }
@@ -164,7 +196,7 @@ impl Held {
     #[must_use]
     pub fn remaining(&self) -> Duration {
         match self.0.loss() {
-            None => self.0.session.session().remaining(),
+            None => self.0.session.remaining(),
             Some(_) => Duration::ZERO,
         }
     }
@@ -193,13 +225,13 @@ impl Held {
     /// # Cancel safety
     /// Safe to drop.
     pub async fn verify(&self) -> Result<()> {
-        if self.0.loss().is_none() {
+        if let (None, Some(Queued { entry, session })) = (self.0.loss(), &self.0.queued) {
             let range = Range {
                 keys_only: true,
-                ..Range::new(Span::key(&self.0.entry))
+                ..Range::new(Span::key(entry))
             };
             let reply =
-                self.0.session.engine().read(range).await.map_err(|error| {
+                session.engine().read(range).await.map_err(|error| {
                     error.into_error(Context::new("verify lock").key(self.key()))
                 })?;
             if reply.kvs.first().map(|kv| kv.create_revision) != Some(self.0.revision) {
@@ -222,10 +254,21 @@ pub struct LockGuard {
     held: Held,
     // Before the entry, so that the release is not taken for a loss.
     place: Option<Place>,
-    entry: LeasedKey,
+    /// `None`: [detached](Held::detached).
+    entry: Option<LeasedKey>,
 }
 
 impl LockGuard {
+    /// A guard of a [detached](Held::detached) lock.
+    #[cfg(feature = "embedded")]
+    pub(crate) fn detached(held: &Held) -> Self {
+        Self {
+            held: Held(held.0.clone()),
+            place: None,
+            entry: None,
+        }
+    }
+
     pub(super) fn new(hold: Arc<Hold>, place: Option<Place>, entry: LeasedKey) -> Self {
         if let Some(place) = &place {
             place.own(&hold);
@@ -233,7 +276,7 @@ impl LockGuard {
         Self {
             held: Held(hold),
             place,
-            entry,
+            entry: Some(entry),
         }
     }
 
@@ -250,6 +293,9 @@ impl LockGuard {
         if let Some(reason) = held.0.loss() {
             return Err(held.0.error(reason));
         }
+        let Some(entry) = entry else {
+            return Ok(Released { confirmed: true });
+        };
         let deleted = entry.release().done().await?;
         let confirmed = deleted
             .iter()

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{client::Txn, mini_etcd::MiniEtcd};
+use crate::client::{MiniEtcd, Txn};
 
 const KEY: &str = "/config/app/limit";
 

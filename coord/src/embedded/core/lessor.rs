@@ -12,7 +12,7 @@ const MIN_TTL: i64 = 2;
 /// The longest one.
 const MAX_TTL: i64 = 9_000_000_000;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Lease {
     ttl: i64,
     /// When it runs out, on the server's clock.
@@ -23,7 +23,7 @@ struct Lease {
 }
 
 /// A lease that is over: a store that is restored to a time before that has it again.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Ended {
     id: i64,
     ttl: i64,
@@ -33,7 +33,7 @@ struct Ended {
 }
 
 /// Leases and the keys that hang on them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Lessor {
     leases: BTreeMap<i64, Lease>,
     ended: Vec<Ended>,

@@ -13,7 +13,7 @@ mod tests;
 mod txn;
 mod watchers;
 
-pub(super) use refusal::Refusal;
+pub(crate) use refusal::Refusal;
 pub(super) use watchers::StreamId;
 
 use std::{hash::Hasher, time::Duration};
@@ -64,8 +64,8 @@ fn header(revision: i64) -> PbResponseHeader {
 }
 
 /// All that the server is.
-#[derive(Debug)]
-pub(super) struct Core {
+#[derive(Clone, Debug)]
+pub(crate) struct Core {
     store: Store,
     lessor: Lessor,
     watchers: Watchers,
@@ -73,7 +73,7 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             store: Store::new(),
             lessor: Lessor::default(),
@@ -82,7 +82,7 @@ impl Core {
         }
     }
 
-    pub(super) fn revision(&self) -> i64 {
+    pub(crate) fn revision(&self) -> i64 {
         self.store.revision()
     }
 
@@ -130,7 +130,7 @@ impl Core {
     }
 
     /// Compares, and does one or the other.
-    pub(super) fn txn(&mut self, request: PbTxnRequest) -> Result<PbTxnResponse, Refusal> {
+    pub(crate) fn txn(&mut self, request: PbTxnRequest) -> Result<PbTxnResponse, Refusal> {
         txn::check(&request)?;
         if txn::is_write(&request) {
             check_size(&request)?;
@@ -190,7 +190,7 @@ impl Core {
     }
 
     /// Grants a lease.
-    pub(super) fn grant(
+    pub(crate) fn grant(
         &mut self,
         now: Duration,
         request: PbLeaseGrantRequest,
@@ -206,7 +206,7 @@ impl Core {
     }
 
     /// Ends a lease; its keys go in one revision.
-    pub(super) fn revoke(
+    pub(crate) fn revoke(
         &mut self,
         request: PbLeaseRevokeRequest,
     ) -> Result<PbLeaseRevokeResponse, Refusal> {
@@ -246,7 +246,7 @@ impl Core {
     }
 
     /// What is left of a lease. A TTL of -1 says that there is none.
-    pub(super) fn time_to_live(
+    pub(crate) fn time_to_live(
         &self,
         now: Duration,
         request: PbLeaseTimeToLiveRequest,

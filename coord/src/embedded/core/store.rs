@@ -24,7 +24,7 @@ pub(super) fn is_deletion(version: &PbKeyValue) -> bool {
 /// 2. `log[i]` has the changes of revision `log_start + i`; it ends with the current revision, and
 ///    with nothing below the compacted one.
 /// 3. Between transactions `pending` is empty.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Store {
     keys: BTreeMap<Vec<u8>, Vec<Version>>,
     log: VecDeque<Vec<Version>>,

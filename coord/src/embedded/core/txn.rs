@@ -120,10 +120,13 @@ impl<'a> Writes<'a> {
         Ok(())
     }
 
-    /// By etcd's interval tree, which takes a range's end literally, a zero byte too, and finds that
-    /// every interval meets its own beginning.
+    /// By etcd's interval tree, which takes a range's end literally, a zero byte too: it does not
+    /// see what a deletion of all keys from one on has in common with a put.
     fn is_deleted(&self, key: &[u8]) -> bool {
-        let meets = |&(start, end): &(&[u8], &[u8])| start == key || (start < key && key < end);
+        let meets = |&(start, end): &(&[u8], &[u8])| match end {
+            [] => start == key,
+            end => start <= key && key < end,
+        };
         self.deletions.iter().any(meets)
     }
 }

@@ -17,6 +17,7 @@ use prost::Message as _;
 
 use super::{
     header,
+    refusal::Refusal,
     span::Span,
     store::{Store, Version, is_deletion},
 };
@@ -36,7 +37,7 @@ const NO_WATCH: i64 = -1;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct StreamId(u64);
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Watchers {
     streams: BTreeMap<StreamId, Stream>,
     last_stream: u64,
@@ -46,7 +47,7 @@ pub(super) struct Watchers {
     swallowed: BTreeSet<(i64, Vec<u8>)>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Stream {
     watches: BTreeMap<i64, Watch>,
     next_id: i64,
@@ -57,7 +58,7 @@ struct Stream {
     progress: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Watch {
     span: Span,
     place: Place,
@@ -81,7 +82,7 @@ enum Place {
     Compacted,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Item {
     Message(Box<PbWatchResponse>),
     Changes {
@@ -276,7 +277,9 @@ impl Stream {
             key.push(0);
         }
         let span = Span::new(&key, &range_end);
-        let refusal = if span.is_empty() {
+        let refusal = if start < 0 {
+            Some(Refusal::COMPACTED.message)
+        } else if span.is_empty() {
             Some("mvcc: watcher range is empty")
         } else if id != 0 && self.watches.contains_key(&id) {
             Some("mvcc: duplicate watch ID provided on the WatchStream")

@@ -53,11 +53,12 @@ impl Services {
         if fate == Fate::ReplyLost {
             return self.vanish().await;
         }
-        match response.extensions().get::<Status>() {
+        // An answer that begins with its status is a refusal.
+        match Status::from_header_map(response.headers()) {
             Some(status) if status.code() == Code::Unimplemented && status.message().is_empty() => {
                 unknown(&path).into_http()
             }
-            Some(status) => in_etcds_words(status.clone()).into_http(),
+            Some(status) => in_etcds_words(status).into_http(),
             None => response,
         }
     }

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{key::Layout, mini_etcd::MiniEtcd};
+use crate::{client::MiniEtcd, key::Layout};
 
 const LIFE_CYCLE: &str = "coord/inst/s/u";
 const ROUTABLE: &str = "coord/svc/s/-/u";
@@ -288,15 +288,15 @@ fn an_old_view_of_the_keys_casts_no_doubt() {
     let seen = |key| old.get(key);
     world
         .chain
-        .saw_life_cycle(old.revision(), seen(LIFE_CYCLE), false);
+        .saw_life_cycle(old.revision(), seen(LIFE_CYCLE).as_ref(), false);
     world
         .chain
-        .saw_routable(old.revision(), seen(ROUTABLE), false);
+        .saw_routable(old.revision(), seen(ROUTABLE).as_ref(), false);
     assert_eq!(world.chain.known(), Some(Content::Published));
     // A restored backup is another matter: its revisions are lower, and true.
     world
         .chain
-        .saw_life_cycle(old.revision(), seen(LIFE_CYCLE), true);
+        .saw_life_cycle(old.revision(), seen(LIFE_CYCLE).as_ref(), true);
     assert_eq!(world.chain.known(), None);
 }
 
