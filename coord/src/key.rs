@@ -3,6 +3,7 @@
 //! | part | key |
 //! |---|---|
 //! | config | `/<ns>config/<prefix>/…`, or any absolute key that starts with `/` |
+//! | config history | `<ns>coord/history/<config key, encoded>/head`, `…/at/<revision>` |
 //! | lock queue | `<ns>coord/lock/<name>!/<mode><lease hex>.<nonce>` |
 //! | lock session | `<ns>coord/session/<lease hex>` |
 //! | registry | `<ns>coord/svc/<service>/<zone or ->/<instance>`, `<ns>coord/inst/<service>/<instance>` |
@@ -32,6 +33,11 @@ const SEGMENT: &AsciiSet = &CONTROLS.add(b'/').add(b'%');
 pub(crate) struct Key(String);
 
 impl Key {
+    /// A key as it was found; bytes that are no UTF-8 are replaced.
+    pub(crate) fn found(key: &[u8]) -> Self {
+        Self(String::from_utf8_lossy(key).into_owned())
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
@@ -48,7 +54,7 @@ impl std::fmt::Display for Key {
 }
 
 /// A prefix that ends in `/`: the range of all keys below it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Prefix(String);
 
 impl Prefix {
@@ -76,6 +82,17 @@ impl Prefix {
     /// The one key that the prefix names: where a whole document stands.
     pub(crate) fn itself(&self) -> Key {
         Key(self.0.strip_suffix('/').unwrap_or(&self.0).to_owned())
+    }
+
+    /// The key of `revision` below this prefix: in the order of revisions.
+    pub(crate) fn revision(&self, revision: i64) -> Key {
+        self.key(&format!("{revision:020}"))
+    }
+
+    /// The revision that [`revision`](Self::revision) made `key` of.
+    pub(crate) fn revision_of(&self, key: &[u8]) -> Option<i64> {
+        let digits = self.strip(key).filter(|digits| digits.len() == 20)?;
+        std::str::from_utf8(digits).ok()?.parse().ok()
     }
 
     /// The part of `key` after this prefix, if it is below it.
@@ -119,8 +136,34 @@ impl Layout {
     }
 
     /// One config key, absolute or not as for [`config`](Self::config).
-    pub(crate) fn config_key(&self, key: &str) -> Result<Key> {
-        self.config_path("write config", key).map(Key)
+    pub(crate) fn config_key(&self, operation: &'static str, key: &str) -> Result<Key> {
+        self.config_path(operation, key).map(Key)
+    }
+
+    /// All config keys below `path`; all of the coordinator's if it is empty.
+    pub(crate) fn config_below(&self, operation: &'static str, path: &str) -> Result<Prefix> {
+        if path.is_empty() {
+            return Ok(Prefix(format!("/{}{}", self.namespace, self.config)));
+        }
+        let path = path.strip_suffix('/').unwrap_or(path);
+        Ok(Prefix(self.config_path(operation, path)? + "/"))
+    }
+
+    /// Describes the current value of a config key.
+    pub(crate) fn history_head(&self, key: &Key) -> Key {
+        Key(self.history(key) + "/head")
+    }
+
+    /// What a config key was at older revisions.
+    pub(crate) fn history_past(&self, key: &Key) -> Prefix {
+        Prefix(self.history(key) + "/at/")
+    }
+
+    /// The whole config key is one segment here, so that no key's history is below another's; and
+    /// nothing here is below a prefix that a struct is bound to, which would wake it once more.
+    fn history(&self, key: &Key) -> String {
+        let key = utf8_percent_encode(key.as_str(), ARGUMENT);
+        format!("{}coord/history/{key}", self.namespace)
     }
 
     fn config_path(&self, operation: &'static str, path: &str) -> Result<String> {
@@ -324,6 +367,21 @@ mod tests {
             keys.lock_queue("a").expect("valid").end(),
             b"prod/coord/lock/a!0"
         );
+    }
+
+    #[test]
+    fn a_config_key_has_its_history_in_one_segment() {
+        let keys = layout();
+        let key = keys.config_key("test", "app/a b%").expect("valid");
+        assert_eq!(
+            keys.history_head(&key).as_str(),
+            "prod/coord/history/%2Fprod%2Fconfig%2Fapp%2Fa b%25/head"
+        );
+        let past = keys.history_past(&key);
+        let old = past.revision(42);
+        assert!(old.as_str().ends_with("/at/00000000000000000042"), "{old}");
+        assert_eq!(past.revision_of(old.as_bytes()), Some(42));
+        assert_eq!(past.revision_of(past.key("42").as_bytes()), None);
     }
 
     #[test]

@@ -7,32 +7,46 @@
 
 pub(crate) mod apart;
 mod builder;
+mod cache;
 mod center;
+mod commit;
 pub(crate) mod decode;
 pub(crate) mod document;
 mod encode;
 pub(crate) mod encoder;
+mod events;
+mod history;
+mod list;
 mod live;
+mod record;
 mod reloader;
 mod seed;
 pub(crate) mod shape;
 mod status;
 mod subscription;
 mod template;
+mod transaction;
+mod value;
+mod version;
 
 use std::{fmt, ops::Deref, sync::Arc};
 
 use tokio::sync::watch;
 use tokio_util::sync::DropGuard;
 
+pub(crate) use self::cache::Cache;
 use self::live::{Readers, Seen, Step, Store, Writer};
 pub use self::{
     builder::ConfigBuilder,
     center::ConfigCenter,
     decode::{Fault, UnknownKey, Warning},
+    events::{ConfigEvent, ConfigEvents, EventKind},
     shape::{CoordConfig, Field, WriteConfig},
     status::{Phase, Refusal, Status},
     subscription::{Change, Changes, Subscription},
+    transaction::ConfigTransaction,
+    value::{ConfigValue, HistoryEntry, HistoryKind},
+    version::Version,
 };
 use crate::{
     clock::Clock,
@@ -227,7 +241,8 @@ impl<T> Config<T> {
     ///
     /// # Cancel safety
     /// Safe to drop at any time.
-    pub async fn wait_for_revision(&self, revision: i64) -> Result<()> {
+    pub async fn wait_for_revision(&self, revision: impl Into<i64>) -> Result<()> {
+        let revision = revision.into();
         let mut seen = self.inner.seen.clone();
         let before = seen.borrow().regressions;
         let now = seen

@@ -41,9 +41,14 @@ use std::{
     collections::BTreeMap,
 };
 
-use self::{fault::Place, tree::Branch};
+use self::{
+    fault::Place,
+    refused::Refused,
+    tree::Branch,
+    value::{Node, Value},
+};
 use super::shape::{CoordConfig, Form, Unknown};
-use crate::key::Prefix;
+use crate::{client::KeyValue, key::Prefix};
 
 /// A key below the bound prefix that no field reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,6 +139,31 @@ pub(crate) fn decode<T: CoordConfig>(
 /// There is a key at `path` below `prefix`, or below it.
 pub(crate) fn present(prefix: &Prefix, keys: &Keys, path: &str) -> bool {
     !Branch::root(keys, prefix).at(path).is_absent()
+}
+
+/// Reads one stored value alone, as a field of type `T` would.
+pub(crate) fn single<T: Leaf>(value: &[u8]) -> Result<T, Refused> {
+    let (prefix, kv) = (
+        Prefix::default(),
+        KeyValue {
+            value: value.to_vec(),
+            ..KeyValue::default()
+        },
+    );
+    let cx = Decoding {
+        prefix: &prefix,
+        first: false,
+        past: None,
+        policy: Cell::new(Unknown::Ignore),
+        faults: RefCell::default(),
+        notes: RefCell::default(),
+    };
+    T::deserialize(Value {
+        node: Node::Keys(Branch::value(&kv)),
+        place: &Place::ROOT,
+        cx: &cx,
+        revision: 0,
+    })
 }
 
 /// What one decoding knows and collects.

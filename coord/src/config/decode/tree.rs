@@ -95,6 +95,14 @@ impl<'a> Branch<'a> {
         }
     }
 
+    /// A key alone.
+    pub(crate) fn value(own: &'a KeyValue) -> Self {
+        Self {
+            own: Some(own),
+            ..Self::ABSENT
+        }
+    }
+
     pub(crate) fn is_absent(&self) -> bool {
         self.own.is_none() && self.below.is_none()
     }
