@@ -271,4 +271,6 @@ fn nearest<'k>(name: &str, keys: impl Iterator<Item = &'k str>) -> Option<&'k st
 }
 
 #[cfg(test)]
+mod derived;
+#[cfg(test)]
 pub(super) mod tests;
