@@ -110,8 +110,8 @@ impl<T: CoordConfig> Reloader<T> {
                 changed.into_iter().for_each(|key| self.look(keys, key));
             }
         }
-        let fields = self.changed_fields(keys);
-        let (outcome, notes) = self.outcome(keys, update, fields);
+        let changed = self.changed(keys);
+        let (outcome, notes) = self.outcome(keys, update, changed);
         Reload {
             outcome,
             odd: self.odd(notes),
@@ -122,19 +122,18 @@ impl<T: CoordConfig> Reloader<T> {
         &mut self,
         keys: &Keys,
         update: &Update,
-        fields: Vec<Arc<str>>,
+        changed: Changed,
     ) -> (Outcome<T>, Vec<Note>) {
+        let fields = changed.fields;
         let refused = |faults| {
             Outcome::Refused(Refusal {
                 revision: update.revision,
                 faults,
             })
         };
-        let whole_document = matches!(T::SHAPE.form(), Form::Document(_));
         let Decoded { value, notes } = match &self.good {
-            // No field reads what differs: decoding it would make the value in use once more. Only a
-            // document may hold something new that no field reads.
-            Some(good) if fields.is_empty() && !whole_document => {
+            // No field looks at what differs: decoding it would find the same once more.
+            Some(good) if !changed.seen => {
                 let notes = good.notes.clone();
                 let denied = self.denied(keys, &notes);
                 if denied.is_empty() {
@@ -283,24 +282,40 @@ impl<T: CoordConfig> Reloader<T> {
         Some(odd)
     }
 
-    fn changed_fields(&self, keys: &Keys) -> Vec<Arc<str>> {
+    fn changed(&self, keys: &Keys) -> Changed {
         let mut fields = BTreeSet::new();
+        let mut seen = false;
         if let Form::Document(format) = T::SHAPE.form() {
             for (key, old) in &self.dirty {
                 let new = keys.get(key).map(|kv| kv.value.as_slice());
                 document::changed(format, T::FIELDS, old.as_deref(), new, &mut fields);
+                // There may be something new that no field reads.
+                seen = true;
             }
         } else {
             let present = |path: &str| decode::present(&self.prefix, keys, path);
             for key in self.dirty.keys() {
                 if let Some(path) = self.prefix.strip(key).filter(|path| is_sound(path)) {
                     let path = String::from_utf8_lossy(path);
-                    fields.extend(claim(T::SHAPE, &path, &present).changes());
+                    let claim = claim(T::SHAPE, &path, &present);
+                    seen |= claim.is_seen();
+                    fields.extend(claim.changes());
                 }
             }
         }
-        fields.into_iter().map(Arc::from).collect()
+        Changed {
+            fields: fields.into_iter().map(Arc::from).collect(),
+            seen,
+        }
     }
+}
+
+/// What the dirty keys mean to the fields.
+struct Changed {
+    /// The paths of those whose raw value differs.
+    fields: Vec<Arc<str>>,
+    /// There is something to decode, even if no field is to differ.
+    seen: bool,
 }
 
 /// Drops a value of the user's type: a panic in that must not end the watch.
@@ -631,8 +646,6 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(1_000))]
-
         /// After any history the value in use is what a first bind would make of the keys, or, while
         /// that fails, what it was before; and the status says the same of the keys.
         #[test]
