@@ -15,6 +15,7 @@ mod events;
 mod history;
 mod list;
 mod live;
+mod past;
 mod record;
 mod reloader;
 pub(crate) mod shape;
@@ -37,11 +38,12 @@ pub use self::{
     center::ConfigCenter,
     decode::{Fault, UnknownKey},
     events::{ConfigEvent, ConfigEvents, EventKind},
+    past::{HistoryEntry, HistoryKind},
     shape::{CoordConfig, Field},
     status::{Phase, Refusal, Status},
     subscription::{Change, Changes, Subscription},
     transaction::ConfigTransaction,
-    value::{ConfigValue, HistoryEntry, HistoryKind},
+    value::ConfigValue,
     version::Version,
 };
 use crate::{

@@ -106,7 +106,9 @@ async fn values(table: &mut Table, center: &ConfigCenter, raw: &Client) {
     table.ratio("config: get", both.await, "raw get", 1.15);
     let both = in_turns(
         TURNS,
-        async |turn| drop(center.set(&key(turn), &value).await.expect("a set")),
+        async |turn| {
+            center.set(&key(turn), &value).await.expect("a set");
+        },
         async |turn| {
             raw_get(turn).await;
             raw_put(turn).await;
