@@ -37,11 +37,14 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 /// [`close`](Self::close) does it in the foreground: so keep one for as long as a lock guard, a live
 /// config or a registration is to live.
 ///
-/// ```no_run
-/// # async fn example() -> coord::Result<()> {
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> coord::Result<()> {
 /// use coord::{Coordinator, Options};
 ///
-/// let coordinator = Coordinator::connect(Options::development()).await?;
+/// # let server = coord::embedded::Server::start().await?;
+/// # let endpoint = server.endpoint();
+/// let coordinator = Coordinator::connect(Options::development().endpoints([endpoint])).await?;
 /// println!("etcd answers in {:?}", coordinator.ping().await?);
 /// coordinator.close().await;
 /// # Ok(())
@@ -211,8 +214,11 @@ impl Coordinator {
     /// The lock `key`, to be acquired: one holder at a time among all processes, first come first
     /// served.
     ///
-    /// ```no_run
-    /// # async fn example(coordinator: coord::Coordinator) -> coord::Result<()> {
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> coord::Result<()> {
+    /// # let server = coord::embedded::Server::start().await?;
+    /// # let coordinator = server.coordinator().await?;
     /// use std::time::Duration;
     ///
     /// // Runs under the lock, or not at all: if the lock is lost, the body is dropped.
@@ -243,8 +249,11 @@ impl Coordinator {
 
     /// A live config: binds the struct `T` to its prefix.
     ///
-    /// ```no_run
-    /// # async fn example(coordinator: coord::Coordinator) -> coord::Result<()> {
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> coord::Result<()> {
+    /// # let server = coord::embedded::Server::start().await?;
+    /// # let coordinator = server.coordinator().await?;
     /// #[derive(coord::CoordConfig)]
     /// #[coord(prefix = "app")]
     /// struct App {
@@ -253,7 +262,7 @@ impl Coordinator {
     /// }
     ///
     /// let config = coordinator.config::<App>().start().await?;
-    /// println!("{}", config.load().max_connections);
+    /// assert_eq!(config.load().max_connections, 100); // or what /config/app/max_connections says
     /// # Ok(())
     /// # }
     /// ```

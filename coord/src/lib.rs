@@ -17,11 +17,15 @@
 //!
 //! # First steps
 //!
-//! ```no_run
+//! ```
 //! use coord::{Coordinator, Options};
 //!
-//! # async fn example() -> coord::Result<()> {
-//! let coordinator = Coordinator::connect(Options::from_env()?).await?;   // COORD_ENDPOINTS=…
+//! # #[tokio::main]
+//! # async fn main() -> coord::Result<()> {
+//! let options = Options::from_env()?;                                    // COORD_ENDPOINTS=…
+//! # let server = coord::embedded::Server::start().await?;
+//! # let options = server.options();
+//! let coordinator = Coordinator::connect(options).await?;
 //! coord::set_global(coordinator.clone());                                // for `#[locked]`
 //! coordinator.ping().await?;
 //! coordinator.close().await;                                             // releases all it holds
@@ -93,7 +97,7 @@ pub use service::{Context, FromContext, Service, Shutdown};
 
 /// Runs an `async fn` under a distributed lock, or not at all.
 ///
-/// ```no_run
+/// ```
 /// # struct Receipt;
 /// #[derive(Debug)]
 /// enum ShipError {
@@ -112,6 +116,13 @@ pub use service::{Context, FromContext, Service, Shutdown};
 ///     println!("shipping {order_id} with token {}", held.fencing_token());
 ///     Ok(Receipt)
 /// }
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), ShipError> {
+/// # let server = coord::embedded::Server::start().await?;
+/// # coord::set_global(server.coordinator().await?);
+/// # ship(42).await?;
+/// # Ok(())
+/// # }
 /// ```
 ///
 /// The body runs once the lock is held, and is polled only while it is: when the lock is lost (the
@@ -137,9 +148,9 @@ pub use service::{Context, FromContext, Service, Shutdown};
 /// | `crate = ::path` | where this crate is | `::coord` |
 ///
 /// # The same by hand
-/// ```no_run
+/// ```
 /// # struct Receipt;
-/// # async fn example(order_id: u64) -> Result<Receipt, coord::Error> {
+/// # async fn ship(order_id: u64) -> Result<Receipt, coord::Error> {
 /// let coordinator = coord::global().await?;
 /// coordinator
 ///     .lock(format!("orders/{order_id}"))
@@ -149,6 +160,13 @@ pub use service::{Context, FromContext, Service, Shutdown};
 ///         Ok(Receipt)
 ///     })
 ///     .await?
+/// # }
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), coord::Error> {
+/// # let server = coord::embedded::Server::start().await?;
+/// # coord::set_global(server.coordinator().await?);
+/// # ship(42).await?;
+/// # Ok(())
 /// # }
 /// ```
 ///

@@ -1,12 +1,11 @@
 //! A struct that always holds what etcd holds.
 //!
-//! ```text
-//! COORD_ENDPOINTS=localhost:2379 cargo run --example config
-//! ```
+//! `cargo run --example config`, with an etcd in its own memory;
+//! `COORD_ENDPOINTS=http://localhost:2379 cargo run --example config`, with yours.
 
 use std::time::Duration;
 
-use coord::{CoordConfig, Coordinator, Options};
+use coord::{CoordConfig, Coordinator};
 
 #[derive(CoordConfig, Debug)]
 #[coord(prefix = "examples/{service}")]
@@ -22,7 +21,7 @@ struct Shop {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let coordinator = Coordinator::connect(Options::from_env()?).await?;
+    let coordinator = Coordinator::connect(coord_examples::options()?).await?;
     let center = coordinator.config_center();
     center.set("examples/shop/name", "Corner shop").await?;
     for key in ["max_orders", "timeout", "motto"] {

@@ -1,12 +1,11 @@
 //! Two workers, one lock: declared with `#[locked]` and taken by hand.
 //!
-//! ```sh
-//! COORD_ENDPOINTS=http://localhost:2379 cargo run --example lock
-//! ```
+//! `cargo run --example lock`, with an etcd in its own memory;
+//! `COORD_ENDPOINTS=http://localhost:2379 cargo run --example lock`, with yours.
 
 use std::time::Duration;
 
-use coord::{Error, locked};
+use coord::{Coordinator, Error, locked};
 
 /// Runs under the lock `example/orders/<order>`, or not at all. `coord::Error` can be any error type
 /// with a `From<coord::Error>`.
@@ -30,11 +29,14 @@ async fn ship_if_free(order: u64) -> Result<(), Error> {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    let coordinator = Coordinator::connect(coord_examples::options()?).await?;
+    // What `#[locked]` uses, unless it is told another one.
+    coord::set_global(coordinator.clone());
+
     // One after the other: the order is the one in which they queued.
     tokio::try_join!(ship(42, "anna"), ship(42, "ben"))?;
 
     // By hand: a guard, for as long as it lives.
-    let coordinator = coord::global().await?;
     let guard = coordinator
         .lock("example/orders/42")
         .wait(Duration::from_secs(10))

@@ -1,6 +1,7 @@
 //! A service that greets whoever connects; it finds itself through the registry, is greeted, and ends.
 //!
-//! `COORD_ENDPOINTS=http://127.0.0.1:2379 cargo run --example service`
+//! `cargo run --example service`, with an etcd in its own memory;
+//! `COORD_ENDPOINTS=http://localhost:2379 cargo run --example service`, with yours.
 //!
 //! With `-- --stay` it goes on greeting until SIGTERM or Ctrl-C.
 
@@ -18,7 +19,7 @@ fn logging() {
 
 #[coord::service(
     name = "greeter",
-    endpoints = ["http://127.0.0.1:2379"],
+    endpoints = coord_examples::endpoints(),
     listen = "0.0.0.0:0",
     instance_id(max = 1023),
     drain = "2s",

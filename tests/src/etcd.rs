@@ -24,7 +24,7 @@ pub use config::EtcdConfig;
 pub use installed::installed;
 pub use tls::Tls;
 
-use std::{path::Path, process::Command, sync::Arc};
+use std::{ffi::OsString, path::Path, process::Command, sync::Arc};
 
 use anyhow::{Context as _, bail};
 use etcd_client::{Client, ConnectOptions};
@@ -35,6 +35,7 @@ use tokio::{
 
 use crate::runtime;
 use access::Access;
+pub(crate) use member::DATA;
 use member::{Member, PortsTaken};
 
 /// How often ports are tried that something else may have: beyond this it is not a coincidence.
@@ -207,26 +208,8 @@ impl Etcd {
     ///
     /// If there is no `etcdctl`, or if it fails; the message has what it printed.
     pub async fn etcdctl(&self, arguments: &[&str]) -> String {
-        let found = installed::find().expect("an etcd was found before");
-        let ctl = found
-            .ctl
-            .as_ref()
-            .expect("etcdctl lies beside etcd or on PATH");
-        let mut command = Command::new(ctl);
-        command
-            .arg("--endpoints")
-            .arg(self.endpoint())
-            .args(self.access.etcdctl_arguments());
-        command.args(arguments).env("ETCDCTL_API", "3");
-        let output = runtime::blocking(move || command.output())
-            .await
-            .expect("etcdctl runs");
-        let [out, err] = [&output.stdout, &output.stderr].map(|b| String::from_utf8_lossy(b));
-        assert!(
-            output.status.success(),
-            "etcdctl {arguments:?} failed: {out}{err}"
-        );
-        out.into_owned()
+        let access = self.access.etcdctl_arguments();
+        etcdctl(&self.endpoint(), &access, arguments).await
     }
 
     /// What it has logged since it was first started.
@@ -288,4 +271,21 @@ impl Etcd {
         let own = status.header()?.member_id();
         Some((status.leader() == own, status.raft_term()))
     }
+}
+
+/// Runs `etcdctl` on the server at `endpoint`. It panics as [`Etcd::etcdctl`] says.
+pub(crate) async fn etcdctl(endpoint: &str, access: &[OsString], arguments: &[&str]) -> String {
+    let found = installed::find().expect("an etcd was found before");
+    let ctl = found.ctl.as_ref();
+    let mut command = Command::new(ctl.expect("etcdctl lies beside etcd or on PATH"));
+    command.arg("--endpoints").arg(endpoint).args(access);
+    command.args(arguments).env("ETCDCTL_API", "3");
+    let output = runtime::blocking(move || command.output()).await;
+    let output = output.expect("etcdctl runs");
+    let [out, err] = [&output.stdout, &output.stderr].map(|b| String::from_utf8_lossy(b));
+    assert!(
+        output.status.success(),
+        "etcdctl {arguments:?} failed: {out}{err}"
+    );
+    out.into_owned()
 }

@@ -3,6 +3,7 @@
 //! Everything here works against the outside of coord: it starts servers and processes, damages
 //! what lies between them, and looks at the store with a client of its own.
 //!
+//! * [`backend`]: one test body on the embedded server and on a real etcd.
 //! * [`etcd`]: a real etcd, alone or as a cluster, with TLS and authentication on request.
 //! * [`proxy`]: one TCP link that delays, holds, loses or cuts what goes through it.
 //! * [`worker`]: other processes that run a part of the test.
@@ -13,6 +14,7 @@
 //!
 //! What the kit starts ends with the test process, however that ends.
 
+pub mod backend;
 pub mod differential;
 mod dropped;
 pub mod etcd;
@@ -26,6 +28,7 @@ pub mod rpc;
 mod runtime;
 pub mod worker;
 
+pub use backend::Backend;
 pub use dropped::dropped_after;
 pub use etcd::{Cluster, Etcd, EtcdConfig, ROOT_PASSWORD, ROOT_USER};
 pub use eventually::{Outcome, eventually, eventually_within};

@@ -9,6 +9,7 @@
 //! | a partition that heals: what was sent arrives late | `flow(Flow::Hold)`, then [`heal`](Proxy::heal) |
 //! | a black hole | `flow(Flow::Discard)` |
 //! | requests arrive, answers do not | [`replies`](Proxy::replies)`(Flow::Discard)` |
+//! | requests arrive long after their senders gave up | `requests(Flow::Hold)`, [`detach`](Proxy::detach), then [`Late::deliver`] |
 //! | every connection breaks now | [`cut`](Proxy::cut) |
 //! | the server forgot the connections, the client does not know | [`half_open`](Proxy::half_open) |
 //! | nothing listens | [`refuse`](Proxy::refuse) |
@@ -25,9 +26,11 @@
 //! ```
 
 mod lane;
+mod late;
 mod link;
 
 pub use lane::{Flow, Traffic};
+pub use late::Late;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -39,12 +42,13 @@ use std::{
 
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::watch,
+    sync::{mpsc, watch},
     task::{JoinHandle, JoinSet},
 };
 
 use crate::{ports::Port, runtime};
 use lane::Lane;
+use late::Stray;
 
 /// A TCP proxy in front of one server.
 ///
@@ -67,6 +71,8 @@ struct Shared {
     replies: Lane,
     /// Changes when the server side of every open connection is to go.
     severed: watch::Sender<()>,
+    /// Changes when every open connection is to be given up; then it says to whom.
+    detached: watch::Sender<Option<mpsc::UnboundedSender<Stray>>>,
     links: Mutex<JoinSet<()>>,
     accepted: AtomicUsize,
 }
@@ -91,6 +97,7 @@ impl Proxy {
                 requests: Lane::new(),
                 replies: Lane::new(),
                 severed: watch::Sender::new(()),
+                detached: watch::Sender::new(None),
                 links: Mutex::new(JoinSet::new()),
                 accepted: AtomicUsize::new(0),
             }),
@@ -142,6 +149,22 @@ impl Proxy {
     /// as when a server or a firewall has forgotten it. New connections are not touched.
     pub fn half_open(&self) {
         self.shared.severed.send_replace(());
+    }
+
+    /// Closes the client side of every connection, as [`cut`](Self::cut) does; what clients had sent
+    /// and what waits here, because of the flow of requests, is kept: it is late, not lost. New
+    /// connections are accepted, and obey the flow.
+    pub async fn detach(&self) -> Late {
+        let (strays, mut given) = mpsc::unbounded_channel();
+        let mut links = std::mem::take(&mut *self.shared.links());
+        self.shared.detached.send_replace(Some(strays));
+        while links.join_next().await.is_some() {}
+        self.shared.detached.send_if_modified(|strays| {
+            *strays = None;
+            // Nobody is to be told.
+            false
+        });
+        Late(std::iter::from_fn(|| given.try_recv().ok()).collect())
     }
 
     /// Closes the port: new connections are refused by the system. Open ones are not touched.

@@ -1,4 +1,4 @@
-//! Live config on real etcd: what a struct is bound to, what it takes over, and what it refuses.
+//! Live config: what a struct is bound to, what it takes over, and what it refuses.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,10 +14,10 @@ use std::{
 };
 
 use coord::{
-    Config, CoordConfig, Coordinator, Error, Options,
+    Config, CoordConfig, Coordinator, Error,
     config::{Phase, Refusal},
 };
-use coord_tests::{Etcd, EtcdConfig, eventually};
+use coord_tests::{Backend, eventually, on_both};
 use etcd_client::{Client, Txn, TxnOp};
 
 #[derive(CoordConfig, Debug, PartialEq)]
@@ -52,25 +52,24 @@ struct Db {
 /// Where [`Shop`] stands for the module `shop` with `env` = `test`.
 const AT: &str = "/config/test/shop";
 
-/// An etcd, a coordinator's module `shop` and a raw client.
+/// A server, a coordinator's module `shop` and a raw client.
 struct Bench {
-    etcd: Etcd,
+    server: Backend,
     coordinator: Coordinator,
     raw: Client,
 }
 
 impl Bench {
-    async fn start() -> Option<Self> {
-        let etcd = Etcd::start_or_skip(EtcdConfig::new()).await?;
-        let mut options = Options::test().endpoints([etcd.endpoint()]);
+    async fn new(server: Backend) -> Self {
+        let mut options = server.options();
         options.vars.insert("env".into(), "test".into());
         let coordinator = Coordinator::connect(options).await.unwrap();
-        let raw = etcd.client().await;
-        Some(Self {
-            etcd,
+        let raw = server.client().await;
+        Self {
+            server,
             coordinator,
             raw,
-        })
+        }
     }
 
     /// One transaction, as anybody's client would make it; `None` deletes.
@@ -104,11 +103,21 @@ async fn refusal(config: &Config<Shop>, revision: i64) -> Refusal {
     config.status().refusal.expect("a refusal")
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn follows_every_change_and_keeps_the_last_good_value() {
-    let Some(mut bench) = Bench::start().await else {
-        return;
-    };
+on_both! {
+    follows_every_change_and_keeps_the_last_good_value,
+    a_start_lists_everything_that_is_missing,
+    prefixes_come_from_the_builder_the_struct_and_the_variables,
+    subscribers_are_told_of_every_value_that_stays,
+    what_the_center_sets_is_what_a_struct_reads,
+    survives_etcd_being_killed_and_started_again,
+    a_start_without_etcd_fails_in_time,
+    the_watch_lives_as_long_as_somebody_looks,
+    readers_never_see_half_a_transaction,
+    every_wait_can_be_dropped_at_every_poll,
+}
+
+async fn follows_every_change_and_keeps_the_last_good_value(server: Backend) {
+    let mut bench = Bench::new(server).await;
     let config = bench.bound().await;
     let first = config.load();
     assert_eq!((first.limit, first.timeout), (10, Duration::from_secs(5)));
@@ -199,11 +208,8 @@ async fn follows_every_change_and_keeps_the_last_good_value() {
     bench.coordinator.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_start_lists_everything_that_is_missing() {
-    let Some(mut bench) = Bench::start().await else {
-        return;
-    };
+async fn a_start_lists_everything_that_is_missing(server: Backend) {
+    let mut bench = Bench::new(server).await;
     bench
         .write(&[("limit", Some("x")), ("db/host", Some("h"))])
         .await;
@@ -227,11 +233,8 @@ async fn a_start_lists_everything_that_is_missing() {
     assert!(matches!(bench.bind().await, Err(Error::Closed { .. })));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn prefixes_come_from_the_builder_the_struct_and_the_variables() {
-    let Some(mut bench) = Bench::start().await else {
-        return;
-    };
+async fn prefixes_come_from_the_builder_the_struct_and_the_variables(server: Backend) {
+    let mut bench = Bench::new(server).await;
     for at in ["/elsewhere/eu", "/config/prod/other", "/config/test/shop"] {
         bench.raw.put(format!("{at}/name"), at, None).await.unwrap();
     }
@@ -252,11 +255,8 @@ async fn prefixes_come_from_the_builder_the_struct_and_the_variables() {
     bench.coordinator.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn subscribers_are_told_of_every_value_that_stays() {
-    let Some(mut bench) = Bench::start().await else {
-        return;
-    };
+async fn subscribers_are_told_of_every_value_that_stays(server: Backend) {
+    let mut bench = Bench::new(server).await;
     let config = bench.bound().await;
     let mut values = config.subscribe();
     let mut changes = config.changes();
@@ -301,11 +301,8 @@ async fn subscribers_are_told_of_every_value_that_stays() {
     ));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_the_center_sets_is_what_a_struct_reads() {
-    let Some(mut bench) = Bench::start().await else {
-        return;
-    };
+async fn what_the_center_sets_is_what_a_struct_reads(server: Backend) {
+    let mut bench = Bench::new(server).await;
     let config = bench.bound().await;
     let center = bench.coordinator.config_center();
     center.set("test/shop/name", "two\n").await.unwrap();
@@ -341,21 +338,18 @@ async fn what_the_center_sets_is_what_a_struct_reads() {
     assert!(matches!(error, Error::Closed { .. }), "{error}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn survives_etcd_being_killed_and_started_again() {
-    let Some(mut bench) = Bench::start().await else {
-        return;
-    };
+async fn survives_etcd_being_killed_and_started_again(server: Backend) {
+    let mut bench = Bench::new(server).await;
     let config = bench.bound().await;
-    bench.etcd.kill();
+    bench.server.kill();
     eventually("the loss to be seen", async || {
         let status = config.status();
         status.phase == Phase::Reconnecting && status.trouble.is_some()
     })
     .await;
     assert_eq!(config.load().name, "one");
-    bench.etcd.restart().await;
-    bench.raw = bench.etcd.client().await;
+    bench.server.restart().await;
+    bench.raw = bench.server.client().await;
     let revision = bench.write(&[("limit", Some("20"))]).await;
     config.wait_for_revision(revision).await.unwrap();
     assert_eq!(config.load().limit, 20);
@@ -367,13 +361,10 @@ async fn survives_etcd_being_killed_and_started_again() {
     bench.coordinator.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_start_without_etcd_fails_in_time() {
-    let Some(mut bench) = Bench::start().await else {
-        return;
-    };
+async fn a_start_without_etcd_fails_in_time(server: Backend) {
+    let mut bench = Bench::new(server).await;
     bench.write(&[("name", Some("one"))]).await;
-    bench.etcd.kill();
+    bench.server.kill();
     let error = bench.bind().await.unwrap_err();
     assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
     assert!(error.is_retryable() && !error.maybe_applied());
@@ -381,11 +372,8 @@ async fn a_start_without_etcd_fails_in_time() {
     bench.coordinator.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_watch_lives_as_long_as_somebody_looks() {
-    let Some(mut bench) = Bench::start().await else {
-        return;
-    };
+async fn the_watch_lives_as_long_as_somebody_looks(server: Backend) {
+    let mut bench = Bench::new(server).await;
     let config = bench.bound().await;
     let other = config.clone();
     let mut values = config.subscribe();
@@ -403,11 +391,8 @@ async fn the_watch_lives_as_long_as_somebody_looks() {
 }
 
 /// Four tasks that load all the time see only what one transaction wrote.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn readers_never_see_half_a_transaction() {
-    let Some(mut bench) = Bench::start().await else {
-        return;
-    };
+async fn readers_never_see_half_a_transaction(server: Backend) {
+    let mut bench = Bench::new(server).await;
     bench
         .write(&[("name", Some("0")), ("limit", Some("0"))])
         .await;
@@ -441,11 +426,8 @@ async fn readers_never_see_half_a_transaction() {
     bench.coordinator.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_wait_can_be_dropped_at_every_poll() {
-    let Some(mut bench) = Bench::start().await else {
-        return;
-    };
+async fn every_wait_can_be_dropped_at_every_poll(server: Backend) {
+    let mut bench = Bench::new(server).await;
     let config = bench.bound().await;
     let mut values = config.subscribe();
     let mut changes = config.changes();

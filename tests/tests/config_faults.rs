@@ -8,16 +8,16 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
-    path::Path,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
 use coord::{Config, CoordConfig, Coordinator, Error, Options, config::Phase};
 use coord_tests::{
-    Cluster, Etcd, EtcdConfig, Proxy, ROOT_PASSWORD, ROOT_USER, eventually, eventually_within,
+    Backend, Cluster, Etcd, EtcdConfig, Proxy, ROOT_PASSWORD, ROOT_USER, eventually,
+    eventually_within, on_both,
 };
+use etcd_client::Client;
 use futures_util::FutureExt as _;
 
 #[derive(CoordConfig, Debug)]
@@ -42,11 +42,11 @@ async fn bind(options: Options) -> (Coordinator, Config<App>) {
 }
 
 /// Repeated until it is applied: a cluster that elects a leader refuses writes.
-async fn put(etcd: &Etcd, key: &str, value: impl Into<Vec<u8>>) -> i64 {
+async fn put(store: &Client, key: &str, value: impl Into<Vec<u8>>) -> i64 {
     let (key, value) = (format!("/config/app/{key}"), value.into());
     eventually_within(Duration::from_secs(60), "the put", async || {
-        let mut client = etcd.client().await;
-        let put = client.put(key.clone(), value.clone(), None);
+        let mut store = store.clone();
+        let put = store.put(key.clone(), value.clone(), None);
         let reply = tokio::time::timeout(Duration::from_secs(5), put).await;
         reply.ok()?.ok()?.header().map(|header| header.revision())
     })
@@ -85,10 +85,10 @@ async fn a_stopped_member_delays_a_change_and_no_more() {
         matches!(read, Ok(Ok(_)))
     })
     .await;
-    let revision = put(other, "size", "2").await;
+    let revision = put(&other.client().await, "size", "2").await;
     arrives(&config, revision, 2).await;
     cluster.member(stopped).cont();
-    let revision = put(other, "size", "3").await;
+    let revision = put(&other.client().await, "size", "3").await;
     arrives(&config, revision, 3).await;
     coordinator.close().await;
 }
@@ -104,7 +104,7 @@ async fn a_lost_leader_loses_no_change() {
         cluster.member(leader).kill();
         let other = cluster.member((leader + 1) % 3);
         other.ready().await;
-        let revision = put(other, "size", size.to_string()).await;
+        let revision = put(&other.client().await, "size", size.to_string()).await;
         arrives(&config, revision, size).await;
         cluster.member(leader).restart().await;
     }
@@ -117,6 +117,7 @@ async fn an_expired_token_is_replaced() {
     let Some(etcd) = Etcd::start_or_skip(config).await else {
         return;
     };
+    let store = etcd.client().await;
     let proxy = Proxy::start(&etcd.endpoint()).await;
     let mut options = options([proxy.endpoint()]);
     options.user = Some(ROOT_USER.into());
@@ -130,7 +131,7 @@ async fn an_expired_token_is_replaced() {
     .await;
     let before = etcd.calls("Authenticate").await;
     proxy.cut().await;
-    let revision = put(&etcd, "size", "2").await;
+    let revision = put(&store, "size", "2").await;
     arrives(&config, revision, 2).await;
     // Beside the one of the put's own client.
     let signed_in = etcd.calls("Authenticate").await - before - 1;
@@ -138,26 +139,31 @@ async fn an_expired_token_is_replaced() {
     coordinator.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_compaction_while_away_loses_no_change_and_invents_none() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
-    let proxy = Proxy::start(&etcd.endpoint()).await;
-    put(&etcd, "limits/stays", "1").await;
-    put(&etcd, "limits/goes", "1").await;
+on_both! {
+    a_compaction_while_away_loses_no_change_and_invents_none,
+    a_restored_older_store_is_followed_and_ends_waits_for_what_it_forgot,
+    five_thousand_large_keys_and_a_value_of_a_mebibyte,
+    a_coordinator_that_is_dropped_ends_every_wait,
+    a_type_that_panics_ends_no_watch,
+}
+
+async fn a_compaction_while_away_loses_no_change_and_invents_none(server: Backend) {
+    let store = server.client().await;
+    let proxy = Proxy::start(&server.endpoint()).await;
+    put(&store, "limits/stays", "1").await;
+    put(&store, "limits/goes", "1").await;
     let (coordinator, config) = bind(options([proxy.endpoint()])).await;
     let mut changes = config.changes();
     proxy.refuse().await;
     proxy.cut().await;
-    let mut client = etcd.client().await;
+    let mut client = store.clone();
     client
         .delete("/config/app/limits/goes", None)
         .await
         .unwrap();
     let mut revision = 0;
     for size in 2..30 {
-        revision = put(&etcd, "size", size.to_string()).await;
+        revision = put(&store, "size", size.to_string()).await;
     }
     client.compact(revision, None).await.unwrap();
     proxy.admit().await;
@@ -169,43 +175,21 @@ async fn a_compaction_while_away_loses_no_change_and_invents_none() {
     coordinator.close().await;
 }
 
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &to);
-        } else {
-            fs::copy(entry.path(), to).unwrap();
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_restored_older_store_is_followed_and_ends_waits_for_what_it_forgot() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
-    put(&etcd, "size", "2").await;
-    etcd.kill();
-    let (data, saved) = (etcd.dir().join("data"), etcd.dir().join("saved"));
-    copy(&data, &saved);
-    etcd.restart().await;
-    let (coordinator, config) = bind(options([etcd.endpoint()])).await;
+async fn a_restored_older_store_is_followed_and_ends_waits_for_what_it_forgot(server: Backend) {
+    let store = server.client().await;
+    put(&store, "size", "2").await;
+    let saved = server.save().await;
+    let (coordinator, config) = bind(options([server.endpoint()])).await;
     let mut last = 0;
     for size in 3..40 {
-        last = put(&etcd, "size", size.to_string()).await;
+        last = put(&store, "size", size.to_string()).await;
     }
     arrives(&config, last, 39).await;
     let waiting = tokio::spawn({
         let config = config.clone();
         async move { config.wait_for_revision(last + 100).await }
     });
-    etcd.kill();
-    fs::remove_dir_all(&data).unwrap();
-    fs::rename(&saved, &data).unwrap();
-    etcd.restart().await;
+    server.restore(&saved).await;
     eventually_within(Duration::from_secs(90), "the old value", async || {
         config.load().size == 2
     })
@@ -215,19 +199,16 @@ async fn a_restored_older_store_is_followed_and_ends_waits_for_what_it_forgot() 
         matches!(error, Error::Conflict { current, .. } if current < last),
         "{error}"
     );
-    let revision = put(&etcd, "size", "77").await;
+    let revision = put(&store, "size", "77").await;
     assert!(revision < last);
     arrives(&config, revision, 77).await;
     assert!(config.status().revision < last);
     coordinator.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn five_thousand_large_keys_and_a_value_of_a_mebibyte() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
-    let mut client = etcd.client().await;
+async fn five_thousand_large_keys_and_a_value_of_a_mebibyte(server: Backend) {
+    let store = server.client().await;
+    let mut client = store.clone();
     for chunk in 0..50 {
         let ops: Vec<_> = (0..100)
             .map(|i| {
@@ -238,37 +219,33 @@ async fn five_thousand_large_keys_and_a_value_of_a_mebibyte() {
         let txn = etcd_client::Txn::new().and_then(ops);
         client.txn(txn).await.unwrap();
     }
-    let proxy = Proxy::start(&etcd.endpoint()).await;
+    let proxy = Proxy::start(&server.endpoint()).await;
     let (coordinator, config) = bind(options([proxy.endpoint()])).await;
     assert_eq!(config.load().limits.len(), 5_000);
     let large = "y".repeat(1024 * 1024);
-    let revision = put(&etcd, "limits/00007", large.clone()).await;
+    let revision = put(&store, "limits/00007", large.clone()).await;
     config.wait_for_revision(revision).await.unwrap();
     assert_eq!(config.load().limits["00007"], large);
     // A catch-up of more than one message can hold.
     proxy.refuse().await;
     proxy.cut().await;
     for i in 0..8 {
-        put(&etcd, &format!("limits/0000{i}"), large.clone()).await;
+        put(&store, &format!("limits/0000{i}"), large.clone()).await;
     }
-    let revision = put(&etcd, "size", "2").await;
+    let revision = put(&store, "size", "2").await;
     proxy.admit().await;
     arrives(&config, revision, 2).await;
     assert!((0..8).all(|i| config.load().limits[&format!("0000{i}")] == large));
     // A number of a mebibyte is refused in a few words.
-    let revision = put(&etcd, "size", large.clone()).await;
+    let revision = put(&store, "size", large.clone()).await;
     config.wait_for_revision(revision).await.unwrap();
     let told = config.status().refusal.unwrap().to_string();
     assert!(told.len() < 1_000, "{} bytes", told.len());
     coordinator.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_coordinator_that_is_dropped_ends_every_wait() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
-    let (coordinator, config) = bind(options([etcd.endpoint()])).await;
+async fn a_coordinator_that_is_dropped_ends_every_wait(server: Backend) {
+    let (coordinator, config) = bind(options([server.endpoint()])).await;
     let mut values = config.subscribe();
     let waiting = tokio::spawn({
         let config = config.clone();
@@ -314,12 +291,13 @@ async fn a_slow_type_holds_up_no_other_call() {
     let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
         return;
     };
-    put(&etcd, "size", "1").await;
+    let store = etcd.client().await;
+    put(&store, "size", "1").await;
     let (coordinator, other) = bind(options([etcd.endpoint()])).await;
     let config = coordinator.config::<Sluggish>().start().await.unwrap();
     let before = DECODING.load(Ordering::SeqCst);
     BLOCKED.store(true, Ordering::SeqCst);
-    let revision = put(&etcd, "size", "2").await;
+    let revision = put(&store, "size", "2").await;
     eventually("the decoding to begin", async || {
         DECODING.load(Ordering::SeqCst) > before
     })
@@ -337,7 +315,7 @@ async fn a_slow_type_holds_up_no_other_call() {
     // Nor does closing wait for it, or anybody who waits for the config.
     let before = DECODING.load(Ordering::SeqCst);
     BLOCKED.store(true, Ordering::SeqCst);
-    let revision = put(&etcd, "size", "3").await;
+    let revision = put(&store, "size", "3").await;
     eventually("the decoding to begin", async || {
         DECODING.load(Ordering::SeqCst) > before
     })
@@ -381,26 +359,23 @@ struct Untamed {
     size: u32,
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_type_that_panics_ends_no_watch() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
-    put(&etcd, "name", "one").await;
-    let (coordinator, _app) = bind(options([etcd.endpoint()])).await;
+async fn a_type_that_panics_ends_no_watch(server: Backend) {
+    let store = server.client().await;
+    put(&store, "name", "one").await;
+    let (coordinator, _app) = bind(options([server.endpoint()])).await;
     let config = coordinator.config::<Untamed>().start().await.unwrap();
-    let revision = put(&etcd, "name", "panic").await;
+    let revision = put(&store, "name", "panic").await;
     config.wait_for_revision(revision).await.unwrap();
     let refusal = config.status().refusal.unwrap().to_string();
     assert!(refusal.contains("panicked"), "{refusal}");
     assert_eq!(config.load().name.0, "one");
     for name in ["bomb", "two"] {
-        let revision = put(&etcd, "name", name).await;
+        let revision = put(&store, "name", name).await;
         config.wait_for_revision(revision).await.unwrap();
         // Not held here: the one that is replaced next must be dropped by the watch.
         assert!(config.load_guard().name.0 == name);
     }
-    let revision = put(&etcd, "size", "2").await;
+    let revision = put(&store, "size", "2").await;
     config.wait_for_revision(revision).await.unwrap();
     assert_eq!(config.load().size, 2);
     assert_eq!(config.status().phase, Phase::Watching);

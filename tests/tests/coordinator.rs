@@ -1,10 +1,11 @@
-//! The coordinator on real etcd: connecting, failing to, TLS and users, failover, runtimes.
+//! The coordinator: connecting, failing to, TLS and users, failover, runtimes.
 
 use std::time::{Duration, Instant};
 
 use coord::{Coordinator, Error, InstanceId, InstanceSpec, Options, Pem, Registration, Secret};
 use coord_tests::{
-    Cluster, Etcd, EtcdConfig, Proxy, ROOT_PASSWORD, ROOT_USER, Worker, dropped_after, eventually,
+    Backend, Cluster, Etcd, EtcdConfig, Proxy, ROOT_PASSWORD, ROOT_USER, Worker, dropped_after,
+    eventually, on_both,
 };
 use futures_util::future::try_join_all;
 
@@ -18,19 +19,25 @@ fn refused() -> String {
     format!("http://{}", listener.local_addr().expect("its address"))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn connects_pings_reports_and_closes() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
-    let coordinator = Coordinator::connect(options(&etcd)).await.unwrap();
+on_both! {
+    connects_pings_reports_and_closes,
+    the_callers_runtime_may_go_and_another_may_come,
+    calls_fail_fast_while_etcd_is_down_and_work_again_after,
+    connecting_can_be_dropped_at_every_poll,
+    closing_in_two_tasks_at_once_releases_everything,
+    a_close_that_is_dropped_at_any_await_goes_on,
+    the_global_coordinator_is_connected_once_for_all_who_wait,
+}
+
+async fn connects_pings_reports_and_closes(server: Backend) {
+    let coordinator = server.coordinator().await;
     assert!(coordinator.ping().await.unwrap() > Duration::ZERO);
     let health = coordinator.health();
     assert!(health.is_good(), "{health:?}");
     assert_eq!(health.connections.len(), 3);
     assert_eq!(
         health.connections[0].endpoint.as_deref(),
-        Some(etcd.endpoint().as_str())
+        Some(server.endpoint().as_str())
     );
 
     let module = coordinator.module("billing");
@@ -154,29 +161,27 @@ async fn user_and_password_also_after_the_token_expired() {
     assert!(matches!(denied, Error::Denied { .. }), "{denied:?}");
 }
 
-#[test]
-fn the_callers_runtime_may_go_and_another_may_come() {
-    let runtime = || tokio::runtime::Runtime::new().unwrap();
-    let first = runtime();
-    let Some((etcd, coordinator)) = first.block_on(async {
-        let etcd = Etcd::start_or_skip(EtcdConfig::new()).await?;
-        let coordinator = Coordinator::connect(options(&etcd)).await.unwrap();
-        coordinator.ping().await.unwrap();
-        Some((etcd, coordinator))
-    }) else {
-        return;
-    };
-    drop(first);
-    runtime().block_on(async { coordinator.ping().await.unwrap() });
-    // A runtime with neither timers nor IO of its own.
-    let bare = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
-    bare.block_on(async {
-        coordinator.ping().await.unwrap();
-        coordinator.close().await;
+async fn the_callers_runtime_may_go_and_another_may_come(server: Backend) {
+    let work = tokio::task::spawn_blocking(move || {
+        let runtime = || tokio::runtime::Runtime::new().unwrap();
+        let first = runtime();
+        let coordinator = first.block_on(async {
+            let coordinator = server.coordinator().await;
+            coordinator.ping().await.unwrap();
+            coordinator
+        });
+        drop(first);
+        runtime().block_on(async { coordinator.ping().await.unwrap() });
+        // A runtime with neither timers nor IO of its own.
+        let bare = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        bare.block_on(async {
+            coordinator.ping().await.unwrap();
+            coordinator.close().await;
+        });
     });
-    drop(etcd);
+    work.await.unwrap();
 }
 
 /// The endpoint that calls go to now.
@@ -247,13 +252,9 @@ async fn a_stopped_member_fails_only_the_calls_that_it_had() {
     only_the_calls_that_it_had_fail(&cluster, Etcd::stop).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn calls_fail_fast_while_etcd_is_down_and_work_again_after() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
-    let coordinator = Coordinator::connect(options(&etcd)).await.unwrap();
-    etcd.kill();
+async fn calls_fail_fast_while_etcd_is_down_and_work_again_after(server: Backend) {
+    let coordinator = server.coordinator().await;
+    server.kill();
     let error = eventually("a call to fail", async || coordinator.ping().await.err()).await;
     assert!(error.is_retryable(), "{error:?}");
     // Once the endpoint is known to be down nothing is waited for: a hundred calls within the time
@@ -264,10 +265,10 @@ async fn calls_fail_fast_while_etcd_is_down_and_work_again_after() {
         (started.elapsed() < Duration::from_secs(1)).then_some(error)
     })
     .await;
-    assert!(error.to_string().contains(&etcd.endpoint()), "{error}");
+    assert!(error.to_string().contains(&server.endpoint()), "{error}");
     assert!(!error.maybe_applied());
     assert!(!coordinator.health().is_good());
-    etcd.restart().await;
+    server.restart().await;
     eventually("calls to work again", async || {
         coordinator.ping().await.is_ok()
     })
@@ -279,13 +280,9 @@ async fn calls_fail_fast_while_etcd_is_down_and_work_again_after() {
     coordinator.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn connecting_can_be_dropped_at_every_poll() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
+async fn connecting_can_be_dropped_at_every_poll(server: Backend) {
     for polls in 0..6 {
-        let mut connecting = Box::pin(Coordinator::connect(options(&etcd)));
+        let mut connecting = Box::pin(Coordinator::connect(server.options()));
         for _ in 0..polls {
             if futures_util::poll!(connecting.as_mut()).is_ready() {
                 break;
@@ -294,10 +291,10 @@ async fn connecting_can_be_dropped_at_every_poll() {
         }
         drop(connecting);
     }
-    let coordinator = Coordinator::connect(options(&etcd)).await.unwrap();
+    let coordinator = server.coordinator().await;
     coordinator.ping().await.unwrap();
     coordinator.close().await;
-    let mut raw = etcd.client().await;
+    let mut raw = server.client().await;
     let leases = raw.leases().await.unwrap();
     assert_eq!(leases.leases().len(), 0, "a dropped connect left a lease");
 }
@@ -310,44 +307,36 @@ fn futures_that_may_connect_are_small() {
 }
 
 /// The keys of coord's own on etcd.
-async fn keys(etcd: &Etcd) -> usize {
+async fn keys(server: &Backend) -> usize {
     let all = etcd_client::GetOptions::new()
         .with_prefix()
         .with_count_only();
-    let found = etcd.client().await.get("coord/", Some(all)).await;
+    let found = server.client().await.get("coord/", Some(all)).await;
     usize::try_from(found.unwrap().count()).unwrap()
 }
 
 /// Registrations and ids with leases that outlive every wait of the test.
-async fn busy(etcd: &Etcd) -> (Coordinator, Vec<Registration>, Vec<InstanceId>) {
-    let coordinator = Coordinator::connect(options(etcd)).await.unwrap();
+async fn busy(server: &Backend) -> (Coordinator, Vec<Registration>, Vec<InstanceId>) {
+    let coordinator = server.coordinator().await;
     let (registry, ids) = (coordinator.registry(), coordinator.instance_ids("p", 0..=9));
     let spec = |n| InstanceSpec::new("s", format!("10.0.0.5:{n}")).ttl(Duration::from_secs(300));
     let registered = (1..=8).map(|n| registry.register(spec(n)));
     let registered = try_join_all(registered).await.unwrap();
     let held = try_join_all((0..4).map(|_| ids.acquire())).await.unwrap();
-    assert!(keys(etcd).await > 0);
+    assert!(keys(server).await > 0);
     (coordinator, registered, held)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn closing_in_two_tasks_at_once_releases_everything() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
-    let (coordinator, _registered, _held) = busy(&etcd).await;
+async fn closing_in_two_tasks_at_once_releases_everything(server: Backend) {
+    let (coordinator, _registered, _held) = busy(&server).await;
     let module = coordinator.module("other");
     tokio::join!(coordinator.close(), module.close());
-    assert_eq!(keys(&etcd).await, 0);
+    assert_eq!(keys(&server).await, 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_close_that_is_dropped_at_any_await_goes_on() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
+async fn a_close_that_is_dropped_at_any_await_goes_on(server: Backend) {
     for polls in 1..=4 {
-        let (coordinator, registered, held) = busy(&etcd).await;
+        let (coordinator, registered, held) = busy(&server).await;
         if polls == 1 {
             // At once, not at the next wake-up.
             let _ = futures_util::poll!(std::pin::pin!(coordinator.close()));
@@ -355,19 +344,15 @@ async fn a_close_that_is_dropped_at_any_await_goes_on() {
             let _ = dropped_after(polls, coordinator.close()).await;
             drop(coordinator);
         }
-        eventually("nothing is left", async || keys(&etcd).await == 0).await;
+        eventually("nothing is left", async || keys(&server).await == 0).await;
         assert!(held.iter().all(|id| id.get().is_err()));
         drop(registered);
     }
 }
 
 /// Many tasks need the global coordinator at once: they share its connection, and its failure.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_global_coordinator_is_connected_once_for_all_who_wait() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
-    let proxy = Proxy::start(&etcd.endpoint()).await;
+async fn the_global_coordinator_is_connected_once_for_all_who_wait(server: Backend) {
+    let proxy = Proxy::start(&server.endpoint()).await;
     let environment = [("COORD_ENDPOINTS", &*proxy.endpoint())];
     let mut worker = Worker::spawn_with("global", &["100"], &environment);
     assert_eq!(worker.expect("got").await, "100 0");

@@ -1,4 +1,4 @@
-//! Instance ids on real etcd.
+//! Instance ids as a user sees them.
 #![allow(
     clippy::unwrap_used,
     reason = "helpers of a test fail as the test does"
@@ -7,19 +7,14 @@
 use std::{collections::BTreeSet, pin::pin, time::Duration};
 
 use coord::{Coordinator, Error, LostReason, Options};
-use coord_tests::{Etcd, EtcdConfig, Proxy, Worker, dropped_after, eventually};
+use coord_tests::{Backend, Proxy, Worker, dropped_after, eventually, on_both};
 use futures_util::future::{join_all, try_join_all};
 
-async fn connect(etcd: &Etcd) -> Coordinator {
-    let options = Options::test().endpoints([etcd.endpoint()]);
-    Coordinator::connect(options).await.unwrap()
-}
-
 /// The slots of the pool `p`: number and lease.
-async fn slots(etcd: &Etcd) -> Vec<(u32, i64)> {
+async fn slots(server: &Backend) -> Vec<(u32, i64)> {
     let prefix = "coord/id/p/slot/";
     let options = etcd_client::GetOptions::new().with_prefix();
-    let found = etcd
+    let found = server
         .client()
         .await
         .get(prefix, Some(options))
@@ -32,26 +27,35 @@ async fn slots(etcd: &Etcd) -> Vec<(u32, i64)> {
     found.kvs().iter().map(slot).collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn two_hundred_concurrent_claims_are_all_distinct() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
-    let coordinator = connect(&etcd).await;
+on_both! {
+    two_hundred_concurrent_claims_are_all_distinct,
+    a_full_pool_is_an_error_or_is_waited_for,
+    a_deleted_slot_is_a_lost_id_at_once,
+    an_id_is_not_believed_past_its_deadline_and_is_again_once_verified,
+    a_renewed_lease_alone_does_not_bring_an_id_back,
+    a_claim_and_a_release_may_be_dropped_at_every_await,
+    dropping_gives_back_and_a_panic_does_not,
+    impossible_pools_are_refused_before_anything_is_written,
+    a_released_id_is_closed_and_not_lost_to_somebody,
+    a_paused_process_does_not_believe_in_its_id_when_it_wakes,
+}
+
+async fn two_hundred_concurrent_claims_are_all_distinct(server: Backend) {
+    let coordinator = server.coordinator().await;
     let ids = coordinator.instance_ids("p", 0..=255);
-    let before = etcd.client().await.status().await.unwrap();
+    let before = server.log_entries().await;
     let held = try_join_all((0..200).map(|_| ids.acquire())).await.unwrap();
-    let after = etcd.client().await.status().await.unwrap();
+    let after = server.log_entries().await;
 
     let numbers: BTreeSet<_> = held.iter().map(|id| id.get().unwrap()).collect();
     assert_eq!(numbers.len(), 200);
     let tokens: BTreeSet<_> = held.iter().map(coord::InstanceId::fencing_token).collect();
     assert_eq!(tokens.len(), 200);
-    let stored: BTreeSet<_> = slots(&etcd).await.into_iter().map(|(n, _)| n).collect();
+    let stored: BTreeSet<_> = slots(&server).await.into_iter().map(|(n, _)| n).collect();
     assert_eq!(numbers, stored);
     // Each grant and each transaction is one entry of etcd's log, taken or not. 55 of 256 are free
     // at the end, so a claim that finds 16 candidates taken is rare.
-    let entries = after.raft_applied_index() - before.raft_applied_index();
+    let entries = after - before;
     assert!(
         entries <= 200 * 2 + 60,
         "{entries} log entries for 200 claims"
@@ -59,15 +63,14 @@ async fn two_hundred_concurrent_claims_are_all_distinct() {
 
     coordinator.close().await;
     assert!(held.iter().all(|id| id.get().is_err()));
-    eventually("every slot is free", async || slots(&etcd).await.is_empty()).await;
+    eventually("every slot is free", async || {
+        slots(&server).await.is_empty()
+    })
+    .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_pool_is_an_error_or_is_waited_for() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
-    let coordinator = connect(&etcd).await;
+async fn a_full_pool_is_an_error_or_is_waited_for(server: Backend) {
+    let coordinator = server.coordinator().await;
     let ids = coordinator.instance_ids("p", 3..=4);
     let first = ids.acquire().await.unwrap();
     let second = ids.acquire().await.unwrap();
@@ -96,30 +99,26 @@ async fn a_full_pool_is_an_error_or_is_waited_for() {
     ));
     // A second release does not free the successor's slot.
     first.release().await.unwrap();
-    assert_eq!(slots(&etcd).await.len(), 2);
+    assert_eq!(slots(&server).await.len(), 2);
     assert!(third.get().is_ok() && second.get().is_ok());
     coordinator.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_slot_is_a_lost_id_at_once() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
-    let coordinator = connect(&etcd).await;
+async fn a_deleted_slot_is_a_lost_id_at_once(server: Backend) {
+    let coordinator = server.coordinator().await;
     let id = coordinator
         .instance_ids("p", 0..=9)
         .acquire()
         .await
         .unwrap();
     let key = format!("coord/id/p/slot/{}", id.get().unwrap());
-    etcd.client().await.delete(key, None).await.unwrap();
+    server.client().await.delete(key, None).await.unwrap();
     assert_eq!(id.lost().await, LostReason::Revoked);
     assert!(matches!(id.get(), Err(Error::Lost { .. })));
     // Its lease goes too: the owner key does not stay.
     eventually("nothing is left of the claim", async || {
         let options = etcd_client::GetOptions::new().with_prefix();
-        let left = etcd
+        let left = server
             .client()
             .await
             .get("coord/id/", Some(options))
@@ -132,18 +131,14 @@ async fn a_deleted_slot_is_a_lost_id_at_once() {
 }
 
 /// etcd is down for longer than the hold, and comes back before the lease has run out.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_id_is_not_believed_past_its_deadline_and_is_again_once_verified() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
-    let coordinator = connect(&etcd).await;
+async fn an_id_is_not_believed_past_its_deadline_and_is_again_once_verified(server: Backend) {
+    let coordinator = server.coordinator().await;
     let ids = coordinator
         .instance_ids("p", 0..=9)
         .hold(Duration::from_secs(3));
     let id = ids.acquire().await.unwrap();
     let number = id.get().unwrap();
-    etcd.kill();
+    server.kill();
     let unconfirmed = eventually("belief ends", async || id.get().err()).await;
     assert!(matches!(
         unconfirmed,
@@ -152,19 +147,15 @@ async fn an_id_is_not_believed_past_its_deadline_and_is_again_once_verified() {
             ..
         }
     ));
-    etcd.restart().await;
+    server.restart().await;
     assert_eq!(eventually("verified", async || id.get().ok()).await, number);
     coordinator.close().await;
 }
 
 /// Cut off for longer than the hold, and meanwhile the slots are deleted: the leases are renewed before
 /// the watches have told, and still the ids must not be believed again for a moment.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_renewed_lease_alone_does_not_bring_an_id_back() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
-    let proxy = Proxy::start(&etcd.endpoint()).await;
+async fn a_renewed_lease_alone_does_not_bring_an_id_back(server: Backend) {
+    let proxy = Proxy::start(&server.endpoint()).await;
     let options = Options::test().endpoints([proxy.endpoint()]);
     let coordinator = Coordinator::connect(options).await.unwrap();
     let ids = coordinator
@@ -179,7 +170,7 @@ async fn a_renewed_lease_alone_does_not_bring_an_id_back() {
     })
     .await;
     let options = etcd_client::DeleteOptions::new().with_prefix();
-    let mut client = etcd.client().await;
+    let mut client = server.client().await;
     client
         .delete("coord/id/p/slot/", Some(options))
         .await
@@ -197,12 +188,8 @@ async fn a_renewed_lease_alone_does_not_bring_an_id_back() {
     coordinator.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_claim_and_a_release_may_be_dropped_at_every_await() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
-    let coordinator = connect(&etcd).await;
+async fn a_claim_and_a_release_may_be_dropped_at_every_await(server: Backend) {
+    let coordinator = server.coordinator().await;
     // One id: it can be had again only if what was dropped has given it back.
     let ids = coordinator.instance_ids("p", 0..=0);
     let mut ended = [false; 2];
@@ -215,24 +202,23 @@ async fn a_claim_and_a_release_may_be_dropped_at_every_await() {
             break;
         }
     }
-    eventually("every slot is free", async || slots(&etcd).await.is_empty()).await;
+    eventually("every slot is free", async || {
+        slots(&server).await.is_empty()
+    })
+    .await;
     coordinator.close().await;
 }
 
 /// The last clone gone, the id is free.
-#[tokio::test(flavor = "multi_thread")]
-async fn dropping_gives_back_and_a_panic_does_not() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
-    let coordinator = connect(&etcd).await;
+async fn dropping_gives_back_and_a_panic_does_not(server: Backend) {
+    let coordinator = server.coordinator().await;
     let ids = coordinator.instance_ids("p", 0..=9);
     let id = ids.acquire().await.unwrap();
     let clone = id.clone();
     drop(id);
     clone.get().unwrap();
     drop(clone);
-    eventually("the slot is free", async || slots(&etcd).await.is_empty()).await;
+    eventually("the slot is free", async || slots(&server).await.is_empty()).await;
 
     let id = ids.acquire().await.unwrap();
     let panicked = tokio::spawn(async move {
@@ -242,17 +228,13 @@ async fn dropping_gives_back_and_a_panic_does_not() {
     assert!(panicked.await.unwrap_err().is_panic());
     // A later one, given back: by then the first would be too.
     ids.acquire().await.unwrap().release().await.unwrap();
-    assert_eq!(slots(&etcd).await.len(), 1);
+    assert_eq!(slots(&server).await.len(), 1);
     coordinator.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn impossible_pools_are_refused_before_anything_is_written() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
-    let coordinator = connect(&etcd).await;
-    let before = etcd.client().await.status().await.unwrap();
+async fn impossible_pools_are_refused_before_anything_is_written(server: Backend) {
+    let coordinator = server.coordinator().await;
+    let before = server.log_entries().await;
     let invalid = [
         coordinator.instance_ids("a/b", 0..=1),
         coordinator.instance_ids("", 0..=1),
@@ -266,18 +248,13 @@ async fn impossible_pools_are_refused_before_anything_is_written() {
         let refused = ids.acquire().await.unwrap_err();
         assert!(matches!(refused, Error::Invalid { .. }), "{refused:?}");
     }
-    let after = etcd.client().await.status().await.unwrap();
-    assert_eq!(before.raft_applied_index(), after.raft_applied_index());
+    assert_eq!(server.log_entries().await, before);
     coordinator.close().await;
 }
 
 /// Giving an id back is no loss: nobody is alarmed by a deletion of our own.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_released_id_is_closed_and_not_lost_to_somebody() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
-    let coordinator = connect(&etcd).await;
+async fn a_released_id_is_closed_and_not_lost_to_somebody(server: Backend) {
+    let coordinator = server.coordinator().await;
     for _ in 0..30 {
         let id = coordinator
             .instance_ids("p", 0..=3)
@@ -291,13 +268,9 @@ async fn a_released_id_is_closed_and_not_lost_to_somebody() {
 }
 
 /// A process that slept past its hold and its cool-down wakes up, and its id is another's by then.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_paused_process_does_not_believe_in_its_id_when_it_wakes() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
-    let coordinator = connect(&etcd).await;
-    let mut worker = Worker::spawn("instance-id", &[&etcd.endpoint(), "p", "3", "1"]);
+async fn a_paused_process_does_not_believe_in_its_id_when_it_wakes(server: Backend) {
+    let coordinator = server.coordinator().await;
+    let mut worker = Worker::spawn("instance-id", &[&server.endpoint(), "p", "3", "1"]);
     let number: u32 = worker.expect("held").await.parse().unwrap();
     // Whatever it is asked, it answers with what `get` says at that moment.
     worker.say("?");
@@ -315,6 +288,6 @@ async fn a_paused_process_does_not_believe_in_its_id_when_it_wakes() {
     // Nor has it taken anything from the one that holds the id now.
     assert_eq!(worker.finish().await.code(), Some(0));
     assert!(next.get().is_ok());
-    assert_eq!(slots(&etcd).await.len(), 1);
+    assert_eq!(slots(&server).await.len(), 1);
     coordinator.close().await;
 }

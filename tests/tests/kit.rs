@@ -9,9 +9,10 @@ use std::{
 };
 
 use coord_tests::{
-    Cluster, Etcd, EtcdConfig, Flow, Proxy, Worker, eventually, eventually_within, median,
+    Backend, Cluster, Etcd, EtcdConfig, Flow, Proxy, Worker, eventually, eventually_within, median,
+    on_both,
 };
-use etcd_client::{Client, ConnectOptions, GetOptions};
+use etcd_client::{Client, ConnectOptions, GetOptions, PutOptions};
 
 async fn value(client: &mut Client, key: &str) -> Option<String> {
     let answer = client.get(key, None).await.expect("a read succeeds");
@@ -318,6 +319,44 @@ async fn held_replies_arrive_late() {
 }
 
 #[tokio::test]
+async fn what_was_on_its_way_arrives_after_its_sender_has_gone() {
+    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
+        return;
+    };
+    let (proxy, mut behind, mut beside) = behind_a_proxy(&etcd).await;
+    let mut again = behind.clone();
+    let (arrived, large) = (proxy.sent().arrived, "late".repeat(1_000));
+    proxy.requests(Flow::Hold);
+    let put = tokio::spawn({
+        let large = large.clone();
+        async move { behind.put("key", large, None).await }
+    });
+    eventually("the proxy has the request", async || {
+        proxy.sent().arrived - arrived > large.len() as u64
+    })
+    .await;
+    let mut late = proxy.detach().await;
+    assert!(late.bytes() > large.len());
+    assert_eq!(proxy.connections(), 0);
+    put.await
+        .expect("not cancelled")
+        .expect_err("its connection is closed");
+
+    // The same client, over the same link.
+    proxy.heal().await;
+    eventually("a second put", async || {
+        again.put("key", "second", None).await
+    })
+    .await;
+    assert_eq!(value(&mut beside, "key").await.as_deref(), Some("second"));
+    late.deliver().await;
+    eventually("the first put is applied after the second", async || {
+        value(&mut beside, "key").await.as_ref() == Some(&large)
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn lost_replies_end_the_connection_when_the_link_heals() {
     let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
         return;
@@ -436,6 +475,106 @@ async fn a_delay_delays_each_way_and_keeps_the_order() {
     client.read_exact(&mut bytes).expect("it arrives");
     drop(served);
     assert_eq!(client.read(&mut bytes).expect("the end comes through"), 0);
+}
+
+on_both! {
+    a_backend_is_away_and_comes_back_with_its_data,
+    a_stopped_backend_is_silent_until_it_goes_on,
+    a_lease_that_is_expired_takes_its_keys_along,
+    a_backend_is_put_back_to_what_it_was,
+    a_backend_without_its_data_is_as_new,
+}
+
+/// Puts a key under a lease of so many seconds.
+async fn put_leased(client: &mut Client, key: &str, seconds: i64) -> i64 {
+    let lease = client.lease_grant(seconds, None).await;
+    let lease = lease.expect("a grant succeeds").id();
+    let leased = Some(PutOptions::new().with_lease(lease));
+    let put = client.put(key, "leased", leased).await;
+    put.expect("a put succeeds");
+    lease
+}
+
+async fn a_backend_is_away_and_comes_back_with_its_data(server: Backend) {
+    let (endpoint, mut client) = (server.endpoint(), server.client().await);
+    let lease = put_leased(&mut client, "key", 2).await;
+    let address = endpoint.trim_start_matches("http://").to_owned();
+    server.kill();
+    client.get("key", None).await.expect_err("nothing answers");
+    let closed = TcpStream::connect(&address)
+        .and_then(|mut stream| stream.read_exact(&mut [0]))
+        .expect_err("nothing to read");
+    assert_ne!(closed.kind(), std::io::ErrorKind::WouldBlock);
+    // Longer than the lease would have lived.
+    let away = Instant::now();
+    eventually("three seconds", async || {
+        away.elapsed() > Duration::from_secs(3)
+    })
+    .await;
+    server.restart().await;
+
+    assert_eq!(server.endpoint(), endpoint);
+    let mut client = server.client().await;
+    assert_eq!(value(&mut client, "key").await.as_deref(), Some("leased"));
+    let left = client.lease_time_to_live(lease, None).await;
+    assert!(left.expect("an answer").ttl() >= 1);
+}
+
+async fn a_stopped_backend_is_silent_until_it_goes_on(server: Backend) {
+    let mut client = server.client().await;
+    server.stop();
+    let mut asked = tokio::spawn(async move { client.get("key", None).await });
+    tokio::time::timeout(Duration::from_millis(200), &mut asked)
+        .await
+        .expect_err("silent");
+    server.cont();
+    asked.await.expect("not cancelled").expect("answered");
+}
+
+async fn a_lease_that_is_expired_takes_its_keys_along(server: Backend) {
+    let mut client = server.client().await;
+    let lease = put_leased(&mut client, "key", 300).await;
+    server.expire_lease(lease).await;
+    assert_eq!(value(&mut client, "key").await, None);
+}
+
+async fn a_backend_is_put_back_to_what_it_was(server: Backend) {
+    let mut client = server.client().await;
+    client.put("kept", "first", None).await.expect("put");
+    let kept = put_leased(&mut client, "leased", 300).await;
+    let saved = server.save().await;
+    let mut client = server.client().await;
+    let second = client.put("kept", "second", None).await.expect("put");
+    let second = second.header().expect("a header").revision();
+    let lost = put_leased(&mut client, "later", 300).await;
+    server.restore(&saved).await;
+
+    let mut client = server.client().await;
+    assert_eq!(value(&mut client, "kept").await.as_deref(), Some("first"));
+    assert_eq!(
+        value(&mut client, "leased").await.as_deref(),
+        Some("leased")
+    );
+    assert_eq!(value(&mut client, "later").await, None);
+    let leases = client.leases().await.expect("an answer");
+    let leases: Vec<_> = leases.leases().iter().map(|lease| lease.id()).collect();
+    assert_eq!(leases, [kept], "{lost} was never granted");
+    // Its revision is given out anew.
+    let again = client.put("kept", "again", None).await.expect("put");
+    assert_eq!(again.header().expect("a header").revision(), second);
+}
+
+async fn a_backend_without_its_data_is_as_new(server: Backend) {
+    let mut client = server.client().await;
+    put_leased(&mut client, "key", 300).await;
+    server.lose_data().await;
+    let mut client = server.client().await;
+    let all = GetOptions::new().with_all_keys();
+    let found = client.get("", Some(all)).await.expect("a read succeeds");
+    assert_eq!(found.count(), 0);
+    assert_eq!(found.header().expect("a header").revision(), 1);
+    let leases = client.leases().await.expect("an answer");
+    assert!(leases.leases().is_empty());
 }
 
 #[tokio::test]

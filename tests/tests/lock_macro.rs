@@ -1,4 +1,4 @@
-//! `#[locked]` on every kind of function that it takes, against a real etcd.
+//! `#[locked]` on every kind of function that it takes.
 #![deny(warnings)]
 // clippy.toml allows it in tests, but does not see that their helpers are part of them.
 #![allow(clippy::unwrap_used)]
@@ -14,21 +14,13 @@ use std::{
     time::Duration,
 };
 
-use coord::{Coordinator, Error, LostReason, Options, locked};
-use coord_tests::{Etcd, EtcdConfig, eventually};
-
-async fn start() -> Option<(Etcd, Coordinator)> {
-    let etcd = Etcd::start_or_skip(EtcdConfig::new()).await?;
-    let mut options = Options::test();
-    options.endpoints = vec![etcd.endpoint()];
-    let coordinator = Coordinator::connect(options).await.unwrap();
-    Some((etcd, coordinator))
-}
+use coord::{Coordinator, Error, LostReason, locked};
+use coord_tests::{Backend, eventually, on_both};
 
 /// The keys below `prefix`.
-async fn keys(etcd: &Etcd, prefix: &str) -> Vec<String> {
+async fn keys(server: &Backend, prefix: &str) -> Vec<String> {
     let options = etcd_client::GetOptions::new().with_prefix();
-    let found = etcd
+    let found = server
         .client()
         .await
         .get(prefix, Some(options))
@@ -88,11 +80,19 @@ impl Shop {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn methods_take_their_key_from_self_and_arguments() {
-    let Some((etcd, coordinator)) = start().await else {
-        return;
-    };
+on_both! {
+    methods_take_their_key_from_self_and_arguments,
+    generic_functions_keep_their_signature,
+    boxed_unsendable_recursive_and_trait_functions_work,
+    a_nested_call_for_the_same_key_would_deadlock_and_siblings_wait,
+    arguments_are_dropped_with_the_body,
+    a_lost_lock_drops_the_body_and_the_call_says_so,
+    arguments_stay_within_their_segment_and_impossible_keys_are_refused,
+    it_stands_above_the_attribute_that_builds_a_runtime,
+}
+
+async fn methods_take_their_key_from_self_and_arguments(server: Backend) {
+    let coordinator = server.coordinator().await;
     let mut shop = Shop {
         name: "café/bar".into(),
         coordinator,
@@ -106,7 +106,7 @@ async fn methods_take_their_key_from_self_and_arguments() {
     assert_eq!(shop.close().await.unwrap(), "café/bar");
     // The coordinator went with the shop: everything is released.
     eventually("nothing is left", async || {
-        keys(&etcd, "coord/lock/").await.is_empty()
+        keys(&server, "coord/lock/").await.is_empty()
     })
     .await;
 }
@@ -127,11 +127,8 @@ async fn generic<'a, T: Display + Sync, const N: usize>(
     Ok(format!("{name}{first}{count}{extra}"))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn generic_functions_keep_their_signature() {
-    let Some((_etcd, coordinator)) = start().await else {
-        return;
-    };
+async fn generic_functions_keep_their_signature(server: Backend) {
+    let coordinator = server.coordinator().await;
     let spawned = tokio::spawn(async move {
         let shown = generic::<_, 3>(&coordinator, &"n", (1, 2), 4, '!').await;
         shown.unwrap().to_string()
@@ -180,11 +177,8 @@ impl Ships for Coordinator {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn boxed_unsendable_recursive_and_trait_functions_work() {
-    let Some((_etcd, coordinator)) = start().await else {
-        return;
-    };
+async fn boxed_unsendable_recursive_and_trait_functions_work(server: Backend) {
+    let coordinator = server.coordinator().await;
     assert_eq!(boxed(&coordinator, "x").await.unwrap(), "x");
     assert!(matches!(
         boxed(&coordinator, "none").await,
@@ -200,11 +194,8 @@ async fn same_key_again(coordinator: &Coordinator, n: u32) -> coord::Result<u32>
     Box::pin(same_key_again(coordinator, n)).await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_nested_call_for_the_same_key_would_deadlock_and_siblings_wait() {
-    let Some((_etcd, coordinator)) = start().await else {
-        return;
-    };
+async fn a_nested_call_for_the_same_key_would_deadlock_and_siblings_wait(server: Backend) {
+    let coordinator = server.coordinator().await;
     let nested = same_key_again(&coordinator, 1).await;
     assert!(
         matches!(nested, Err(Error::WouldDeadlock { .. })),
@@ -236,11 +227,8 @@ async fn drops<'a>(
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn arguments_are_dropped_with_the_body() {
-    let Some((_etcd, coordinator)) = start().await else {
-        return;
-    };
+async fn arguments_are_dropped_with_the_body(server: Backend) {
+    let coordinator = server.coordinator().await;
     let log = Mutex::default();
     let (one, two) = (Witness(&log, "mentioned"), Witness(&log, "unused"));
     drops(&coordinator, &log, one, two).await.unwrap();
@@ -264,20 +252,16 @@ impl Drop for OnDrop {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_lost_lock_drops_the_body_and_the_call_says_so() {
-    let Some((etcd, coordinator)) = start().await else {
-        return;
-    };
+async fn a_lost_lock_drops_the_body_and_the_call_says_so(server: Backend) {
+    let coordinator = server.coordinator().await;
     let dropped = Arc::new(AtomicBool::new(false));
     let body = tokio::spawn({
         let dropped = OnDrop(dropped.clone());
         async move { endless(&coordinator, dropped).await }
     });
-    let mut store = etcd.client().await;
     let options = || Some(etcd_client::GetOptions::new().with_prefix());
     let lease = eventually("the lock is held", async || {
-        let found = etcd
+        let found = server
             .client()
             .await
             .get("coord/lock/lost!/", options())
@@ -285,7 +269,7 @@ async fn a_lost_lock_drops_the_body_and_the_call_says_so() {
         found.unwrap().kvs().first().map(|kv| kv.lease())
     })
     .await;
-    store.lease_revoke(lease).await.unwrap();
+    server.expire_lease(lease).await;
     let result = body.await.unwrap();
     let Err(ShopError::Lock(Error::Lost { reason, .. })) = result else {
         panic!("{result:?}")
@@ -305,11 +289,8 @@ async fn name_of(coordinator: &Coordinator, key: &str) -> coord::Result<String> 
     Ok(held.key().to_owned())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn arguments_stay_within_their_segment_and_impossible_keys_are_refused() {
-    let Some((_etcd, coordinator)) = start().await else {
-        return;
-    };
+async fn arguments_stay_within_their_segment_and_impossible_keys_are_refused(server: Backend) {
+    let coordinator = server.coordinator().await;
     for (key, name) in [
         ("a/b", "keys/a%2Fb"),
         ("a!", "keys/a%21"),
@@ -333,11 +314,8 @@ async fn on_a_runtime_of_its_own(coordinator: &Coordinator) -> coord::Result<u8>
     Ok(1)
 }
 
-#[test]
-fn it_stands_above_the_attribute_that_builds_a_runtime() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let Some((_etcd, coordinator)) = runtime.block_on(start()) else {
-        return;
-    };
-    assert_eq!(on_a_runtime_of_its_own(&coordinator).unwrap(), 1);
+async fn it_stands_above_the_attribute_that_builds_a_runtime(server: Backend) {
+    let coordinator = server.coordinator().await;
+    let call = tokio::task::spawn_blocking(move || on_a_runtime_of_its_own(&coordinator));
+    assert_eq!(call.await.unwrap().unwrap(), 1);
 }

@@ -1,4 +1,4 @@
-//! Registration and discovery on real etcd.
+//! Registration and discovery as a user sees them.
 #![allow(
     clippy::unwrap_used,
     reason = "helpers of a test fail as the test does"
@@ -6,18 +6,11 @@
 
 use std::time::Duration;
 
-use coord::{
-    Coordinator, Error, InstanceEvent, InstanceEvents, InstanceSpec, Options, Registry, Status,
-};
-use coord_tests::{Etcd, EtcdConfig, dropped_after, eventually};
+use coord::{Coordinator, Error, InstanceEvent, InstanceEvents, InstanceSpec, Registry, Status};
+use coord_tests::{Backend, dropped_after, eventually, on_both};
 use etcd_client::{GetOptions, KeyValue, PutOptions};
 use futures_util::StreamExt as _;
 use serde_json::Value;
-
-async fn connect(etcd: &Etcd) -> Coordinator {
-    let options = Options::test().endpoints([etcd.endpoint()]);
-    Coordinator::connect(options).await.unwrap()
-}
 
 fn spec() -> InstanceSpec {
     InstanceSpec::new("user-service", "10.0.0.5:50051")
@@ -26,10 +19,10 @@ fn spec() -> InstanceSpec {
 }
 
 /// What stands below `coord/<kind>/user-service/`, as a client of another kind sees it.
-async fn records(etcd: &Etcd, kind: &str) -> Vec<KeyValue> {
+async fn records(server: &Backend, kind: &str) -> Vec<KeyValue> {
     let prefix = format!("coord/{kind}/user-service/");
     let options = Some(GetOptions::new().with_prefix());
-    let mut found = etcd.client().await.get(prefix, options).await.unwrap();
+    let mut found = server.client().await.get(prefix, options).await.unwrap();
     found.take_kvs()
 }
 
@@ -49,12 +42,22 @@ async fn next(events: &mut InstanceEvents) -> InstanceEvent {
     next.await.expect("an event").expect("no end")
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_instance_is_found_until_it_has_deregistered() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
-    let coordinator = connect(&etcd).await;
+on_both! {
+    an_instance_is_found_until_it_has_deregistered,
+    dropping_the_handle_deregisters_and_closing_the_coordinator_too,
+    an_outage_shorter_than_the_ttl_changes_nothing,
+    an_outage_longer_than_the_ttl_is_resumed,
+    a_lost_lease_is_replaced,
+    records_that_something_else_deletes_or_overwrites_come_back,
+    a_crash_is_told_from_leaving_and_records_of_others_are_understood,
+    what_cannot_be_registered_is_refused_before_anything_is_written,
+    a_registration_that_is_not_confirmed_in_time_is_taken_back,
+    registering_and_deregistering_may_be_dropped_at_every_await,
+    an_etcd_that_lost_its_data_gets_the_registration_again,
+}
+
+async fn an_instance_is_found_until_it_has_deregistered(server: Backend) {
+    let coordinator = server.coordinator().await;
     let registry = coordinator.module("billing").registry();
     assert!(addresses(&registry).await.is_empty());
     let mut events = registry.watch("user-service").unwrap();
@@ -75,7 +78,10 @@ async fn an_instance_is_found_until_it_has_deregistered() {
     );
 
     // A superset of Go's record, both records in one revision under one lease.
-    let (svc, inst) = (records(&etcd, "svc").await, records(&etcd, "inst").await);
+    let (svc, inst) = (
+        records(&server, "svc").await,
+        records(&server, "inst").await,
+    );
     let json: Value = serde_json::from_slice(svc[0].value()).unwrap();
     assert_eq!(json["Addr"], "10.0.0.5:50051");
     assert_eq!(json["Coord"]["module"], "billing");
@@ -84,8 +90,8 @@ async fn an_instance_is_found_until_it_has_deregistered() {
     assert!(svc[0].key_str().unwrap().ends_with(registration.instance()));
 
     registration.deregister().await.unwrap();
-    assert!(records(&etcd, "svc").await.is_empty());
-    assert!(records(&etcd, "inst").await.is_empty());
+    assert!(records(&server, "svc").await.is_empty());
+    assert!(records(&server, "inst").await.is_empty());
     // The mark came first, so nobody takes it for a crash.
     assert_eq!(
         next(&mut events).await,
@@ -95,12 +101,8 @@ async fn an_instance_is_found_until_it_has_deregistered() {
     assert_eq!(events.next().await, None);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn dropping_the_handle_deregisters_and_closing_the_coordinator_too() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
-    let (coordinator, watching) = (connect(&etcd).await, connect(&etcd).await);
+async fn dropping_the_handle_deregisters_and_closing_the_coordinator_too(server: Backend) {
+    let (coordinator, watching) = (server.coordinator().await, server.coordinator().await);
     let mut events = watching.registry().watch("user-service").unwrap();
     let registration = coordinator.registry().register(spec()).await.unwrap();
     let InstanceEvent::Registered(instance) = next(&mut events).await else {
@@ -111,7 +113,10 @@ async fn dropping_the_handle_deregisters_and_closing_the_coordinator_too() {
 
     let registration = coordinator.registry().register(spec()).await.unwrap();
     coordinator.close().await;
-    eventually("no record", async || records(&etcd, "svc").await.is_empty()).await;
+    eventually("no record", async || {
+        records(&server, "svc").await.is_empty()
+    })
+    .await;
     assert!(!registration.is_registered());
     let closed = registration.deregister().await;
     assert!(matches!(closed, Err(Error::Closed { .. })), "{closed:?}");
@@ -121,84 +126,67 @@ async fn dropping_the_handle_deregisters_and_closing_the_coordinator_too() {
 }
 
 /// Killed and restarted within the TTL: the same lease is resumed, and nobody notices.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_outage_shorter_than_the_ttl_changes_nothing() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
-    let coordinator = connect(&etcd).await;
+async fn an_outage_shorter_than_the_ttl_changes_nothing(server: Backend) {
+    let coordinator = server.coordinator().await;
     let spec = spec().ttl(Duration::from_secs(30));
     let registration = coordinator.registry().register(spec).await.unwrap();
-    let before = records(&etcd, "svc").await;
-    etcd.kill();
-    etcd.restart().await;
+    let before = records(&server, "svc").await;
+    server.kill();
+    server.restart().await;
     eventually("renewed", async || {
         coordinator.ping().await.is_ok() && coordinator.health().is_good()
     })
     .await;
     assert!(registration.is_registered());
-    assert_eq!(identity(&records(&etcd, "svc").await), identity(&before));
+    assert_eq!(identity(&records(&server, "svc").await), identity(&before));
     registration.deregister().await.unwrap();
     coordinator.close().await;
 }
 
 /// Down for longer than the TTL: a restarted etcd gives every lease its whole TTL again, so the same
 /// lease is resumed even then.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_outage_longer_than_the_ttl_is_resumed() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
-    let coordinator = connect(&etcd).await;
+async fn an_outage_longer_than_the_ttl_is_resumed(server: Backend) {
+    let coordinator = server.coordinator().await;
     let registration = coordinator.registry().register(spec()).await.unwrap();
-    let before = records(&etcd, "svc").await;
-    etcd.kill();
+    let before = records(&server, "svc").await;
+    server.kill();
     eventually("the TTL has passed", async || {
         let health = coordinator.health();
         health.sessions.iter().all(|session| !session.live)
     })
     .await;
-    etcd.restart().await;
+    server.restart().await;
     eventually("renewed", async || coordinator.health().is_good()).await;
-    assert_eq!(identity(&records(&etcd, "svc").await), identity(&before));
+    assert_eq!(identity(&records(&server, "svc").await), identity(&before));
     assert!(registration.is_registered());
     registration.deregister().await.unwrap();
     coordinator.close().await;
 }
 
 /// The lease is gone for good: a new one, the same instance.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_lost_lease_is_replaced() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
-    let coordinator = connect(&etcd).await;
+async fn a_lost_lease_is_replaced(server: Backend) {
+    let coordinator = server.coordinator().await;
     let registration = coordinator.registry().register(spec()).await.unwrap();
-    let before = records(&etcd, "svc").await;
-    let mut client = etcd.client().await;
-    client.lease_revoke(before[0].lease()).await.unwrap();
+    let before = records(&server, "svc").await;
+    server.expire_lease(before[0].lease()).await;
     let after = eventually("registered again", async || {
-        records(&etcd, "svc").await.into_iter().next()
+        records(&server, "svc").await.into_iter().next()
     })
     .await;
     assert_eq!(after.key(), before[0].key());
     assert_ne!(after.lease(), before[0].lease());
     eventually("says so", async || registration.is_registered()).await;
     registration.deregister().await.unwrap();
-    assert!(records(&etcd, "inst").await.is_empty());
+    assert!(records(&server, "inst").await.is_empty());
     coordinator.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn records_that_something_else_deletes_or_overwrites_come_back() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
-    let coordinator = connect(&etcd).await;
+async fn records_that_something_else_deletes_or_overwrites_come_back(server: Backend) {
+    let coordinator = server.coordinator().await;
     let registration = coordinator.registry().register(spec()).await.unwrap();
-    let mut client = etcd.client().await;
+    let mut client = server.client().await;
     for kind in ["svc", "inst"] {
-        let before = records(&etcd, kind).await.remove(0);
+        let before = records(&server, kind).await.remove(0);
         for overwrite in [false, true] {
             if overwrite {
                 client.put(before.key(), "nonsense", None).await.unwrap();
@@ -206,7 +194,10 @@ async fn records_that_something_else_deletes_or_overwrites_come_back() {
                 client.delete(before.key(), None).await.unwrap();
             }
             eventually("both records agree again", async || {
-                let (svc, inst) = (records(&etcd, "svc").await, records(&etcd, "inst").await);
+                let (svc, inst) = (
+                    records(&server, "svc").await,
+                    records(&server, "inst").await,
+                );
                 match (svc.as_slice(), inst.as_slice()) {
                     ([svc], [inst]) => {
                         svc.mod_revision() == inst.mod_revision()
@@ -222,18 +213,14 @@ async fn records_that_something_else_deletes_or_overwrites_come_back() {
     }
     eventually("it says so", async || registration.is_registered()).await;
     registration.deregister().await.unwrap();
-    assert!(records(&etcd, "svc").await.is_empty());
+    assert!(records(&server, "svc").await.is_empty());
     coordinator.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_crash_is_told_from_leaving_and_records_of_others_are_understood() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
-    let coordinator = connect(&etcd).await;
+async fn a_crash_is_told_from_leaving_and_records_of_others_are_understood(server: Backend) {
+    let coordinator = server.coordinator().await;
     let registry = coordinator.registry();
-    let mut client = etcd.client().await;
+    let mut client = server.client().await;
     let lease = client.lease_grant(60, None).await.unwrap().id();
     let put = Some(PutOptions::new().with_lease(lease));
     let prefix = "coord/svc/user-service/";
@@ -261,19 +248,15 @@ async fn a_crash_is_told_from_leaving_and_records_of_others_are_understood() {
     assert_eq!(found[0].zone.as_deref(), Some("b"));
     assert!(matches!(next(&mut events).await, InstanceEvent::Registered(i) if i == found[0]));
 
-    client.lease_revoke(lease).await.unwrap();
+    server.expire_lease(lease).await;
     assert_eq!(next(&mut events).await, InstanceEvent::Expired(instance));
     coordinator.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_registered_is_refused_before_anything_is_written() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
-    let coordinator = connect(&etcd).await;
+async fn what_cannot_be_registered_is_refused_before_anything_is_written(server: Backend) {
+    let coordinator = server.coordinator().await;
     let registry = coordinator.registry();
-    let before = etcd.client().await.status().await.unwrap();
+    let before = server.log_entries().await;
     let invalid = [
         InstanceSpec::new("a/b", "h:1"),
         InstanceSpec::new("", "h:1"),
@@ -293,24 +276,19 @@ async fn what_cannot_be_registered_is_refused_before_anything_is_written() {
         Err(Error::Invalid { .. })
     ));
     assert!(matches!(registry.watch(""), Err(Error::Invalid { .. })));
-    let after = etcd.client().await.status().await.unwrap();
-    assert_eq!(before.raft_applied_index(), after.raft_applied_index());
+    assert_eq!(server.log_entries().await, before);
     coordinator.close().await;
 }
 
 /// etcd does not answer: an error within the request timeout, and nothing is left behind.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_registration_that_is_not_confirmed_in_time_is_taken_back() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
-    let mut options = Options::test().endpoints([etcd.endpoint()]);
+async fn a_registration_that_is_not_confirmed_in_time_is_taken_back(server: Backend) {
+    let mut options = server.options();
     options.request_timeout = Duration::from_secs(1);
     let coordinator = Coordinator::connect(options).await.unwrap();
-    etcd.stop();
+    server.stop();
     let failed = coordinator.registry().register(spec()).await.unwrap_err();
     assert!(failed.is_retryable(), "{failed:?}");
-    etcd.cont();
+    server.cont();
     eventually("a registration works again", async || {
         let registration = coordinator.registry().register(spec()).await?;
         registration.deregister().await
@@ -319,19 +297,15 @@ async fn a_registration_that_is_not_confirmed_in_time_is_taken_back() {
     eventually("nothing is left", async || {
         let health = coordinator.health();
         health.sessions.is_empty()
-            && records(&etcd, "svc").await.is_empty()
-            && records(&etcd, "inst").await.is_empty()
+            && records(&server, "svc").await.is_empty()
+            && records(&server, "inst").await.is_empty()
     })
     .await;
     coordinator.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn registering_and_deregistering_may_be_dropped_at_every_await() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
-    let coordinator = connect(&etcd).await;
+async fn registering_and_deregistering_may_be_dropped_at_every_await(server: Backend) {
+    let coordinator = server.coordinator().await;
     let registry = coordinator.registry();
     let mut ended = [false; 2];
     for polls in 1.. {
@@ -346,8 +320,8 @@ async fn registering_and_deregistering_may_be_dropped_at_every_await() {
         }
     }
     eventually("nothing is left", async || {
-        records(&etcd, "svc").await.is_empty()
-            && records(&etcd, "inst").await.is_empty()
+        records(&server, "svc").await.is_empty()
+            && records(&server, "inst").await.is_empty()
             && coordinator.health().sessions.is_empty()
     })
     .await;
@@ -355,15 +329,11 @@ async fn registering_and_deregistering_may_be_dropped_at_every_await() {
 }
 
 /// Everything is gone, leases and history too, and revisions begin anew.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_etcd_that_lost_its_data_gets_the_registration_again() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
-    let coordinator = connect(&etcd).await;
+async fn an_etcd_that_lost_its_data_gets_the_registration_again(server: Backend) {
+    let coordinator = server.coordinator().await;
     let registry = coordinator.registry();
     // A history that the new one does not reach.
-    let mut client = etcd.client().await;
+    let mut client = server.client().await;
     for _ in 0..50 {
         client.put("other", "", None).await.unwrap();
     }
@@ -372,11 +342,9 @@ async fn an_etcd_that_lost_its_data_gets_the_registration_again() {
     let InstanceEvent::Registered(before) = next(&mut events).await else {
         panic!("it is registered");
     };
-    etcd.kill();
-    std::fs::remove_dir_all(etcd.dir().join("data")).unwrap();
-    etcd.restart().await;
+    server.lose_data().await;
     eventually("registered again", async || {
-        registration.is_registered() && records(&etcd, "svc").await.len() == 1
+        registration.is_registered() && records(&server, "svc").await.len() == 1
     })
     .await;
     let found = registry.discover("user-service").await.unwrap();
@@ -385,7 +353,7 @@ async fn an_etcd_that_lost_its_data_gets_the_registration_again() {
     // And it still leaves when it is told to.
     registration.deregister().await.unwrap();
     for kind in ["svc", "inst"] {
-        assert!(records(&etcd, kind).await.is_empty());
+        assert!(records(&server, kind).await.is_empty());
     }
     coordinator.close().await;
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use coord::{CoordConfig, Coordinator, Error, InstanceSpec, LostReason, Options};
-use coord_tests::{Etcd, EtcdConfig, Proxy, eventually};
+use coord_tests::{Backend, Proxy, eventually, on_both};
 use futures_util::{FutureExt as _, StreamExt as _};
 
 #[derive(CoordConfig, Debug)]
@@ -22,17 +22,20 @@ fn options(endpoint: String, ttl: u64) -> Options {
     options
 }
 
-async fn put(etcd: &Etcd, key: &str, value: &str) -> i64 {
-    let reply = etcd.client().await.put(key, value, None).await.unwrap();
+async fn put(server: &Backend, key: &str, value: &str) -> i64 {
+    let reply = server.client().await.put(key, value, None).await.unwrap();
     reply.header().unwrap().revision()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_restart_shorter_than_the_ttl_is_not_seen() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
-    let coordinator = Coordinator::connect(options(etcd.endpoint(), 20))
+on_both! {
+    a_restart_shorter_than_the_ttl_is_not_seen,
+    an_outage_longer_than_the_ttl_loses_the_lock_and_brings_the_rest_back,
+    a_connection_that_is_cut_again_and_again_loses_nothing,
+    a_bad_value_is_refused_and_the_old_one_stays,
+}
+
+async fn a_restart_shorter_than_the_ttl_is_not_seen(server: Backend) {
+    let coordinator = Coordinator::connect(options(server.endpoint(), 20))
         .await
         .unwrap();
     let config = coordinator.config::<App>().start().await.unwrap();
@@ -42,24 +45,34 @@ async fn a_restart_shorter_than_the_ttl_is_not_seen() {
         .register(InstanceSpec::new("svc", "127.0.0.1:4711"))
         .await
         .unwrap();
-    let observer = Coordinator::connect(options(etcd.endpoint(), 20))
+    let observer = Coordinator::connect(options(server.endpoint(), 20))
         .await
         .unwrap();
     let mut events = observer.registry().watch("svc").unwrap();
     // The instance as it stands.
     events.next().await.unwrap();
 
-    etcd.kill();
+    server.kill();
     // No call of any kind gets through.
     assert!(coordinator.ping().await.is_err());
     assert!(guard.is_held(), "an outage within the TTL loses nothing");
     assert!(guard.remaining() > Duration::ZERO);
-    etcd.restart().await;
+    server.restart().await;
 
-    let revision = put(&etcd, "/config/app/size", "2").await;
+    let revision = put(&server, "/config/app/size", "2").await;
     config.wait_for_revision(revision).await.unwrap();
     assert_eq!(config.load().size, 2);
-    guard.verify().await.unwrap();
+    eventually("etcd says that the lock is held", async || {
+        match guard.verify().await {
+            Ok(()) => true,
+            // Its connection has not been made again yet.
+            Err(error) => {
+                assert!(error.is_retryable(), "{error:?}");
+                false
+            }
+        }
+    })
+    .await;
     assert!(guard.lost().now_or_never().is_none());
     eventually("the lease to be renewed after the restart", async || {
         // More than before the outage can only come from a renewal after it.
@@ -76,12 +89,8 @@ async fn a_restart_shorter_than_the_ttl_is_not_seen() {
     coordinator.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_outage_longer_than_the_ttl_loses_the_lock_and_brings_the_rest_back() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
-    let coordinator = Coordinator::connect(options(etcd.endpoint(), 2))
+async fn an_outage_longer_than_the_ttl_loses_the_lock_and_brings_the_rest_back(server: Backend) {
+    let coordinator = Coordinator::connect(options(server.endpoint(), 2))
         .await
         .unwrap();
     let config = coordinator.config::<App>().start().await.unwrap();
@@ -105,7 +114,7 @@ async fn an_outage_longer_than_the_ttl_loses_the_lock_and_brings_the_rest_back()
     })
     .await;
 
-    etcd.kill();
+    server.kill();
     let began = Instant::now();
     assert_eq!(guard.lost().await, LostReason::Expired);
     // By its own clock, no later than the TTL: nobody had to tell it.
@@ -114,9 +123,9 @@ async fn an_outage_longer_than_the_ttl_loses_the_lock_and_brings_the_rest_back()
     let lost = body.await.unwrap().unwrap_err();
     assert!(matches!(lost, Error::Lost { .. }), "{lost:?}");
     assert_eq!(config.load().size, 1, "the last value stays");
-    etcd.restart().await;
+    server.restart().await;
 
-    let revision = put(&etcd, "/config/app/size", "3").await;
+    let revision = put(&server, "/config/app/size", "3").await;
     config.wait_for_revision(revision).await.unwrap();
     assert_eq!(config.load().size, 3);
     eventually("the registration to be back", async || {
@@ -135,12 +144,8 @@ async fn an_outage_longer_than_the_ttl_loses_the_lock_and_brings_the_rest_back()
     coordinator.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_is_cut_again_and_again_loses_nothing() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
-    let proxy = Proxy::start(&etcd.endpoint()).await;
+async fn a_connection_that_is_cut_again_and_again_loses_nothing(server: Backend) {
+    let proxy = Proxy::start(&server.endpoint()).await;
     let coordinator = Coordinator::connect(options(proxy.endpoint(), 5))
         .await
         .unwrap();
@@ -149,7 +154,7 @@ async fn a_connection_that_is_cut_again_and_again_loses_nothing() {
     for size in 2..12 {
         let before = proxy.accepted();
         assert!(proxy.cut().await > 0);
-        let revision = put(&etcd, "/config/app/size", &size.to_string()).await;
+        let revision = put(&server, "/config/app/size", &size.to_string()).await;
         config.wait_for_revision(revision).await.unwrap();
         assert_eq!(config.load().size, size);
         eventually("a new connection", async || proxy.accepted() > before).await;
@@ -160,21 +165,17 @@ async fn a_connection_that_is_cut_again_and_again_loses_nothing() {
     coordinator.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_bad_value_is_refused_and_the_old_one_stays() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
-    let coordinator = Coordinator::connect(options(etcd.endpoint(), 5))
+async fn a_bad_value_is_refused_and_the_old_one_stays(server: Backend) {
+    let coordinator = Coordinator::connect(options(server.endpoint(), 5))
         .await
         .unwrap();
     let config = coordinator.config::<App>().start().await.unwrap();
     let mut values = config.subscribe();
-    let good = put(&etcd, "/config/app/size", "7").await;
+    let good = put(&server, "/config/app/size", "7").await;
     config.wait_for_revision(good).await.unwrap();
     assert_eq!(values.changed().await.unwrap().size, 7);
 
-    let bad = put(&etcd, "/config/app/size", "seven").await;
+    let bad = put(&server, "/config/app/size", "seven").await;
     eventually("the refusal", async || config.status().refusal.is_some()).await;
     let refusal = config.status().refusal.unwrap();
     assert_eq!(refusal.revision, bad);
@@ -183,7 +184,7 @@ async fn a_bad_value_is_refused_and_the_old_one_stays() {
     assert_eq!(config.load().size, 7);
     assert!(values.changed().now_or_never().is_none());
 
-    let good = put(&etcd, "/config/app/size", "8").await;
+    let good = put(&server, "/config/app/size", "8").await;
     config.wait_for_revision(good).await.unwrap();
     assert_eq!(config.load().size, 8);
     assert!(config.status().refusal.is_none());

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use coord_tests::{Etcd, EtcdConfig, Worker, eventually};
+use coord_tests::{Backend, Worker, backend::Kind, eventually, on_both};
 use etcd_client::{Client, EventType, GetOptions, KeyValue, WatchOptions};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 
 /// A service that is ready.
 struct Running {
-    etcd: Etcd,
+    server: Backend,
     client: Client,
     worker: Worker,
     address: String,
@@ -22,20 +22,25 @@ struct Running {
 }
 
 impl Running {
+    /// On a real etcd.
     async fn start(how: &str) -> Option<Self> {
         Self::start_with(how, &[]).await
     }
 
     async fn start_with(how: &str, environment: &[(&str, &str)]) -> Option<Self> {
-        let etcd = Etcd::start_or_skip(EtcdConfig::new()).await?;
-        let worker = spawn(&etcd, "service", how, environment);
-        Some(Self::until_ready(etcd, worker, how != "unready").await)
+        let server = Backend::start_or_skip(Kind::Etcd).await?;
+        Some(Self::on(server, how, environment).await)
     }
 
-    async fn until_ready(etcd: Etcd, worker: Worker, ready: bool) -> Self {
-        let client = etcd.client().await;
+    async fn on(server: Backend, how: &str, environment: &[(&str, &str)]) -> Self {
+        let worker = spawn(&server, "service", how, environment);
+        Self::until_ready(server, worker, how != "unready").await
+    }
+
+    async fn until_ready(server: Backend, worker: Worker, ready: bool) -> Self {
+        let client = server.client().await;
         let mut running = Self {
-            etcd,
+            server,
             client,
             worker,
             address: String::new(),
@@ -116,8 +121,8 @@ impl Running {
     }
 }
 
-fn spawn(etcd: &Etcd, command: &str, how: &str, environment: &[(&str, &str)]) -> Worker {
-    let endpoint = etcd.endpoint();
+fn spawn(server: &Backend, command: &str, how: &str, environment: &[(&str, &str)]) -> Worker {
+    let endpoint = server.endpoint();
     let mut all = vec![("COORD_ENDPOINTS", endpoint.as_str())];
     all.extend(environment);
     Worker::spawn_with(command, &[how], &all)
@@ -130,11 +135,21 @@ fn status(record: &KeyValue) -> String {
 
 const LEFT: [&str; 3] = ["mark", "svc gone", "slot gone"];
 
-#[tokio::test(flavor = "multi_thread")]
-async fn it_is_registered_with_its_address_version_and_id() {
-    let Some(running) = Running::start("serve").await else {
-        return;
-    };
+on_both! {
+    it_is_registered_with_its_address_version_and_id,
+    sigterm_deregisters_drains_and_gives_the_id_back_last,
+    the_same_by_hand_does_the_same,
+    a_panic_deregisters_and_leaves_the_id_to_expire,
+    a_second_signal_ends_it_at_once_and_leaves_the_id_to_expire,
+    what_is_not_ready_is_known_and_not_routable,
+    a_killed_service_expires,
+    etcd_that_comes_late_is_waited_for_and_one_that_never_comes_is_an_error,
+    it_stops_without_etcd_too,
+    a_main_that_closes_its_coordinator_still_stops,
+}
+
+async fn it_is_registered_with_its_address_version_and_id(server: Backend) {
+    let running = Running::on(server, "serve", &[]).await;
     let record = running.keys("svc").await.remove(0);
     let json: Value = serde_json::from_slice(record.value()).unwrap();
     assert_eq!(json["Addr"], running.address.as_str());
@@ -146,11 +161,8 @@ async fn it_is_registered_with_its_address_version_and_id() {
     running.worker.kill();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn sigterm_deregisters_drains_and_gives_the_id_back_last() {
-    let Some(mut running) = Running::start_with("serve", &[("COORD_DRAIN", "3s")]).await else {
-        return;
-    };
+async fn sigterm_deregisters_drains_and_gives_the_id_back_last(server: Backend) {
+    let mut running = Running::on(server, "serve", &[("COORD_DRAIN", "3s")]).await;
     let before = running.revision().await;
     running.signal(Signal::TERM);
     let gone = async || running.keys("svc").await.is_empty();
@@ -164,13 +176,9 @@ async fn sigterm_deregisters_drains_and_gives_the_id_back_last() {
     assert!(running.keys("inst").await.is_empty());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_same_by_hand_does_the_same() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
-    let worker = spawn(&etcd, "service-by-hand", "", &[]);
-    let mut running = Running::until_ready(etcd, worker, true).await;
+async fn the_same_by_hand_does_the_same(server: Backend) {
+    let worker = spawn(&server, "service-by-hand", "", &[]);
+    let mut running = Running::until_ready(server, worker, true).await;
     let before = running.revision().await;
     running.signal(Signal::TERM);
     running.worker.expect("told").await;
@@ -215,11 +223,8 @@ async fn an_error_is_printed_after_deregistering() {
 }
 
 /// What the panic left half done may still be using the id.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_panic_deregisters_and_leaves_the_id_to_expire() {
-    let Some(mut running) = Running::start("panic").await else {
-        return;
-    };
+async fn a_panic_deregisters_and_leaves_the_id_to_expire(server: Backend) {
+    let mut running = Running::on(server, "panic", &[]).await;
     let before = running.revision().await;
     running.worker.say("now");
     assert_eq!(running.code().await, Some(101));
@@ -228,11 +233,8 @@ async fn a_panic_deregisters_and_leaves_the_id_to_expire() {
     assert_eq!(running.keys("slot").await.len(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_second_signal_ends_it_at_once_and_leaves_the_id_to_expire() {
-    let Some(running) = Running::start_with("serve", &[("COORD_DRAIN", "1h")]).await else {
-        return;
-    };
+async fn a_second_signal_ends_it_at_once_and_leaves_the_id_to_expire(server: Backend) {
+    let running = Running::on(server, "serve", &[("COORD_DRAIN", "1h")]).await;
     let before = running.revision().await;
     running.signal(Signal::TERM);
     let gone = async || running.keys("svc").await.is_empty();
@@ -288,11 +290,8 @@ async fn the_id_is_not_given_back_while_a_task_may_use_it() {
     assert_eq!(running.history(before).await, LEFT[..2]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_ready_is_known_and_not_routable() {
-    let Some(mut running) = Running::start("unready").await else {
-        return;
-    };
+async fn what_is_not_ready_is_known_and_not_routable(server: Backend) {
+    let mut running = Running::on(server, "unready", &[]).await;
     let starting = async || {
         let records = running.keys("inst").await;
         records
@@ -310,11 +309,8 @@ async fn what_is_not_ready_is_known_and_not_routable() {
 }
 
 /// Killed without a word: the record runs out, and so does the id, each with its lease.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_killed_service_expires() {
-    let Some(running) = Running::start("serve").await else {
-        return;
-    };
+async fn a_killed_service_expires(server: Backend) {
+    let running = Running::on(server, "serve", &[]).await;
     let before = running.revision().await;
     running.worker.kill();
     let gone = async || running.keys("svc").await.is_empty();
@@ -322,15 +318,11 @@ async fn a_killed_service_expires() {
     assert_eq!(running.history(before).await, ["svc gone"]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn etcd_that_comes_late_is_waited_for_and_one_that_never_comes_is_an_error() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
-    etcd.kill();
-    let mut late = spawn(&etcd, "service", "serve", &[]);
+async fn etcd_that_comes_late_is_waited_for_and_one_that_never_comes_is_an_error(server: Backend) {
+    server.kill();
+    let mut late = spawn(&server, "service", "serve", &[]);
     let never = spawn(
-        &etcd,
+        &server,
         "service",
         "serve",
         &[("COORD_ETCD_DOWN", "0s"), ("COORD_CONNECT_TIMEOUT", "1s")],
@@ -338,10 +330,10 @@ async fn etcd_that_comes_late_is_waited_for_and_one_that_never_comes_is_an_error
     assert_eq!(never.ended().await.code(), Some(1));
     let errors = never.errors();
     assert!(
-        errors.contains(etcd.endpoint().trim_start_matches("http://")),
+        errors.contains(server.endpoint().trim_start_matches("http://")),
         "{errors}"
     );
-    etcd.restart().await;
+    server.restart().await;
     late.expect("listens").await;
     late.kill();
 }
@@ -366,12 +358,9 @@ async fn wrong_settings_are_all_told_at_once() {
 }
 
 /// etcd is gone when the service stops: it does not wait for it.
-#[tokio::test(flavor = "multi_thread")]
-async fn it_stops_without_etcd_too() {
-    let Some(mut running) = Running::start_with("serve", &[("COORD_DRAIN", "0s")]).await else {
-        return;
-    };
-    running.etcd.kill();
+async fn it_stops_without_etcd_too(server: Backend) {
+    let mut running = Running::on(server, "serve", &[("COORD_DRAIN", "0s")]).await;
+    running.server.kill();
     let started = std::time::Instant::now();
     running.signal(Signal::TERM);
     running.worker.expect("told").await;
@@ -384,16 +373,21 @@ async fn it_stops_without_etcd_too() {
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_can_be_run_again_in_the_same_process() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
+    let Some(server) = Backend::start_or_skip(Kind::Etcd).await else {
         return;
     };
-    let worker = spawn(&etcd, "service-by-hand", "twice", &[("COORD_DRAIN", "0s")]);
-    let mut running = Running::until_ready(etcd, worker, true).await;
+    let worker = spawn(
+        &server,
+        "service-by-hand",
+        "twice",
+        &[("COORD_DRAIN", "0s")],
+    );
+    let mut running = Running::until_ready(server, worker, true).await;
     running.signal(Signal::TERM);
     running.worker.expect("told").await;
     running.worker.expect("again").await;
-    let Running { etcd, worker, .. } = running;
-    let mut running = Running::until_ready(etcd, worker, true).await;
+    let Running { server, worker, .. } = running;
+    let mut running = Running::until_ready(server, worker, true).await;
     let before = running.revision().await;
     running.signal(Signal::TERM);
     running.worker.expect("told").await;
@@ -415,12 +409,9 @@ async fn a_signal_ends_it_also_while_it_waits_for_etcd() {
     drop(connection);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_main_that_closes_its_coordinator_still_stops() {
+async fn a_main_that_closes_its_coordinator_still_stops(server: Backend) {
     // Not registered any more, so there is nothing to drain.
-    let Some(mut running) = Running::start_with("close", &[("COORD_DRAIN", "1h")]).await else {
-        return;
-    };
+    let mut running = Running::on(server, "close", &[("COORD_DRAIN", "1h")]).await;
     running.worker.say("now");
     running.worker.expect("closed").await;
     for kind in ["svc", "inst", "slot"] {

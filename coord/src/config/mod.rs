@@ -88,7 +88,8 @@ enum Origin<T> {
 }
 
 impl<T> Config<T> {
-    /// A value that never changes and stands on no etcd: for unit tests of what takes a `Config`.
+    /// A value that never changes and stands on no etcd: for unit tests of what takes a `Config`. It
+    /// is never closed either: whoever waits for a change waits for ever.
     #[must_use]
     pub fn fixed(value: T) -> Self {
         let (writer, readers) = Writer::new(String::new(), Arc::new(value), i64::MAX);
@@ -123,13 +124,30 @@ impl<T> Config<T> {
 
     /// A cursor over the values: the current one first.
     ///
-    /// ```no_run
-    /// # async fn f(config: coord::Config<u32>) -> coord::Result<()> {
+    /// ```
+    /// # #[derive(coord::CoordConfig)]
+    /// # #[coord(prefix = "app")]
+    /// # struct App {
+    /// #     #[coord(default = 100)]
+    /// #     size: u32,
+    /// # }
+    /// # #[tokio::main]
+    /// # async fn main() -> coord::Result<()> {
+    /// # let server = coord::embedded::Server::start().await?;
+    /// # let coordinator = server.coordinator().await?;
+    /// # let config = coordinator.config::<App>().start().await?;
     /// let mut values = config.subscribe();
-    /// println!("starts with {}", values.current());
-    /// loop {
-    ///     println!("now {}", values.changed().await?);
+    /// println!("starts with {}", values.current().size);
+    /// # coordinator.config_center().set("app/size", &7).await?;
+    /// # let mut seen = Vec::new();
+    /// // Until the coordinator is closed.
+    /// while let Ok(value) = values.changed().await {
+    ///     println!("now {}", value.size);
+    /// #     seen.push(value.size);
+    /// #     coordinator.close().await;
     /// }
+    /// # assert_eq!(seen, [7]);
+    /// # Ok(())
     /// # }
     /// ```
     #[must_use]

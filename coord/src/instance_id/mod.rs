@@ -44,10 +44,13 @@ const OPERATION: &str = "claim an instance id";
 
 /// Claims ids of one pool. Made by [`Coordinator::instance_ids`](crate::Coordinator::instance_ids).
 ///
-/// ```no_run
-/// # async fn example(coord: coord::Coordinator) -> coord::Result<()> {
-/// let id = coord.instance_ids("user-service", 0..=1023).acquire().await?;
-/// println!("worker {}", id.get()?);
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> coord::Result<()> {
+/// # let server = coord::embedded::Server::start().await?;
+/// # let coordinator = server.coordinator().await?;
+/// let id = coordinator.instance_ids("user-service", 0..=1023).acquire().await?;
+/// assert!(id.get()? <= 1023);
 /// # Ok(())
 /// # }
 /// ```

@@ -35,16 +35,19 @@ const PAGE: i64 = 1_000;
 /// Registers and finds instances. Made by [`Coordinator::registry`](crate::Coordinator::registry);
 /// cheap to clone.
 ///
-/// ```no_run
-/// # async fn example(coord: coord::Coordinator) -> coord::Result<()> {
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> coord::Result<()> {
+/// # let server = coord::embedded::Server::start().await?;
+/// # let coordinator = server.coordinator().await?;
 /// use coord::InstanceSpec;
 ///
-/// let registry = coord.registry();
+/// let registry = coordinator.registry();
 /// let registration = registry
 ///     .register(InstanceSpec::new("user-service", "10.0.0.5:50051").version("1.4.0"))
 ///     .await?;
 /// for instance in registry.discover("user-service").await? {
-///     println!("{}", instance.address);
+///     assert_eq!(instance.address, "10.0.0.5:50051");
 /// }
 /// registration.deregister().await
 /// # }

@@ -3,6 +3,8 @@
 //! Few keys, few values, few leases: operations that have nothing to do with one another find
 //! nothing.
 
+use std::ops::RangeInclusive;
+
 use bytes::Bytes;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 
@@ -32,8 +34,9 @@ const VALUES: &[&str] = &["", "1", "1", "2", "12"];
 
 /// How many streams the watches of a sequence are on.
 pub(super) const STREAMS: usize = 3;
-/// Up to how many leases ahead one is unknown.
-const LEASES: std::ops::RangeInclusive<i64> = 1..=4;
+const LEASES: RangeInclusive<i64> = 1..=4;
+/// The lease that runs out: no other operation grants it.
+const SHORT_LIVED: i64 = 5;
 
 /// The sequence of a seed; `expiry` says whether leases may run out in it, which takes seconds.
 pub(super) fn sequence(seed: u64, length: usize, expiry: bool) -> Vec<Op> {
@@ -335,7 +338,7 @@ impl Generator {
     }
 
     fn expire(&mut self) -> Op {
-        let lease = self.random.random_range(LEASES);
+        let lease = SHORT_LIVED;
         let calls = self.random.random_range(1..6);
         let put = |generator: &mut Self| PutRequest {
             lease,

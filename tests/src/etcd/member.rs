@@ -18,6 +18,9 @@ use tokio::time::{sleep, timeout};
 use super::{EtcdConfig, access::Access};
 use crate::{guardian, ports::Port, process::Process};
 
+/// The folder of its data, in its own.
+pub(crate) const DATA: &str = "data";
+
 /// How long one answer is waited for.
 pub(super) const ANSWER: Duration = Duration::from_secs(2);
 
@@ -89,10 +92,7 @@ impl Member {
             .into_iter()
             .flat_map(|(option, value)| [option.into(), value.into()])
             .collect();
-            arguments.extend([
-                "--data-dir".into(),
-                dir.path().join("data").into_os_string(),
-            ]);
+            arguments.extend(["--data-dir".into(), dir.path().join(DATA).into_os_string()]);
             arguments.extend(access.server_arguments());
             arguments.extend(config.arguments.iter().map(OsString::from));
             let server = etcd.server.clone();

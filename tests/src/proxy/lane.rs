@@ -1,7 +1,7 @@
 //! One direction of a link: the flow that it obeys, and what has gone through.
 
 use std::{
-    io,
+    io::{self, Cursor},
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
@@ -46,10 +46,41 @@ pub(super) struct Lane {
 }
 
 /// What was read at one time; empty: the end of the stream.
+#[derive(Debug)]
 struct Chunk {
-    bytes: Vec<u8>,
+    bytes: Cursor<Vec<u8>>,
     read_at: Instant,
 }
+
+/// What has come in one direction of a connection, and has not been passed on yet.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    /// Without a bound: what waits here is what a test holds back.
+    queued: mpsc::UnboundedReceiver<Chunk>,
+    /// The one that the flow decides about now, or what is left of it.
+    next: Option<Chunk>,
+}
+
+impl Waiting {
+    /// All of it, without the end of the stream.
+    pub(super) fn into_bytes(mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let queued = std::iter::from_fn(|| self.queued.try_recv().ok());
+        for chunk in self.next.into_iter().chain(queued) {
+            let passed = usize::try_from(chunk.bytes.position()).expect("it is in memory");
+            bytes.extend_from_slice(&chunk.bytes.get_ref()[passed..]);
+        }
+        bytes
+    }
+}
+
+/// One direction of one connection: what reads puts in, and what is to be written takes out.
+pub(super) fn queue() -> (Arrivals, Waiting) {
+    let (arrivals, queued) = mpsc::unbounded_channel();
+    (Arrivals(arrivals), Waiting { queued, next: None })
+}
+
+pub(super) struct Arrivals(mpsc::UnboundedSender<Chunk>);
 
 impl Lane {
     pub(super) fn new() -> Self {
@@ -75,33 +106,30 @@ impl Lane {
         }
     }
 
-    /// Carries one stream until its end has been passed on, or until it breaks.
+    /// Carries one stream until its end has been passed on, or until it breaks. When it is dropped,
+    /// what has been read and not been written is in `waiting`.
     pub(super) async fn relay(
         &self,
         from: impl AsyncRead + Unpin,
         to: impl AsyncWrite + Unpin,
+        arrivals: Arrivals,
+        waiting: &mut Waiting,
     ) -> io::Result<()> {
-        // Without a bound: what waits here is what a test holds back.
-        let (queue, queued) = mpsc::unbounded_channel();
-        tokio::try_join!(self.read(from, queue), self.write(to, queued))?;
+        tokio::try_join!(self.read(from, arrivals), self.write(to, waiting))?;
         Ok(())
     }
 
-    async fn read(
-        &self,
-        mut from: impl AsyncRead + Unpin,
-        queue: mpsc::UnboundedSender<Chunk>,
-    ) -> io::Result<()> {
+    async fn read(&self, mut from: impl AsyncRead + Unpin, arrivals: Arrivals) -> io::Result<()> {
         loop {
             let mut bytes = Vec::with_capacity(16 * 1024);
             let end = from.read_buf(&mut bytes).await? == 0;
             self.arrived
                 .fetch_add(bytes.len() as u64, Ordering::Relaxed);
             let chunk = Chunk {
-                bytes,
+                bytes: Cursor::new(bytes),
                 read_at: Instant::now(),
             };
-            if queue.send(chunk).is_err() || end {
+            if arrivals.0.send(chunk).is_err() || end {
                 return Ok(());
             }
         }
@@ -110,7 +138,7 @@ impl Lane {
     async fn write(
         &self,
         mut to: impl AsyncWrite + Unpin,
-        mut queued: mpsc::UnboundedReceiver<Chunk>,
+        waiting: &mut Waiting,
     ) -> io::Result<()> {
         let mut flow = self.flow.subscribe();
         let mut gap = false;
@@ -118,26 +146,29 @@ impl Lane {
             if gap && *flow.borrow_and_update() != Flow::Discard {
                 return Err(io::Error::other("bytes of this stream were discarded"));
             }
-            let chunk = tokio::select! {
-                chunk = queued.recv() => chunk,
+            waiting.next = tokio::select! {
+                chunk = waiting.queued.recv() => chunk,
                 // Only the lane's owner ends this; then the task is ending too.
                 _ = flow.changed(), if gap => continue,
             };
-            let Some(chunk) = chunk else { return Ok(()) };
-            let length = chunk.bytes.len() as u64;
+            let Some(chunk) = &mut waiting.next else {
+                return Ok(());
+            };
+            let length = chunk.bytes.get_ref().len() as u64;
             if admitted(&mut flow, chunk.read_at).await {
                 if gap {
                     continue;
                 }
-                if chunk.bytes.is_empty() {
+                if length == 0 {
                     return to.shutdown().await;
                 }
-                to.write_all(&chunk.bytes).await?;
+                to.write_all_buf(&mut chunk.bytes).await?;
                 self.passed.fetch_add(length, Ordering::Relaxed);
             } else {
                 gap = true;
                 self.discarded.fetch_add(length, Ordering::Relaxed);
             }
+            waiting.next = None;
         }
     }
 }

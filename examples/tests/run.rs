@@ -1,0 +1,85 @@
+//! Each example ends by itself with exit code 0: on an etcd in its own memory, as it stands, and on
+//! the one that `COORD_ENDPOINTS` names.
+
+use std::{
+    collections::BTreeSet,
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use coord_tests::{Etcd, EtcdConfig};
+
+/// Those that are run here.
+const ENDING: [&str; 4] = ["config", "lock", "quickstart", "service"];
+
+/// Those that are not: `cargo xtask demo` runs the first, and the second serves until it is stopped.
+const OTHERS: [&str; 2] = ["demo", "embedded-server"];
+
+#[test]
+fn every_example_is_known_here() {
+    let sources = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples"));
+    let sources = sources.expect("the examples' folder");
+    let found = sources.map(|entry| entry.expect("a file of it").path());
+    let found: BTreeSet<_> = found
+        .map(|path| path.file_stem().expect("a name").to_owned())
+        .collect();
+    let known: BTreeSet<_> = ENDING.iter().chain(&OTHERS).map(Into::into).collect();
+    assert_eq!(found, known);
+}
+
+#[test]
+fn without_an_etcd() {
+    for name in ENDING {
+        run(name, None);
+    }
+}
+
+#[tokio::test]
+async fn with_a_real_etcd() {
+    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
+        return;
+    };
+    for name in ENDING {
+        run(name, Some(&etcd.endpoint()));
+    }
+    // It was that one, and nothing of them is left on it.
+    let revision = etcd.etcdctl(&["get", "x", "--write-out=fields"]).await;
+    assert!(!revision.contains("\"Revision\" : 1\n"), "{revision}");
+    let left = etcd.etcdctl(&["get", "--prefix", "", "--keys-only"]).await;
+    assert_eq!(left.trim(), "");
+}
+
+fn run(name: &str, endpoint: Option<&str>) {
+    let mut command = Command::new(built(name));
+    // Whoever runs the tests may have an etcd of their own.
+    for (variable, _) in env::vars_os() {
+        if variable.as_encoded_bytes().starts_with(b"COORD_") {
+            command.env_remove(variable);
+        }
+    }
+    if let Some(endpoint) = endpoint {
+        command.env("COORD_ENDPOINTS", endpoint);
+    }
+    let output = command.output().expect("it runs");
+    let [out, err] = [&output.stdout, &output.stderr].map(|b| String::from_utf8_lossy(b));
+    assert!(
+        output.status.success(),
+        "{name}: {}\n{out}{err}",
+        output.status
+    );
+    assert!(!out.is_empty(), "{name} says nothing");
+}
+
+/// Where cargo puts the examples that it builds along with these tests.
+fn built(name: &str) -> PathBuf {
+    let test = env::current_exe().expect("the test's own path");
+    let debug = test.ancestors().nth(2).expect("it lies in deps/");
+    let built = debug.join("examples").join(name);
+    assert!(
+        built.exists(),
+        "{} is not built: `cargo test -p coord-examples` does",
+        built.display()
+    );
+    built
+}

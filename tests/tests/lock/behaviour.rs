@@ -1,0 +1,536 @@
+//! What locks do while nothing fails.
+
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use coord::{Coordinator, Error};
+use coord_tests::{Backend, Worker, backend::Kind, eventually, median, on_both};
+
+use super::{connect, queue, queue_is};
+
+on_both! {
+    the_futures_are_small,
+    a_lock_is_held_until_it_is_released_and_its_token_grows,
+    a_wait_that_is_over_names_the_holder_and_leaves_the_queue,
+    a_hundred_tasks_of_one_session_take_turns,
+    two_processes_never_hold_the_same_lock_at_once,
+    a_lock_is_handed_from_session_to_session_without_a_pause,
+    an_acquire_that_is_dropped_at_any_await_leaves_nothing,
+    a_release_and_a_section_that_are_dropped_at_any_await_leave_nothing,
+    a_cancelled_wait_and_a_release_at_the_same_moment_lose_no_hand_over,
+    names_that_contain_each_other_or_strange_characters_are_different_locks,
+    a_second_acquire_inside_the_body_would_deadlock_and_says_so,
+    closing_ends_the_body_gives_the_lock_back_and_refuses_the_next,
+    a_guard_is_dropped_after_its_runtime,
+    what_is_under_way_when_the_last_coordinator_is_dropped_ends_as_closed,
+    a_waker_that_owns_another_wait_is_dropped_with_its_own,
+}
+
+/// Futures of locks are awaited inside of others: what they hold is held by each caller.
+async fn the_futures_are_small(server: Backend) {
+    let coordinator = connect(&server).await;
+    let acquire = coordinator.lock("small").acquire();
+    assert!(size_of_val(&acquire) < 4_096, "{}", size_of_val(&acquire));
+    let run = coordinator.lock("small").run(async |_held| ());
+    assert!(size_of_val(&run) < 6_144, "{}", size_of_val(&run));
+    drop(acquire.await.unwrap());
+    run.await.unwrap();
+}
+
+async fn a_lock_is_held_until_it_is_released_and_its_token_grows(server: Backend) {
+    let (one, two) = (connect(&server).await, connect(&server).await);
+    let mut store = server.client().await;
+
+    let guard = one.lock("orders/42").acquire().await.unwrap();
+    assert_eq!(guard.key(), "orders/42");
+    assert!(guard.is_held());
+    assert!(guard.remaining() > Duration::from_secs(5));
+    guard.verify().await.unwrap();
+    let first = guard.fencing_token();
+    let entries = queue(&mut store, "orders/42").await;
+    assert_eq!(entries.len(), 1);
+    assert_eq!(entries[0].create_revision(), first.get());
+
+    let busy = two.module("billing").lock("orders/42").try_acquire().await;
+    let Err(Error::Busy { holder, .. }) = busy else {
+        panic!("{busy:?}")
+    };
+    let holder = holder.unwrap();
+    assert_eq!(holder.pid, std::process::id());
+    assert_eq!(holder.entry, entries[0].key_str().unwrap());
+    assert_eq!(queue(&mut store, "orders/42").await.len(), 1);
+
+    assert!(guard.unlock().await.unwrap().confirmed);
+    assert!(queue(&mut store, "orders/42").await.is_empty());
+    let guard = two.lock("orders/42").try_acquire().await.unwrap();
+    assert!(guard.fencing_token() > first);
+    drop(guard);
+    queue_is(&store, "orders/42", 0).await;
+}
+
+async fn a_wait_that_is_over_names_the_holder_and_leaves_the_queue(server: Backend) {
+    let (one, two) = (
+        connect(&server).await.module("shipping"),
+        connect(&server).await,
+    );
+    let store = server.client().await;
+
+    let _guard = one.lock("jobs").acquire().await.unwrap();
+    let mut second = tokio::spawn(two.lock("jobs").wait_forever().acquire());
+    queue_is(&store, "jobs", 2).await;
+    let third = one.lock("jobs").wait(Duration::from_millis(200)).acquire();
+    let error = third.await.unwrap_err();
+    let Error::Timeout {
+        holder, position, ..
+    } = &error
+    else {
+        panic!("{error}")
+    };
+    assert_eq!(*position, Some(2));
+    assert_eq!(
+        holder.as_ref().unwrap().service.as_deref(),
+        Some("shipping")
+    );
+    assert!(error.to_string().contains("shipping (pid "), "{error}");
+    queue_is(&store, "jobs", 2).await;
+    assert!(futures_util::poll!(&mut second).is_pending());
+}
+
+async fn a_hundred_tasks_of_one_session_take_turns(server: Backend) {
+    let coordinator = connect(&server).await;
+    let inside = Arc::new(AtomicBool::new(false));
+    let last = Arc::new(AtomicU64::new(0));
+    let tasks: Vec<_> = (0..100)
+        .map(|_| {
+            let (inside, last) = (inside.clone(), last.clone());
+            let lock = coordinator.lock("one").wait_forever();
+            tokio::spawn(async move {
+                lock.run(async |held| {
+                    assert!(!inside.swap(true, Ordering::SeqCst), "two inside");
+                    let token = held.fencing_token().get().unsigned_abs();
+                    assert!(last.swap(token, Ordering::SeqCst) < token);
+                    tokio::task::yield_now().await;
+                    inside.store(false, Ordering::SeqCst);
+                })
+                .await
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    queue_is(&server.client().await, "one", 0).await;
+}
+
+/// The create revision is the witness: sections in the order of their tokens must not overlap.
+async fn two_processes_never_hold_the_same_lock_at_once(server: Backend) {
+    const EACH: usize = 250;
+    let arguments = [&server.endpoint(), "sections", &EACH.to_string()];
+    let mut workers = [
+        Worker::spawn("lock-sections", &arguments),
+        Worker::spawn("lock-sections", &arguments),
+    ];
+    for worker in &mut workers {
+        worker.expect("ready").await;
+    }
+    workers.iter_mut().for_each(|worker| worker.say("go"));
+    let mut sections: Vec<[u128; 3]> = Vec::new();
+    let mut turns = Vec::new();
+    for (number, worker) in workers.iter_mut().enumerate() {
+        for _ in 0..EACH {
+            let said = worker.expect("section").await;
+            let numbers: Vec<_> = said.split(' ').map(|n| n.parse().unwrap()).collect();
+            sections.push(numbers.try_into().unwrap());
+            turns.push((sections[sections.len() - 1][0], number));
+        }
+        worker.expect("done").await;
+    }
+    sections.sort_unstable();
+    for pair in sections.windows(2) {
+        let ([earlier, _, end], [later, begin, _]) = (pair[0], pair[1]);
+        assert!(earlier < later, "one token twice: {earlier}");
+        assert!(
+            end < begin,
+            "{earlier} ended at {end}, {later} began at {begin}"
+        );
+    }
+    let mut store = server.client().await;
+    let counter = store.get("counter", None).await.unwrap();
+    assert_eq!(
+        counter.kvs()[0].value_str().unwrap(),
+        (2 * EACH).to_string()
+    );
+    turns.sort_unstable();
+    let changes = turns
+        .windows(2)
+        .filter(|pair| pair[0].1 != pair[1].1)
+        .count();
+    assert!(
+        changes > EACH / 10,
+        "only {changes} hand-overs: no contention"
+    );
+}
+
+async fn a_lock_is_handed_from_session_to_session_without_a_pause(server: Backend) {
+    let (one, two) = (connect(&server).await, connect(&server).await);
+    let store = server.client().await;
+    let mut guard = one.lock("baton").acquire().await.unwrap();
+    let mut took = Vec::new();
+    for turn in 0..40 {
+        let next = if turn % 2 == 0 { &two } else { &one };
+        let waiting = tokio::spawn(next.lock("baton").acquire());
+        queue_is(&store, "baton", 2).await;
+        let released = tokio::time::Instant::now();
+        drop(guard);
+        guard = waiting.await.unwrap().unwrap();
+        took.push(released.elapsed());
+    }
+    let median = median(&took);
+    assert!(median < Duration::from_millis(20), "{median:?}: {took:?}");
+}
+
+/// Polls `future` at most `polls` times, then drops it.
+async fn polled<F: Future>(future: F, mut polls: usize) -> Option<F::Output> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|cx| {
+        if polls == 0 {
+            return Poll::Ready(None);
+        }
+        polls -= 1;
+        let polled = future.as_mut().poll(cx).map(Some);
+        if polls == 0 && polled.is_pending() {
+            return Poll::Ready(None);
+        }
+        polled
+    })
+    .await
+}
+
+async fn an_acquire_that_is_dropped_at_any_await_leaves_nothing(server: Backend) {
+    let store = server.client().await;
+    // Free, with and without a session; then behind a holder.
+    for (name, fresh, held) in [("a", true, false), ("b", false, false), ("c", false, true)] {
+        let holder = connect(&server).await;
+        let guard = match held {
+            true => Some(holder.lock(name).acquire().await.unwrap()),
+            false => None,
+        };
+        let mut coordinator = connect(&server).await;
+        drop(coordinator.lock("other").acquire().await.unwrap());
+        // Behind a holder it is polled until the limit is over; else it is not to matter.
+        let limit = Duration::from_millis(if held { 50 } else { 30_000 });
+        for polls in 0.. {
+            if fresh {
+                coordinator = connect(&server).await;
+            }
+            let acquire = coordinator.lock(name).wait(limit).acquire();
+            let done = match polled(acquire, polls).await {
+                None => false,
+                // The guard is dropped here, if there is one.
+                Some(Ok(_)) if !held => true,
+                Some(Err(Error::Timeout { .. })) if held => true,
+                Some(other) => panic!("{name} after {polls} polls: {other:?}"),
+            };
+            queue_is(&store, name, usize::from(held)).await;
+            if done {
+                break;
+            }
+        }
+        drop(guard);
+        let after = coordinator.lock(name).acquire().await;
+        after.unwrap().verify().await.unwrap();
+    }
+}
+
+async fn a_release_and_a_section_that_are_dropped_at_any_await_leave_nothing(server: Backend) {
+    let coordinator = connect(&server).await;
+    let store = server.client().await;
+    for polls in 0.. {
+        let guard = coordinator.lock("release").acquire().await.unwrap();
+        let done = polled(guard.unlock(), polls).await;
+        queue_is(&store, "release", 0).await;
+        if let Some(released) = done {
+            assert!(released.unwrap().confirmed);
+            break;
+        }
+    }
+    for polls in 0.. {
+        let run = coordinator.lock("run").run(async |held| {
+            tokio::task::yield_now().await;
+            held.verify().await
+        });
+        let done = polled(run, polls).await;
+        queue_is(&store, "run", 0).await;
+        if let Some(ran) = done {
+            ran.unwrap().unwrap();
+            break;
+        }
+    }
+}
+
+async fn a_cancelled_wait_and_a_release_at_the_same_moment_lose_no_hand_over(server: Backend) {
+    let (one, two) = (connect(&server).await, connect(&server).await);
+    let store = server.client().await;
+    for _ in 0..60 {
+        let guard = one.lock("race").acquire().await.unwrap();
+        let waiting = tokio::spawn(two.lock("race").acquire());
+        let last = tokio::spawn(one.lock("race").acquire());
+        queue_is(&store, "race", 3).await;
+        drop(guard);
+        tokio::task::yield_now().await;
+        waiting.abort();
+        // Whether it was granted or not, the next one gets it.
+        drop(waiting.await);
+        drop(last.await.unwrap().unwrap());
+    }
+    queue_is(&store, "race", 0).await;
+}
+
+async fn names_that_contain_each_other_or_strange_characters_are_different_locks(server: Backend) {
+    let coordinator = connect(&server).await;
+    let names = [
+        "orders",
+        "orders/42",
+        "orders/42/lines",
+        "größe/ключ/💡",
+        "50%",
+        "a b",
+        "-",
+    ];
+    let mut guards = Vec::new();
+    for name in names {
+        guards.push(coordinator.lock(name).try_acquire().await.unwrap());
+    }
+    for name in names {
+        let again = coordinator.lock(name).try_acquire().await;
+        assert!(
+            matches!(again, Err(Error::Busy { .. })),
+            "{name}: {again:?}"
+        );
+    }
+    for name in ["", "a!", "a!/b", "a//b", "a/", "a\nb", &"x".repeat(1025)] {
+        let refused = coordinator.lock(name).acquire().await;
+        assert!(
+            matches!(refused, Err(Error::Invalid { .. })),
+            "{name:?}: {refused:?}"
+        );
+    }
+}
+
+async fn a_second_acquire_inside_the_body_would_deadlock_and_says_so(server: Backend) {
+    let (one, two) = (connect(&server).await, connect(&server).await);
+    one.lock("outer")
+        .run(async |_| {
+            // By the same and by another coordinator on the same cluster; by try and by wait.
+            for coordinator in [&one, &two] {
+                let inner = coordinator.lock("outer").acquire().await;
+                assert!(
+                    matches!(inner, Err(Error::WouldDeadlock { .. })),
+                    "{inner:?}"
+                );
+                let inner = coordinator.lock("outer").try_acquire().await;
+                assert!(
+                    matches!(inner, Err(Error::WouldDeadlock { .. })),
+                    "{inner:?}"
+                );
+            }
+            // Another lock is another lock, and what is spawned is not inside.
+            drop(one.lock("inner").acquire().await.unwrap());
+            let spawned = tokio::spawn(one.lock("outer").try_acquire()).await.unwrap();
+            assert!(matches!(spawned, Err(Error::Busy { .. })), "{spawned:?}");
+        })
+        .await
+        .unwrap();
+    // Siblings wait for each other.
+    let section = || one.lock("outer").run(async |held| held.fencing_token());
+    let (a, b) = tokio::join!(section(), section());
+    assert_ne!(a.unwrap(), b.unwrap());
+}
+
+async fn closing_ends_the_body_gives_the_lock_back_and_refuses_the_next(server: Backend) {
+    let (one, two) = (connect(&server).await, connect(&server).await);
+    let guard = one.lock("closed").acquire().await.unwrap();
+    let waiting = tokio::spawn(one.lock("closed").wait_forever().acquire());
+    queue_is(&server.client().await, "closed", 2).await;
+    one.close().await;
+    assert!(!guard.is_held());
+    let after = one.lock("closed").acquire().await;
+    assert!(matches!(after, Err(Error::Closed { .. })), "{after:?}");
+    let waited = waiting.await.unwrap();
+    assert!(matches!(waited, Err(Error::Closed { .. })), "{waited:?}");
+    drop(two.lock("closed").acquire().await.unwrap());
+    drop(guard);
+}
+
+async fn a_guard_is_dropped_after_its_runtime(server: Backend) {
+    let work = tokio::task::spawn_blocking(move || {
+        let runtime = || tokio::runtime::Runtime::new().unwrap();
+        let first = runtime();
+        let (coordinator, guard) = first.block_on(async {
+            let coordinator = connect(&server).await;
+            let guard = coordinator.lock("runtime").acquire().await.unwrap();
+            (coordinator, guard)
+        });
+        drop(first);
+        drop(guard);
+        let again = runtime().block_on(coordinator.lock("runtime").acquire());
+        drop(again.unwrap());
+    });
+    work.await.unwrap();
+}
+
+async fn what_is_under_way_when_the_last_coordinator_is_dropped_ends_as_closed(server: Backend) {
+    let holder = connect(&server).await;
+    let guard = holder.lock("left").acquire().await.unwrap();
+    let store = server.client().await;
+    for away in [false, false, false, false, true] {
+        let coordinator = connect(&server).await;
+        let theirs = coordinator.lock("theirs").acquire().await.unwrap();
+        let lock = coordinator.lock("left").wait(Duration::from_secs(60));
+        let waiting = tokio::spawn(lock.acquire());
+        queue_is(&store, "left", 2).await;
+        if away {
+            server.kill();
+        }
+        // It was the last one.
+        drop(coordinator);
+        let waited = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+        let waited = waited.expect("the wait ends").expect("without a panic");
+        assert!(matches!(waited, Err(Error::Closed { .. })), "{waited:?}");
+        let released = tokio::time::timeout(Duration::from_secs(20), theirs.unlock()).await;
+        let released = released.expect("the release ends");
+        assert!(
+            matches!(released, Err(Error::Closed { .. } | Error::Lost { .. })),
+            "{released:?}"
+        );
+    }
+    drop(guard);
+}
+
+/// On a real etcd, whose metrics have the calls.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_costs_two_calls_a_failed_try_one_and_a_hand_over_no_read() {
+    const TURNS: u64 = 20;
+    let Some(server) = Backend::start_or_skip(Kind::Etcd).await else {
+        return;
+    };
+    let (one, two) = (connect(&server).await, connect(&server).await);
+    let etcd = server.etcd().unwrap();
+    // The sessions.
+    drop(one.lock("a").acquire().await.unwrap().unlock().await);
+    drop(two.lock("a").acquire().await.unwrap().unlock().await);
+    let count = async || {
+        [
+            etcd.calls("Txn").await,
+            etcd.calls("Range").await + etcd.calls("Put").await,
+            etcd.calls("Watch").await,
+        ]
+    };
+    eventually("the session keys are watched", async || {
+        count().await[2] >= 2
+    })
+    .await;
+    let settled = async |coordinator: &Coordinator| {
+        eventually("nothing is to be undone", async || {
+            coordinator.health().undo_backlog == 0
+        })
+        .await;
+    };
+
+    let before = count().await;
+    for _ in 0..TURNS {
+        drop(one.lock("free").acquire().await.unwrap());
+        settled(&one).await;
+    }
+    let [txns, others, watches] = before;
+    assert_eq!(count().await, [txns + 2 * TURNS, others, watches], "free");
+
+    let guard = one.lock("busy").acquire().await.unwrap();
+    let before = count().await;
+    for _ in 0..TURNS {
+        two.lock("busy").try_acquire().await.unwrap_err();
+        settled(&two).await;
+    }
+    let [txns, others, watches] = before;
+    assert_eq!(count().await, [txns + TURNS, others, watches], "try");
+    drop(guard);
+
+    let mut guard = one.lock("baton").acquire().await.unwrap();
+    let mut before = count().await;
+    for turn in 0..TURNS + 2 {
+        if turn == 2 {
+            // Each of them watches the queue.
+            before = count().await;
+        }
+        let (next, last) = if turn % 2 == 0 {
+            (&two, &one)
+        } else {
+            (&one, &two)
+        };
+        let sent = etcd.calls("Txn").await;
+        let waiting = tokio::spawn(next.lock("baton").acquire());
+        eventually("it stands in the queue", async || {
+            etcd.calls("Txn").await > sent
+        })
+        .await;
+        drop(guard);
+        guard = waiting.await.unwrap().unwrap();
+        settled(last).await;
+    }
+    let [txns, others, watches] = before;
+    assert_eq!(count().await, [txns + 2 * TURNS, others, watches], "baton");
+}
+
+/// As in the simplest of executors: a task's waker is the task.
+struct Carrier {
+    _carried: std::sync::Mutex<Box<dyn std::any::Any + Send>>,
+}
+
+impl std::task::Wake for Carrier {
+    fn wake(self: Arc<Self>) {}
+}
+
+async fn a_waker_that_owns_another_wait_is_dropped_with_its_own(server: Backend) {
+    let coordinator = connect(&server).await;
+    let mut store = server.client().await;
+    let guard = coordinator.lock("waker").acquire().await.unwrap();
+    let acquire = || Box::pin(coordinator.lock("waker").wait_forever().acquire());
+    let (mut outer, mut inner) = (acquire(), acquire());
+    eventually("both stand in the queue", async || {
+        assert!(futures_util::poll!(outer.as_mut()).is_pending());
+        assert!(futures_util::poll!(inner.as_mut()).is_pending());
+        queue(&mut store, "waker").await.len() == 3
+    })
+    .await;
+    // And both learn it: the answers come while others are asked for.
+    for _ in 0..10 {
+        queue(&mut store, "waker").await;
+        assert!(futures_util::poll!(outer.as_mut()).is_pending());
+        assert!(futures_util::poll!(inner.as_mut()).is_pending());
+    }
+    let carried: Box<dyn std::any::Any + Send> = Box::new(inner);
+    let waker = std::task::Waker::from(Arc::new(Carrier {
+        _carried: carried.into(),
+    }));
+    let polled = outer
+        .as_mut()
+        .poll(&mut std::task::Context::from_waker(&waker));
+    assert!(polled.is_pending());
+    drop(waker);
+    let (done, dropped) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        drop(outer);
+        done.send(()).unwrap();
+    });
+    let dropped = tokio::time::timeout(Duration::from_secs(10), dropped).await;
+    dropped.expect("the drop ends").unwrap();
+    queue_is(&store, "waker", 1).await;
+    drop(guard);
+}

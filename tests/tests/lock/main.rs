@@ -1,0 +1,49 @@
+//! Locks as a user sees them.
+// clippy.toml allows it in tests, but does not see that their helpers are part of them.
+#![allow(clippy::unwrap_used)]
+
+mod behaviour;
+mod faults;
+mod interoperation;
+
+use std::time::Duration;
+
+use coord::{Coordinator, Options};
+use coord_tests::{Backend, eventually};
+use etcd_client::{Client, GetOptions, KeyValue};
+
+async fn connect(server: &Backend) -> Coordinator {
+    connect_with_ttl(server, 10).await
+}
+
+async fn connect_with_ttl(server: &Backend, seconds: u64) -> Coordinator {
+    Coordinator::connect(options(server.endpoint(), seconds))
+        .await
+        .unwrap()
+}
+
+fn options(endpoint: String, ttl: u64) -> Options {
+    let mut options = Options::test().endpoints([endpoint]);
+    options.lock.ttl = Duration::from_secs(ttl);
+    options
+}
+
+/// What stands in the queue of `name`, the oldest first.
+async fn queue(store: &mut Client, name: &str) -> Vec<KeyValue> {
+    let prefix = format!("coord/lock/{name}!/");
+    let mut kvs = store
+        .get(prefix, Some(GetOptions::new().with_prefix()))
+        .await
+        .unwrap()
+        .take_kvs();
+    kvs.sort_by_key(KeyValue::create_revision);
+    kvs
+}
+
+async fn queue_is(store: &Client, name: &str, length: usize) {
+    let what = format!("{length} entries stand in the queue of {name}");
+    eventually(&what, async || {
+        queue(&mut store.clone(), name).await.len() == length
+    })
+    .await;
+}
