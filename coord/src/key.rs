@@ -11,7 +11,9 @@
 //!
 //! Every prefix ends in `/`: a range over `a/b` would also return `a/bc`.
 
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use std::borrow::Cow;
+
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 use crate::error::{Error, Result};
 
@@ -21,6 +23,9 @@ pub(crate) const MAX_KEY: usize = 1024;
 /// What is encoded in an argument: what separates segments, what ends a lock name, the escape
 /// itself, and control characters. Bytes outside ASCII are always encoded.
 const ARGUMENT: &AsciiSet = &CONTROLS.add(b'/').add(b'!').add(b'%');
+
+/// The same of a map's key in config, where `!` means nothing.
+const SEGMENT: &AsciiSet = &CONTROLS.add(b'/').add(b'%');
 
 /// One key, complete. Ours are UTF-8; what others wrote below a watched prefix need not be, so the
 /// engines carry keys as bytes.
@@ -83,6 +88,11 @@ impl Prefix {
     pub(crate) fn revision_of(&self, key: &[u8]) -> Option<i64> {
         let digits = self.strip(key).filter(|digits| digits.len() == 20)?;
         std::str::from_utf8(digits).ok()?.parse().ok()
+    }
+
+    /// The one key that the prefix names: where a whole document stands.
+    pub(crate) fn itself(&self) -> Key {
+        Key(self.0.strip_suffix('/').unwrap_or(&self.0).to_owned())
     }
 
     /// The part of `key` after this prefix, if it is below it.
@@ -233,6 +243,16 @@ impl Layout {
     }
 }
 
+/// A map's key as one segment: what [`decode_segment`] reads back.
+pub(crate) fn encode_segment(name: &str) -> String {
+    utf8_percent_encode(name, SEGMENT).to_string()
+}
+
+/// One segment as the map key that it stands for; `None` if that is no text.
+pub(crate) fn decode_segment(segment: &str) -> Option<Cow<'_, str>> {
+    percent_decode_str(segment).decode_utf8().ok()
+}
+
 fn check(operation: &'static str, key: &str) -> Result<()> {
     if key.is_empty() {
         return Err(Error::invalid(operation, "the key is empty"));
@@ -312,7 +332,6 @@ pub(crate) fn join(operation: &'static str, parts: &[Part<'_>]) -> Result<String
 
 #[cfg(test)]
 mod tests {
-    use percent_encoding::percent_decode_str;
     use proptest::prelude::*;
 
     use super::*;

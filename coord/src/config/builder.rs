@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Config, Origin, live,
     reloader::Reloader,
-    shape::CoordConfig,
+    shape::{CoordConfig, Form},
     template::{self, Variables},
 };
 use crate::{
@@ -69,8 +69,14 @@ impl<T: CoordConfig> ConfigBuilder<T> {
         let engine = &self.engine;
         engine.check_open(BIND)?;
         let prefix = self.resolve()?;
-        let place = prefix.as_str().to_owned();
-        let watcher = engine.watcher(format!("config {place}"), Span::prefix(&prefix));
+        let (place, span) = match T::SHAPE.form() {
+            Form::Document(_) => {
+                let key = prefix.itself();
+                (key.as_str().to_owned(), Span::key(&key))
+            }
+            Form::Keys | Form::Value => (prefix.as_str().to_owned(), Span::prefix(&prefix)),
+        };
+        let watcher = engine.watcher(format!("config {place}"), span);
         let status = watcher.status();
         let (first, bound) = oneshot::channel();
         let ended = CancellationToken::new();

@@ -5,12 +5,15 @@
 //! [`Config::load`] returns, in one step for all keys of one transaction. Anything wrong leaves the
 //! value from before in use and is told by [`Config::status`].
 
+pub(crate) mod apart;
 mod builder;
 mod cache;
 mod center;
 mod commit;
 pub(crate) mod decode;
+pub(crate) mod document;
 mod encode;
+pub(crate) mod encoder;
 mod events;
 mod history;
 mod list;
@@ -18,6 +21,7 @@ mod live;
 mod past;
 mod record;
 mod reloader;
+mod seed;
 pub(crate) mod shape;
 mod status;
 mod subscription;
@@ -36,10 +40,10 @@ use self::live::{Readers, Seen, Step, Store, Writer};
 pub use self::{
     builder::ConfigBuilder,
     center::ConfigCenter,
-    decode::{Fault, UnknownKey},
+    decode::{Fault, UnknownKey, Warning},
     events::{ConfigEvent, ConfigEvents, EventKind},
     past::{HistoryEntry, HistoryKind},
-    shape::{CoordConfig, Field},
+    shape::{CoordConfig, Field, WriteConfig},
     status::{Phase, Refusal, Status},
     subscription::{Change, Changes, Subscription},
     transaction::ConfigTransaction,
@@ -194,6 +198,7 @@ impl<T> Config<T> {
             verified: None,
             refusal: record.refusal,
             unknown: record.unknown,
+            warnings: record.warnings,
             reconnects: 0,
             trouble: None,
         };

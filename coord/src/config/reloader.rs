@@ -8,14 +8,18 @@
 //!    reported as one, and a refused change that is taken back as none.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
 
 use super::{
-    decode::{self, Decoded, Fault, UnknownKey},
-    shape::{CoordConfig, field_of},
+    decode::{
+        self, Decoded, Dirty, Earlier, Fault, Keys, Note, UnknownKey, Warning, claim, is_sound,
+        mended,
+    },
+    document,
+    shape::{CoordConfig, Form, Unknown},
     status::Refusal,
 };
 use crate::{
@@ -29,7 +33,7 @@ use crate::{
 pub(crate) struct Reload<T> {
     pub(crate) outcome: Outcome<T>,
     /// `None`: as before.
-    pub(crate) unknown: Option<Vec<UnknownKey>>,
+    pub(crate) odd: Option<Odd>,
 }
 
 #[derive(Debug)]
@@ -42,72 +46,150 @@ pub(crate) enum Outcome<T> {
     Refused(Refusal),
 }
 
-/// Turns updates into values. Knows no task and no channel.
-#[derive(Debug)]
-pub(crate) struct Reloader {
-    prefix: Prefix,
-    /// There is a value in use.
-    bound: bool,
-    /// Each key that differs from the value in use, with what it was then.
-    dirty: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+/// What the status says of the keys beside faults.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Odd {
+    pub(crate) unknown: Vec<UnknownKey>,
+    pub(crate) warnings: Vec<Warning>,
 }
 
-impl Reloader {
+/// Turns updates into values. Knows no task and no channel.
+#[derive(Debug)]
+pub(crate) struct Reloader<T> {
+    prefix: Prefix,
+    good: Option<Good<T>>,
+    /// Each key that differs from the value in use, with what it was then.
+    dirty: Dirty,
+    /// The keys that no field reads, by the shape alone.
+    nobodys: BTreeMap<Vec<u8>, (UnknownKey, Unknown)>,
+    /// What was told last: the notes, and whether `nobodys` is as it was then.
+    told: Vec<Note>,
+    news: bool,
+}
+
+/// The value in use, and what was noted when it was made.
+#[derive(Debug)]
+struct Good<T> {
+    value: Arc<T>,
+    notes: Vec<Note>,
+}
+
+/// The nearest field is looked for only so often: it takes longer than to decode the key.
+const HINTS: usize = 100;
+
+impl<T: CoordConfig> Reloader<T> {
     pub(crate) fn new(prefix: Prefix) -> Self {
         Self {
             prefix,
-            bound: false,
-            dirty: BTreeMap::new(),
+            good: None,
+            dirty: Dirty::new(),
+            nobodys: BTreeMap::new(),
+            told: Vec::new(),
+            news: true,
         }
     }
 
-    /// `map` is what the keys are after `update`.
-    pub(crate) fn apply<T: CoordConfig>(
-        &mut self,
-        map: &BTreeMap<Vec<u8>, KeyValue>,
-        update: &Update,
-    ) -> Reload<T> {
+    /// `keys` is what the keys are after `update`.
+    pub(crate) fn apply(&mut self, keys: &Keys, update: &Update) -> Reload<T> {
         for change in &update.changes {
             self.note(change);
         }
-        if self.bound && update.changes.is_empty() {
+        if self.good.is_some() && update.changes.is_empty() {
             return Reload {
                 outcome: Outcome::Same,
-                unknown: None,
+                odd: None,
             };
         }
-        // The types' own code runs here: a panic in it must not end the watch.
-        let decoded = catch_unwind(AssertUnwindSafe(|| {
-            decode::decode::<T>(&self.prefix, map, !self.bound)
-        }))
-        .unwrap_or_else(|_| Decoded {
-            value: Err(vec![Fault {
-                field: String::new(),
-                key: self.prefix.as_str().to_owned(),
-                mod_revision: update.revision,
-                reason: "reading the keys panicked; the panic's message is on stderr".to_owned(),
-            }]),
-            unknown: Vec::new(),
-        });
-        let outcome = match decoded.value {
-            Err(faults) => Outcome::Refused(Refusal {
-                revision: update.revision,
-                faults,
-            }),
-            Ok(value) => {
-                let fields = self.changed_fields::<T>();
-                self.dirty.clear();
-                if std::mem::replace(&mut self.bound, true) && fields.is_empty() {
-                    discard(value);
-                    Outcome::Same
-                } else {
-                    Outcome::New(Arc::new(value), fields)
-                }
+        match &self.good {
+            None => {
+                self.nobodys.clear();
+                keys.keys().for_each(|key| self.look(keys, key));
             }
-        };
+            Some(_) => {
+                let changed: BTreeSet<_> = update.changes.iter().map(|it| &it.key).collect();
+                changed.into_iter().for_each(|key| self.look(keys, key));
+            }
+        }
+        let fields = self.changed_fields(keys);
+        let (outcome, notes) = self.outcome(keys, update, fields);
         Reload {
             outcome,
-            unknown: Some(decoded.unknown),
+            odd: self.odd(notes),
+        }
+    }
+
+    fn outcome(
+        &mut self,
+        keys: &Keys,
+        update: &Update,
+        fields: Vec<Arc<str>>,
+    ) -> (Outcome<T>, Vec<Note>) {
+        let refused = |faults| {
+            Outcome::Refused(Refusal {
+                revision: update.revision,
+                faults,
+            })
+        };
+        let whole_document = matches!(T::SHAPE.form(), Form::Document(_));
+        let Decoded { value, notes } = match &self.good {
+            // No field reads what differs: decoding it would make the value in use once more. Only a
+            // document may hold something new that no field reads.
+            Some(good) if fields.is_empty() && !whole_document => {
+                let notes = good.notes.clone();
+                let denied = self.denied(keys, &notes);
+                if denied.is_empty() {
+                    self.dirty.clear();
+                    return (Outcome::Same, notes);
+                }
+                return (refused(denied), notes);
+            }
+            good => {
+                let earlier = good.as_ref().map(|good| Earlier {
+                    value: &*good.value,
+                    notes: &good.notes,
+                    dirty: &self.dirty,
+                });
+                // The types' own code runs here: a panic in it must not end the watch.
+                catch_unwind(AssertUnwindSafe(|| {
+                    decode::decode::<T>(&self.prefix, keys, earlier)
+                }))
+                .unwrap_or_else(|_| Decoded {
+                    value: Err(vec![Fault {
+                        field: String::new(),
+                        key: self.prefix.as_str().to_owned(),
+                        mod_revision: update.revision,
+                        reason: "reading the keys panicked; the panic's message is on stderr"
+                            .to_owned(),
+                    }]),
+                    notes: good.as_ref().map(|it| it.notes.clone()).unwrap_or_default(),
+                })
+            }
+        };
+        let denied = self.denied(keys, &notes);
+        match (value, &mut self.good) {
+            (Err(mut faults), _) => {
+                faults.extend(denied);
+                (refused(faults), notes)
+            }
+            (Ok(value), _) if !denied.is_empty() => {
+                discard(value);
+                (refused(denied), notes)
+            }
+            (Ok(value), Some(good)) if fields.is_empty() => {
+                discard(value);
+                self.dirty.clear();
+                good.notes.clone_from(&notes);
+                (Outcome::Same, notes)
+            }
+            (Ok(value), good) => {
+                let value = Arc::new(value);
+                self.dirty.clear();
+                *good = Some(Good {
+                    value: value.clone(),
+                    notes: notes.clone(),
+                });
+                (Outcome::New(value, fields), notes)
+            }
         }
     }
 
@@ -122,17 +204,101 @@ impl Reloader {
         }
     }
 
-    fn changed_fields<T: CoordConfig>(&self) -> Vec<Arc<str>> {
-        let mut fields: Vec<Arc<str>> = self
-            .dirty
-            .keys()
-            .filter_map(|key| Some(String::from_utf8_lossy(self.prefix.strip(key)?)))
-            .filter_map(|path| field_of(T::FIELDS, &path))
-            .map(Arc::from)
-            .collect();
-        fields.sort();
-        fields.dedup();
-        fields
+    /// Whether a field reads `key`, if it is there.
+    fn look(&mut self, keys: &Keys, key: &[u8]) {
+        self.news |= self.nobodys.remove(key).is_some();
+        let Some(path) = self.prefix.strip(key).filter(|_| keys.contains_key(key)) else {
+            return;
+        };
+        let path_text = String::from_utf8_lossy(path);
+        let hints = self.nobodys.len() < HINTS;
+        let (policy, near) = if is_sound(path) {
+            let claim = claim(T::SHAPE, &path_text, &|_| false);
+            match claim.unknown(&path_text, hints) {
+                Some(found) => found,
+                None => return,
+            }
+        } else {
+            // Not even a struct that ignores keys is to miss one that was nearly right.
+            let near = mended(T::SHAPE, &path_text);
+            match T::SHAPE.policy() {
+                Unknown::Ignore => (Unknown::Warn, near),
+                policy => (policy, near),
+            }
+        };
+        if policy != Unknown::Ignore {
+            let unknown = UnknownKey {
+                key: String::from_utf8_lossy(key).into_owned(),
+                did_you_mean: near.map(|near| self.prefix.key(&near).as_str().to_owned()),
+            };
+            self.nobodys.insert(key.to_vec(), (unknown, policy));
+            self.news = true;
+        }
+    }
+
+    /// A fault for each key that must not be there.
+    fn denied(&self, keys: &Keys, notes: &[Note]) -> Vec<Fault> {
+        let denied = |unknown: &UnknownKey, mod_revision| Fault {
+            field: String::new(),
+            key: unknown.key.clone(),
+            mod_revision,
+            reason: match &unknown.did_you_mean {
+                Some(near) => format!("no field reads this key: is `{near}` meant?"),
+                None => "no field reads this key".to_owned(),
+            },
+        };
+        let by_shape = self
+            .nobodys
+            .iter()
+            .filter(|(_, (_, policy))| *policy == Unknown::Deny)
+            .map(|(key, (unknown, _))| {
+                denied(unknown, keys.get(key).map_or(0, |kv| kv.mod_revision))
+            });
+        let by_value = notes.iter().filter_map(|note| match note {
+            Note::Unknown(unknown, Unknown::Deny) => Some(denied(unknown, 0)),
+            _ => None,
+        });
+        by_shape.chain(by_value).collect()
+    }
+
+    /// What the status says now, if that is new.
+    fn odd(&mut self, notes: Vec<Note>) -> Option<Odd> {
+        if !std::mem::take(&mut self.news) && notes == self.told {
+            return None;
+        }
+        let mut odd = Odd {
+            unknown: self.nobodys.values().map(|(it, _)| it.clone()).collect(),
+            warnings: Vec::new(),
+        };
+        for note in &notes {
+            match note {
+                Note::Unknown(_, Unknown::Ignore) => {}
+                Note::Unknown(unknown, _) => odd.unknown.push(unknown.clone()),
+                Note::Warning(warning) => odd.warnings.push(warning.clone()),
+            }
+        }
+        odd.unknown.sort_by(|a, b| a.key.cmp(&b.key));
+        self.told = notes;
+        Some(odd)
+    }
+
+    fn changed_fields(&self, keys: &Keys) -> Vec<Arc<str>> {
+        let mut fields = BTreeSet::new();
+        if let Form::Document(format) = T::SHAPE.form() {
+            for (key, old) in &self.dirty {
+                let new = keys.get(key).map(|kv| kv.value.as_slice());
+                document::changed(format, T::FIELDS, old.as_deref(), new, &mut fields);
+            }
+        } else {
+            let present = |path: &str| decode::present(&self.prefix, keys, path);
+            for key in self.dirty.keys() {
+                if let Some(path) = self.prefix.strip(key).filter(|path| is_sound(path)) {
+                    let path = String::from_utf8_lossy(path);
+                    fields.extend(claim(T::SHAPE, &path, &present).changes());
+                }
+            }
+        }
+        fields.into_iter().map(Arc::from).collect()
     }
 }
 
@@ -179,7 +345,7 @@ mod tests {
     struct Followed {
         map: BTreeMap<Vec<u8>, KeyValue>,
         revision: i64,
-        reloader: Reloader,
+        reloader: Reloader<App>,
     }
 
     impl Followed {
@@ -347,7 +513,8 @@ mod tests {
             cause: Cause::Listed,
             changes: Vec::new(),
         };
-        let outcome = store.reloader.apply::<Fragile>(&store.map, &update).outcome;
+        let mut reloader = Reloader::<Fragile>::new(prefix());
+        let outcome = reloader.apply(&store.map, &update).outcome;
         let Outcome::Refused(refusal) = outcome else {
             panic!("{outcome:?}");
         };
@@ -376,7 +543,7 @@ mod tests {
                 }
                 let keys: Vec<_> = keys.into_iter().collect();
                 let outcome = store.write(&keys);
-                let anew = decode::decode::<App>(&prefix(), &store.map, false).value;
+                let anew = decode::decode::<App>(&prefix(), &store.map, None).value;
                 match (outcome, anew) {
                     (Outcome::New(value, fields), Ok(anew)) => {
                         prop_assert_eq!(&*value, &anew);
