@@ -16,7 +16,7 @@ use super::{
     version::Version,
 };
 use crate::{
-    client::{CallError, Op, OpReply, Range, Span},
+    client::{CallError, Compare, Op, OpReply, Range, Span},
     engine::Engine,
     error::{Context, Error, Result},
     host,
@@ -421,6 +421,21 @@ impl ConfigCenter {
                     })
                     .collect()
             })
+            .await
+    }
+
+    /// All `writes` in one transaction, if `guard` holds.
+    pub(super) async fn commit_if(
+        &self,
+        operation: &'static str,
+        guard: Compare,
+        writes: Vec<(Place, Change)>,
+    ) -> Result<Version> {
+        let _writing = self.writing(writes.iter().map(|(place, _)| place));
+        let (places, changes): (_, Vec<_>) = writes.into_iter().unzip();
+        Commit::new(self, operation, places)?
+            .guarded(guard)
+            .run(|_| Ok(changes.clone()))
             .await
     }
 }

@@ -21,6 +21,7 @@ mod live;
 mod past;
 mod record;
 mod reloader;
+mod save;
 mod seed;
 pub(crate) mod shape;
 mod status;

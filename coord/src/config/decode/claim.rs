@@ -41,6 +41,11 @@ impl Claim {
         reads.then(|| self.trail.join("."))
     }
 
+    /// A field reads the key.
+    pub(crate) fn reads(&self) -> bool {
+        matches!(self.verdict, Verdict::Read)
+    }
+
     /// What is done about a key that nobody reads, and the path that may be meant.
     pub(crate) fn unknown(&self, path: &str, hint: bool) -> Option<(Unknown, Option<String>)> {
         let Verdict::Nobody { policy, level, at } = self.verdict else {
