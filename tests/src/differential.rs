@@ -366,11 +366,23 @@ impl fmt::Debug for Found {
 }
 
 impl Pair {
-    /// Runs the sequence of a seed; if it makes a difference, what is left of it.
+    /// Runs the sequence of a seed; if it makes a difference, what is left of it: all of it, if one
+    /// of the servers has ended.
     pub async fn check(&mut self, seed: u64, length: usize) -> Option<Found> {
         let mut ops = sequence(seed, length);
         ops.retain(|op| !self.is_known(op));
-        let difference = self.run(&ops).await?;
+        let mut difference = self.run(&ops).await?;
+        let ended = [&self.left, &self.right]
+            .into_iter()
+            .find_map(Side::last_words);
+        if let Some(last_words) = ended {
+            difference.left = last_words;
+            return Some(Found {
+                seed,
+                ops,
+                difference,
+            });
+        }
         Some(self.shrink(seed, ops, difference).await)
     }
 }
