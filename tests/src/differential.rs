@@ -16,6 +16,7 @@
 //! * The seconds that a lease has left, within a minute of what it was granted; the order of its
 //!   keys; an id that the server chose.
 //! * Leases run out one at a time: etcd revokes those that are due together in any order.
+//! * There are no more than twelve keys: of more, etcd's sort does not keep the order of equals.
 //!
 //! Both servers begin a sequence at one revision, with neither keys nor leases and all history
 //! compacted, so two processes serve for any number of sequences.
