@@ -20,7 +20,7 @@ use coord::{
     locked,
     testing::{FromTest, Test},
 };
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::oneshot};
 
 /// `Busy` where the test's coordinator holds the lock `taken`; there is no other coordinator.
 #[locked("taken", try)]
@@ -91,20 +91,15 @@ async fn configs_live_on_the_tests_server(coordinator: Coordinator) {
 #[coord::test]
 async fn the_server_has_its_faults_on_demand(coordinator: Coordinator, server: &Server) {
     #[locked("mortal")]
-    async fn never_done() -> Result<(), Error> {
+    async fn never_done(inside: oneshot::Sender<()>) -> Result<(), Error> {
+        inside.send(()).unwrap();
         std::future::pending().await
     }
 
-    let task = tokio::spawn(never_done());
-    let lease = loop {
-        if let [session] = &coordinator.health().sessions[..] {
-            break session.lease;
-        }
-        tokio::task::yield_now().await;
-    };
-    // The task may still stand in the queue: a lock that it has not got it cannot lose.
-    let held = async || coordinator.lock("mortal").try_acquire().await;
-    while held().await.is_ok() {}
+    let (inside, is_inside) = oneshot::channel();
+    let task = tokio::spawn(never_done(inside));
+    is_inside.await.unwrap();
+    let lease = coordinator.health().sessions[0].lease;
     assert!(server.expire_lease(lease));
     let result = task.await.unwrap();
     assert!(matches!(result, Err(Error::Lost { .. })), "{result:?}");
@@ -290,6 +285,31 @@ fn nothing_of_a_test_is_left_whatever_became_of_it() {
     }
 }
 
+/// A thread that was left behind does not end up on whatever cluster the environment names.
+#[test]
+fn a_thread_that_outlives_its_test_has_no_coordinator() {
+    type Ends = (mpsc::Receiver<()>, mpsc::Sender<Result<Coordinator, Error>>);
+    static ENDS: Mutex<Option<Ends>> = Mutex::new(None);
+
+    #[coord::test]
+    async fn leaves_a_thread() {
+        let (test_ended, found) = ENDS.lock().unwrap().take().unwrap();
+        tokio::task::spawn_blocking(move || {
+            test_ended.recv().unwrap();
+            let global = Handle::current().block_on(coord::global());
+            found.send(global).unwrap();
+        });
+    }
+
+    let (end, test_ended) = mpsc::channel();
+    let (found, finds) = mpsc::channel();
+    *ENDS.lock().unwrap() = Some((test_ended, found));
+    harness(leaves_a_thread).unwrap();
+    end.send(()).unwrap();
+    let global = finds.recv_timeout(Duration::from_secs(60)).unwrap();
+    assert!(matches!(global, Err(Error::Closed { .. })), "{global:?}");
+}
+
 /// Never to be had.
 #[derive(Debug)]
 struct Impossible;
@@ -302,6 +322,16 @@ impl FromTest<'_> for Impossible {
         coordinator.close().await;
         coordinator.ping().await?;
         Ok(Self)
+    }
+}
+
+struct Broken;
+
+impl FromTest<'_> for Broken {
+    type Error = Error;
+
+    async fn from_test(_: &Test) -> Result<Self, Error> {
+        panic!("as a failed assertion does");
     }
 }
 
@@ -319,10 +349,18 @@ fn a_test_that_cannot_begin_has_failed() {
         unreachable!("its argument cannot be made");
     }
 
+    /// Its fixture is broken, not what it tests.
+    #[coord::test]
+    #[should_panic]
+    async fn does_not_count(_: Broken) {
+        unreachable!("its argument cannot be made");
+    }
+
     let panic = harness(never_begins).unwrap_err();
     let message = message(&*panic);
     assert!(message.contains("did not begin"), "{message}");
     harness(never_panics).unwrap();
+    harness(does_not_count).unwrap();
 }
 
 #[locked("outer", guard = held)]

@@ -4,6 +4,7 @@ mod bench;
 mod cargo;
 mod ci;
 mod demo;
+mod fuzz;
 mod test;
 
 use std::process::ExitCode;
@@ -22,6 +23,8 @@ enum Xtask {
     Demo(demo::Arguments),
     /// Measure what coord costs, beside doing the same by hand; prints a Markdown table.
     Bench(bench::Arguments),
+    /// Compare the embedded server with a real etcd, with random operations.
+    Fuzz(fuzz::Arguments),
     /// Check everything that CI checks.
     Ci,
 }
@@ -40,6 +43,7 @@ fn run(command: Xtask) -> anyhow::Result<ExitCode> {
         Xtask::Test(arguments) => return cargo::run(&mut test::command(&arguments)?),
         Xtask::Demo(arguments) => return cargo::run(&mut demo::command(&arguments)?),
         Xtask::Bench(arguments) => return cargo::run(&mut bench::command(&arguments)?),
+        Xtask::Fuzz(arguments) => return cargo::run(&mut fuzz::command(&arguments)?),
         Xtask::Ci => return Ok(ci::run()),
     }
     Ok(ExitCode::SUCCESS)

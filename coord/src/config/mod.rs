@@ -72,7 +72,8 @@ enum Origin<T> {
 }
 
 impl<T> Config<T> {
-    /// A value that never changes and stands on no etcd: for unit tests of what takes a `Config`.
+    /// A value that never changes and stands on no etcd: for unit tests of what takes a `Config`. It
+    /// is never closed either: whoever waits for a change waits for ever.
     #[must_use]
     pub fn fixed(value: T) -> Self {
         let (writer, readers) = Writer::new(String::new(), Arc::new(value), i64::MAX);

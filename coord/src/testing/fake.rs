@@ -38,21 +38,15 @@ fn session(purpose: &'static str, past_deadline: PastDeadline) -> (Session, Cloc
 /// ```
 /// use coord::{Held, LostReason, testing::FakeLock};
 ///
-/// /// Writes, if the lock is held, with the token that the store compares.
-/// fn ship(held: &Held, shipped: &mut Vec<(u64, i64)>, order: u64) -> bool {
-///     let held_now = held.is_held();
-///     if held_now {
-///         shipped.push((order, held.fencing_token().get()));
-///     }
-///     held_now
+/// /// The token that the store compares, while the lock is held.
+/// fn token(held: &Held) -> Option<i64> {
+///     held.is_held().then(|| held.fencing_token().get())
 /// }
 ///
-/// let mut shipped = Vec::new();
 /// let lock = FakeLock::new("orders/42", 7);
-/// assert!(ship(&lock, &mut shipped, 42));
+/// assert_eq!(token(&lock), Some(7));
 /// lock.lose(LostReason::Expired);
-/// assert!(!ship(&lock, &mut shipped, 42));
-/// assert_eq!(shipped, [(42, 7)]);
+/// assert_eq!(token(&lock), None);
 /// ```
 #[derive(Debug)]
 pub struct FakeLock {

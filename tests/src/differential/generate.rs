@@ -3,6 +3,8 @@
 //! Few keys, few values, few leases: operations that have nothing to do with one another find
 //! nothing.
 
+use std::ops::RangeInclusive;
+
 use bytes::Bytes;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 
@@ -32,8 +34,9 @@ const VALUES: &[&str] = &["", "1", "1", "2", "12"];
 
 /// How many streams the watches of a sequence are on.
 pub(super) const STREAMS: usize = 3;
-/// Up to how many leases ahead one is unknown.
-const LEASES: std::ops::RangeInclusive<i64> = 1..=4;
+const LEASES: RangeInclusive<i64> = 1..=4;
+/// The lease that runs out: no other operation grants it.
+const SHORT_LIVED: i64 = 5;
 
 /// The sequence of a seed; `expiry` says whether leases may run out in it, which takes seconds.
 pub(super) fn sequence(seed: u64, length: usize, expiry: bool) -> Vec<Op> {
@@ -232,9 +235,7 @@ impl Generator {
 
     fn txn(&mut self) -> TxnRequest {
         let mut txn = self.nested(0);
-        if deletes_to_the_end(&txn) {
-            keep_nothing(&mut txn);
-        }
+        spare(&mut txn, false);
         txn
     }
 
@@ -335,7 +336,7 @@ impl Generator {
     }
 
     fn expire(&mut self) -> Op {
-        let lease = self.random.random_range(LEASES);
+        let lease = SHORT_LIVED;
         let calls = self.random.random_range(1..6);
         let put = |generator: &mut Self| PutRequest {
             lease,
@@ -355,30 +356,28 @@ impl Generator {
     }
 }
 
-/// Whether there is a delete from a key to the end in it.
-fn deletes_to_the_end(txn: &TxnRequest) -> bool {
-    let mut ops = txn.success.iter().chain(&txn.failure);
-    ops.any(|op| match &op.request {
-        Some(request_op::Request::DeleteRange(delete)) => delete.range_end == "\0",
-        Some(request_op::Request::Txn(inner)) => deletes_to_the_end(inner),
-        _ => false,
-    })
+/// Takes what ends etcd's process out of a transaction; there would be nothing to compare. Returns
+/// whether it puts anything, or `later` does.
+///
+/// etcd does not see that a delete of all keys from one on has a key in common with a put. If the
+/// put comes after it, and is to keep what is just deleted, or if the revision is then compacted and
+/// the key is read, etcd panics. So no such delete may come before a put.
+fn spare(txn: &mut TxnRequest, later: bool) -> bool {
+    let then = spare_branch(&mut txn.success, later);
+    let otherwise = spare_branch(&mut txn.failure, later);
+    then || otherwise
 }
 
-/// Makes its puts such as do not need a key that is there.
-///
-/// etcd does not see that a delete from a key to the end has a key in common with a put. If that
-/// put is to keep the value that is just deleted, the process ends with a panic in the middle of the
-/// transaction: there is nothing to compare.
-fn keep_nothing(txn: &mut TxnRequest) {
-    for op in txn.success.iter_mut().chain(&mut txn.failure) {
+fn spare_branch(ops: &mut [RequestOp], mut later: bool) -> bool {
+    for op in ops.iter_mut().rev() {
         match &mut op.request {
-            Some(request_op::Request::Put(put)) => {
-                put.ignore_value = false;
-                put.ignore_lease = false;
+            Some(request_op::Request::Put(_)) => later = true,
+            Some(request_op::Request::DeleteRange(delete)) if later && delete.range_end == "\0" => {
+                delete.range_end.clear();
             }
-            Some(request_op::Request::Txn(inner)) => keep_nothing(inner),
+            Some(request_op::Request::Txn(inner)) => later = spare(inner, later),
             _ => {}
         }
     }
+    later
 }

@@ -39,6 +39,15 @@ macro_rules! requests {
             $($name($response),)+
         }
 
+        impl Request {
+            /// What is called.
+            pub(super) fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$name(_) => stringify!($name),)+
+                }
+            }
+        }
+
         $(
             impl From<$request> for Request {
                 fn from(request: $request) -> Self {

@@ -9,9 +9,12 @@ use super::{
     watches::Watches,
 };
 use coord::embedded::Server;
+use xtask::etcd::Version;
 
 use crate::{
-    Etcd, EtcdConfig, eventually,
+    Etcd, EtcdConfig,
+    etcd::installed,
+    eventually,
     rpc::{
         Answer, Api, CompactionRequest, DeleteRangeRequest, LeaseLeasesRequest, LeaseRevokeRequest,
         LeaseTimeToLiveRequest, PutRequest, RangeRequest, WatchResponse,
@@ -102,6 +105,14 @@ impl Side {
     pub fn tampered(mut self, tamper: Tamper) -> Self {
         self.tamper = tamper;
         self
+    }
+
+    /// The version of a real etcd.
+    pub(super) fn version(&self) -> Option<Version> {
+        match self.host {
+            Host::Etcd(_) => Some(installed()?.version),
+            Host::Embedded(_) => None,
+        }
     }
 
     pub(super) fn name(&self) -> &str {

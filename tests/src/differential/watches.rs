@@ -101,6 +101,18 @@ impl Watches {
         self.begins > revision
     }
 
+    /// Why the last watch that was asked for was refused, if it was.
+    pub(super) fn last_refusal(&self) -> &str {
+        let last = self.logs.last();
+        last.map_or("", |log| &log.created.cancel_reason)
+    }
+
+    /// How many events all watches were sent.
+    pub(super) fn events(&self) -> u64 {
+        let revisions = self.logs.iter().flat_map(|log| &log.events);
+        revisions.map(|(_, events)| events.len() as u64).sum()
+    }
+
     /// Waits until every watch has everything up to `revision`.
     pub(super) async fn settle(&mut self, revision: i64) -> Result<(), Refused> {
         let started = Instant::now();

@@ -263,15 +263,21 @@ pub(crate) async fn a_target_without_an_order_sorts_only_what_was_read(api: &Api
     assert_eq!(first_two(2).await, "a b");
 }
 
-pub(crate) async fn unknown_orders_are_refused(api: &Api) {
-    const INVALID: &str = "etcdserver: invalid sort option";
-    for (sort_order, sort_target) in [(3, 0), (0, 5), (-1, 0)] {
+pub(crate) async fn an_unknown_order_is_none(api: &Api) {
+    four_keys(api).await;
+    for (sort_order, sort_target) in [(3, 0), (-1, 0), (3, 4), (9, 1)] {
         let request = RangeRequest {
             sort_order,
             sort_target,
             ..all("a", "\0")
         };
-        refused(api.range(request).await, Code::InvalidArgument, INVALID);
+        let found = api.range(request.clone()).await.unwrap();
+        assert_eq!(keys(&found), "a b c d");
+        let limited = RangeRequest {
+            limit: 2,
+            ..request
+        };
+        assert_eq!(keys(&api.range(limited).await.unwrap()), "a b");
     }
 }
 

@@ -31,12 +31,18 @@ fn below(room: &str) -> Option<Vec<&'static str>> {
         "coordinator" => &[LEAVES, ENGINES, PARTS, &["embedded"]],
         "global" => &[LEAVES, ENGINES, PARTS, &["coordinator"]],
         "service" => &[LEAVES, ENGINES, PARTS, &["coordinator", "global"]],
-        // Stand above everything.
-        "private" | "testing" => &[
+        "testing" => &[
             LEAVES,
             ENGINES,
             PARTS,
-            &["embedded", "coordinator", "global", "service"],
+            &["embedded", "coordinator", "global"],
+        ],
+        // Stands above everything.
+        "private" => &[
+            LEAVES,
+            ENGINES,
+            PARTS,
+            &["embedded", "coordinator", "global", "service", "testing"],
         ],
         _ => return None,
     };

@@ -22,9 +22,9 @@ pub(super) fn check(request: &PbRangeRequest) -> Result<(), Refusal> {
     if request.key.is_empty() {
         return Err(Refusal::EMPTY_KEY);
     }
-    if !(0..=DESCEND).contains(&request.sort_order)
-        || !(BY_KEY..=BY_VALUE).contains(&request.sort_target)
-    {
+    // etcd 3.5 ends with a panic; its successors refuse.
+    let sorts = matches!(order(request), ASCEND | DESCEND);
+    if sorts && !(BY_KEY..=BY_VALUE).contains(&request.sort_target) {
         return Err(Refusal::INVALID_SORT);
     }
     Ok(())
@@ -105,14 +105,19 @@ fn is_wanted(request: &PbRangeRequest, version: &PbKeyValue) -> bool {
     )
 }
 
-/// Sorts what was read. Asked for a target but for no order, etcd sorts upwards, and only what it
-/// read: with a limit these are the first keys and one more.
-fn sort(request: &PbRangeRequest, found: &mut [&Version]) {
-    let order = match request.sort_order {
+/// The order that was asked for: with a target and no order, upwards.
+fn order(request: &PbRangeRequest) -> i32 {
+    match request.sort_order {
         0 if request.sort_target != BY_KEY => ASCEND,
         order => order,
-    };
-    if order == 0 {
+    }
+}
+
+/// Sorts what was read. Asked for a target but for no order, etcd sorts only what it read: with a
+/// limit these are the first keys and one more. An order that there is not is none.
+fn sort(request: &PbRangeRequest, found: &mut [&Version]) {
+    let order = order(request);
+    if !matches!(order, ASCEND | DESCEND) {
         return;
     }
     let compare = |a: &&Version, b: &&Version| match request.sort_target {

@@ -54,13 +54,15 @@ struct Stream {
     queue: VecDeque<Item>,
     /// The watches that lag, those that were served last at the end.
     lagging: VecDeque<i64>,
-    /// A progress request waits until no watch lags.
+    /// Progress was asked for. The answer waits until no watch lags.
     progress: bool,
 }
 
 #[derive(Clone, Debug)]
 struct Watch {
     span: Span,
+    /// The revision that was asked for.
+    start: i64,
     place: Place,
     puts: bool,
     deletions: bool,
@@ -172,6 +174,7 @@ impl Watchers {
                 };
                 let watch = |span, place| Watch {
                     span,
+                    start: request.start_revision,
                     place,
                     puts: !request.filters.contains(&0),
                     deletions: !request.filters.contains(&1),
@@ -377,11 +380,19 @@ impl Stream {
                     return Some(message);
                 }
             } else {
-                // With no watch at all etcd has nobody to answer.
-                let ask = mem::take(&mut self.progress) && !self.watches.is_empty();
-                return ask.then(|| message(store.revision(), NO_WATCH));
+                let answers = mem::take(&mut self.progress) && self.is_abreast(store.revision());
+                return answers.then(|| message(store.revision(), NO_WATCH));
             }
         }
+    }
+
+    /// Whether a request for progress is answered. etcd says nothing for a stream that has a watch
+    /// with a start that was not reached yet, be it the next revision, or one that was compacted
+    /// away and not cancelled by the client; nor has it anybody to answer without any watch.
+    fn is_abreast(&self, revision: i64) -> bool {
+        let is_abreast =
+            |watch: &Watch| matches!(watch.place, Place::Synced { .. }) && watch.start <= revision;
+        !self.watches.is_empty() && self.watches.values().all(is_abreast)
     }
 
     /// The message for changes that were queued as they happened.
