@@ -79,6 +79,11 @@ impl Prefix {
         Key(format!("{}{segments}", self.0))
     }
 
+    /// The one key that the prefix names: where a whole document stands.
+    pub(crate) fn itself(&self) -> Key {
+        Key(self.0.strip_suffix('/').unwrap_or(&self.0).to_owned())
+    }
+
     /// The key of `revision` below this prefix: in the order of revisions.
     pub(crate) fn revision(&self, revision: i64) -> Key {
         self.key(&format!("{revision:020}"))
@@ -88,11 +93,6 @@ impl Prefix {
     pub(crate) fn revision_of(&self, key: &[u8]) -> Option<i64> {
         let digits = self.strip(key).filter(|digits| digits.len() == 20)?;
         std::str::from_utf8(digits).ok()?.parse().ok()
-    }
-
-    /// The one key that the prefix names: where a whole document stands.
-    pub(crate) fn itself(&self) -> Key {
-        Key(self.0.strip_suffix('/').unwrap_or(&self.0).to_owned())
     }
 
     /// The part of `key` after this prefix, if it is below it.

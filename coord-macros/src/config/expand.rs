@@ -124,7 +124,7 @@ impl Expansion<'_> {
             let checks: Vec<_> = model.validate.iter().cloned().map(Check::That).collect();
             let check = self.check(&checks);
             // A closure, so that a `?` ends the struct alone and not the check.
-            quote!(#scope.whole((move || #whole)(), #check))
+            quote!(#scope.whole(|| #whole, #check))
         };
         let probes = self.probes(&["ViaConfig", "ViaSerde"]);
         let reading = self.probes(&[
@@ -200,7 +200,8 @@ impl Expansion<'_> {
         let (ident, ty) = (&field.ident, &field.ty);
         let at = quote!(&#fields[#index]);
         let check = self.check(&field.checks);
-        let old = quote!(#old.map(|old| &old.#ident));
+        let was = syn::Ident::new("__coord_was", Span::mixed_site());
+        let old = quote!(#old.map(|#was| &#was.#ident));
         match &field.kind {
             Kind::Leaf(default, read) => {
                 let default = self.default(ty, default);
@@ -255,7 +256,9 @@ impl Expansion<'_> {
                 Kind::Leaf(_, Read::With(path)) => {
                     let to = syn::Ident::new("__coord_to", Span::mixed_site());
                     let span = path.span().resolved_at(Span::mixed_site());
-                    let write = quote_spanned!(span=> |#to| #path::serialize(&self.#ident, #to));
+                    // `self` is the function's, which is not mixed-site.
+                    let value = quote!(&self.#ident);
+                    let write = quote_spanned!(span=> |#to| #path::serialize(#value, #to));
                     quote!(#into.with(#at, #write, #write))
                 }
                 Kind::Nested => quote!(#into.nested::<#ty>(#at, &self.#ident)),

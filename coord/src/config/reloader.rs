@@ -110,8 +110,8 @@ impl<T: CoordConfig> Reloader<T> {
                 changed.into_iter().for_each(|key| self.look(keys, key));
             }
         }
-        let fields = self.changed_fields(keys);
-        let (outcome, notes) = self.outcome(keys, update, fields);
+        let changed = self.changed(keys);
+        let (outcome, notes) = self.outcome(keys, update, changed);
         Reload {
             outcome,
             odd: self.odd(notes),
@@ -122,19 +122,18 @@ impl<T: CoordConfig> Reloader<T> {
         &mut self,
         keys: &Keys,
         update: &Update,
-        fields: Vec<Arc<str>>,
+        changed: Changed,
     ) -> (Outcome<T>, Vec<Note>) {
+        let fields = changed.fields;
         let refused = |faults| {
             Outcome::Refused(Refusal {
                 revision: update.revision,
                 faults,
             })
         };
-        let whole_document = matches!(T::SHAPE.form(), Form::Document(_));
         let Decoded { value, notes } = match &self.good {
-            // No field reads what differs: decoding it would make the value in use once more. Only a
-            // document may hold something new that no field reads.
-            Some(good) if fields.is_empty() && !whole_document => {
+            // No field looks at what differs: decoding it would find the same once more.
+            Some(good) if !changed.seen => {
                 let notes = good.notes.clone();
                 let denied = self.denied(keys, &notes);
                 if denied.is_empty() {
@@ -278,28 +277,45 @@ impl<T: CoordConfig> Reloader<T> {
             }
         }
         odd.unknown.sort_by(|a, b| a.key.cmp(&b.key));
+        odd.warnings.sort_by(|a, b| a.key.cmp(&b.key));
         self.told = notes;
         Some(odd)
     }
 
-    fn changed_fields(&self, keys: &Keys) -> Vec<Arc<str>> {
+    fn changed(&self, keys: &Keys) -> Changed {
         let mut fields = BTreeSet::new();
+        let mut seen = false;
         if let Form::Document(format) = T::SHAPE.form() {
             for (key, old) in &self.dirty {
                 let new = keys.get(key).map(|kv| kv.value.as_slice());
                 document::changed(format, T::FIELDS, old.as_deref(), new, &mut fields);
+                // There may be something new that no field reads.
+                seen = true;
             }
         } else {
             let present = |path: &str| decode::present(&self.prefix, keys, path);
             for key in self.dirty.keys() {
                 if let Some(path) = self.prefix.strip(key).filter(|path| is_sound(path)) {
                     let path = String::from_utf8_lossy(path);
-                    fields.extend(claim(T::SHAPE, &path, &present).changes());
+                    let claim = claim(T::SHAPE, &path, &present);
+                    seen |= claim.is_seen();
+                    fields.extend(claim.changes());
                 }
             }
         }
-        fields.into_iter().map(Arc::from).collect()
+        Changed {
+            fields: fields.into_iter().map(Arc::from).collect(),
+            seen,
+        }
     }
+}
+
+/// What the dirty keys mean to the fields.
+struct Changed {
+    /// The paths of those whose raw value differs.
+    fields: Vec<Arc<str>>,
+    /// There is something to decode, even if no field is to differ.
+    seen: bool,
 }
 
 /// Drops a value of the user's type: a panic in that must not end the watch.
@@ -309,21 +325,72 @@ pub(super) fn discard<T>(value: T) {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        collections::HashMap,
+        fmt,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
     use proptest::prelude::*;
 
-    use super::{super::decode::tests::prefix, *};
+    use super::{
+        super::decode::tests::{odd, prefix},
+        *,
+    };
     use crate::watch::Cause;
 
     #[derive(Clone, Debug, PartialEq, crate::CoordConfig)]
     #[coord(crate = crate)]
     struct App {
         name: String,
-        #[coord(default = 10)]
+        #[coord(default = 10, alias = "cap", alias = "max")]
         limit: u8,
         #[coord(nested)]
         db: Option<Db>,
         #[coord(nested)]
         tuning: Option<Tuning>,
+        #[coord(map)]
+        quotas: BTreeMap<String, Quota>,
+        #[coord(map)]
+        rates: HashMap<u8, u8>,
+        #[coord(map, alias = "texts")]
+        words: BTreeMap<String, String>,
+        #[coord(flatten)]
+        log: Option<Log>,
+        #[coord(nested)]
+        part: Option<Part>,
+    }
+
+    #[derive(Clone, Debug, PartialEq, crate::CoordConfig)]
+    #[coord(crate = crate, validate = not_nine)]
+    struct Quota {
+        #[coord(default = 1)]
+        most: u8,
+        #[coord(map)]
+        inner: BTreeMap<String, Tuning>,
+        #[coord(nested)]
+        part: Option<Part>,
+    }
+
+    fn not_nine(quota: &Quota) -> Result<(), &'static str> {
+        if quota.most == 9 { Err("nine") } else { Ok(()) }
+    }
+
+    #[derive(Clone, Debug, PartialEq, crate::CoordConfig)]
+    #[coord(crate = crate)]
+    struct Log {
+        level: String,
+        #[coord(map)]
+        sizes: BTreeMap<String, u8>,
+    }
+
+    #[derive(Clone, Debug, PartialEq, crate::CoordConfig)]
+    #[coord(crate = crate, document)]
+    struct Part {
+        #[coord(default)]
+        most: u8,
+        #[coord(map)]
+        sizes: BTreeMap<String, u8>,
     }
 
     #[derive(Clone, Debug, PartialEq, crate::CoordConfig)]
@@ -342,23 +409,25 @@ mod tests {
     }
 
     /// A store that is written by hand, and a reloader that follows it.
-    struct Followed {
+    struct Followed<T> {
         map: BTreeMap<Vec<u8>, KeyValue>,
         revision: i64,
-        reloader: Reloader<App>,
+        reloader: Reloader<T>,
+        odd: Odd,
     }
 
-    impl Followed {
+    impl<T: CoordConfig> Followed<T> {
         fn new() -> Self {
             Self {
                 map: BTreeMap::new(),
                 revision: 1,
                 reloader: Reloader::new(prefix()),
+                odd: Odd::default(),
             }
         }
 
         /// One transaction; `None` deletes.
-        fn write(&mut self, keys: &[(&str, Option<&str>)]) -> Outcome<App> {
+        fn write(&mut self, keys: &[(&str, Option<&str>)]) -> Outcome<T> {
             self.revision += 1;
             let changes = keys
                 .iter()
@@ -383,12 +452,14 @@ mod tests {
                 cause: Cause::Events,
                 changes,
             };
-            self.reloader.apply(&self.map, &update).outcome
+            let reload = self.reloader.apply(&self.map, &update);
+            self.odd = reload.odd.unwrap_or(std::mem::take(&mut self.odd));
+            reload.outcome
         }
     }
 
     #[track_caller]
-    fn new(outcome: Outcome<App>) -> (Arc<App>, Vec<Arc<str>>) {
+    fn new<T: fmt::Debug>(outcome: Outcome<T>) -> (Arc<T>, Vec<Arc<str>>) {
         match outcome {
             Outcome::New(value, fields) => (value, fields),
             other => panic!("{other:?}"),
@@ -396,7 +467,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn refused(outcome: Outcome<App>) -> Refusal {
+    fn refused<T: fmt::Debug>(outcome: Outcome<T>) -> Refusal {
         match outcome {
             Outcome::Refused(refusal) => refusal,
             other => panic!("{other:?}"),
@@ -405,7 +476,7 @@ mod tests {
 
     #[test]
     fn one_transaction_is_one_value_with_all_its_fields() {
-        let mut store = Followed::new();
+        let mut store = Followed::<App>::new();
         let (app, _) = new(store.write(&[("name", Some("a"))]));
         assert_eq!((app.limit, &app.db), (10, &None));
         let (app, fields) = new(store.write(&[
@@ -424,7 +495,7 @@ mod tests {
 
     #[test]
     fn a_deleted_key_is_its_default_again_or_a_refusal() {
-        let mut store = Followed::new();
+        let mut store = Followed::<App>::new();
         new(store.write(&[
             ("name", Some("a")),
             ("limit", Some("20")),
@@ -440,7 +511,7 @@ mod tests {
 
     #[test]
     fn the_same_value_again_is_no_change() {
-        let mut store = Followed::new();
+        let mut store = Followed::<App>::new();
         new(store.write(&[("name", Some("a"))]));
         assert!(matches!(store.write(&[("name", Some("a"))]), Outcome::Same));
         assert!(matches!(
@@ -452,7 +523,7 @@ mod tests {
 
     #[test]
     fn a_refused_change_and_its_repair_are_one_change() {
-        let mut store = Followed::new();
+        let mut store = Followed::<App>::new();
         new(store.write(&[("name", Some("a"))]));
         let refusal = refused(store.write(&[("limit", Some("many")), ("name", Some("b"))]));
         assert_eq!(refusal.faults.len(), 1);
@@ -466,7 +537,7 @@ mod tests {
 
     #[test]
     fn a_refused_change_that_is_taken_back_is_none() {
-        let mut store = Followed::new();
+        let mut store = Followed::<App>::new();
         new(store.write(&[("name", Some("a"))]));
         refused(store.write(&[("limit", Some("many"))]));
         assert!(matches!(store.write(&[("limit", None)]), Outcome::Same));
@@ -474,7 +545,7 @@ mod tests {
 
     #[test]
     fn the_first_value_must_be_whole() {
-        let mut store = Followed::new();
+        let mut store = Followed::<App>::new();
         let refusal = refused(store.write(&[("limit", Some("x")), ("db/ports", Some("1"))]));
         let fields: Vec<_> = refusal
             .faults
@@ -506,7 +577,7 @@ mod tests {
 
     #[test]
     fn a_panic_in_a_type_is_a_refusal() {
-        let mut store = Followed::new();
+        let mut store = Followed::<App>::new();
         let _ = store.write(&[("value", Some("panic"))]);
         let update = Update {
             revision: 2,
@@ -521,21 +592,72 @@ mod tests {
         assert!(refusal.faults[0].reason.contains("panicked"), "{refusal}");
     }
 
+    /// Keys of every kind: plain ones and their aliases, lists, structs, maps, what is flattened,
+    /// documents, two spellings of one entry, and those that are no field's. A key below an optional
+    /// struct makes that one be there, whoever reads it.
+    const KEYS: [&str; 36] = [
+        "name",
+        "limit",
+        "cap",
+        "max",
+        "db/host",
+        "db/ports",
+        "db/ports/0",
+        "tuning/depth",
+        "tuning/depht",
+        "quotas",
+        "quotas/a",
+        "quotas/a/most",
+        "quotas/a/inner/x/depth",
+        "quotas/a/inner/x",
+        "quotas/a/inner/y/depth",
+        "quotas/a/inner",
+        "quotas/a/part",
+        "quotas/a/part/most",
+        "quotas/b/most",
+        "quotas/b/mots",
+        "quotas/%62/most",
+        "quotas/b//x",
+        "rates",
+        "rates/1",
+        "rates/01",
+        "rates/2",
+        "rates/x",
+        "words/a",
+        "words/b",
+        "texts/a",
+        "level",
+        "sizes/a",
+        "sizes/b",
+        "part",
+        "part/most",
+        "nobody/reads/this",
+    ];
+
+    fn value() -> impl Strategy<Value = String> {
+        prop_oneof![
+            4 => "[0-9]{1,2}",
+            1 => "[a\"]{1,3}",
+            1 => proptest::sample::select(vec![
+                "null", "{}", r#"{"most":1}"#, r#"{"a":{"most":2},"b":{"inner":{"x":{}}}}"#, r#"{"1":2}"#,
+                r#"{"depth":1,"x":2}"#, r#"{"sizes":{"a":1},"y":1}"#, "[1]",
+            ]).prop_map(str::to_owned),
+        ]
+    }
+
     proptest! {
         /// After any history the value in use is what a first bind would make of the keys, or, while
-        /// that fails, what it was before.
+        /// that fails, what it was before; and the status says the same of the keys.
         #[test]
         fn following_equals_binding_anew(
             history in proptest::collection::vec(
                 proptest::collection::vec(
-                    (0..7usize, proptest::option::of("[0-9a]{1,3}")), 1..4), 1..12)
+                    (0..KEYS.len(), proptest::option::weighted(0.7, value())), 1..4), 1..16)
         ) {
-            // The last is no field's, but a key below an optional struct makes that one be there.
-            const KEYS: [&str; 7] = [
-                "name", "limit", "db/host", "db/ports", "db/ports/0", "tuning/depth", "tuning/depht",
-            ];
-            let mut store = Followed::new();
-            let mut in_use: Option<Arc<App>> = None;
+            let mut store = Followed::<App>::new();
+            // Mostly good from the beginning, so that there is something to follow.
+            let first = store.write(&[("name", Some("n")), ("quotas/a/most", Some("3"))]);
+            let mut in_use: Option<Arc<App>> = Some(new(first).0);
             for transaction in history {
                 let mut keys = BTreeMap::new();
                 for (key, value) in &transaction {
@@ -544,20 +666,130 @@ mod tests {
                 let keys: Vec<_> = keys.into_iter().collect();
                 let outcome = store.write(&keys);
                 let anew = decode::decode::<App>(&prefix(), &store.map, None).value;
-                match (outcome, anew) {
+                match (outcome, &anew) {
                     (Outcome::New(value, fields), Ok(anew)) => {
-                        prop_assert_eq!(&*value, &anew);
+                        prop_assert_eq!(&*value, anew);
                         prop_assert!(in_use.is_none() || !fields.is_empty());
                         in_use = Some(value);
                     }
                     (Outcome::Same, Ok(anew)) => {
-                        prop_assert_eq!(in_use.as_deref(), Some(&anew));
+                        prop_assert_eq!(in_use.as_deref(), Some(anew));
                     }
                     (Outcome::Refused(_), Err(_)) => {}
+                    // Nothing was there to delete.
                     (Outcome::Same, Err(_)) if keys.iter().all(|(_, value)| value.is_none()) => {}
+                    (outcome, anew) => prop_assert!(false, "{outcome:?} but {anew:?}"),
+                }
+                if anew.is_ok() {
+                    prop_assert_eq!(&store.odd, &odd::<App>(&store.map));
+                }
+            }
+        }
+
+        /// The same of a struct that is one document.
+        #[test]
+        fn following_a_document_equals_binding_anew(
+            history in proptest::collection::vec(proptest::option::weighted(0.8, value()), 1..8)
+        ) {
+            let mut keys = Keys::new();
+            let mut reloader = Reloader::<Part>::new(prefix());
+            let (mut in_use, mut told) = (None, Odd::default());
+            for (at, value) in history.into_iter().enumerate() {
+                let key = b"/p".to_vec();
+                let new = value.map(|value| KeyValue {
+                    key: key.clone(),
+                    value: value.into(),
+                    ..KeyValue::default()
+                });
+                let old = match &new {
+                    Some(kv) => keys.insert(key.clone(), kv.clone()),
+                    None => keys.remove(&key),
+                };
+                let update = Update {
+                    revision: at as i64,
+                    cause: Cause::Events,
+                    changes: vec![Change { key, old, new }],
+                };
+                let reload = reloader.apply(&keys, &update);
+                told = reload.odd.unwrap_or(told);
+                match (reload.outcome, decode::decode::<Part>(&prefix(), &keys, None).value) {
+                    (Outcome::New(value, fields), Ok(anew)) => {
+                        prop_assert_eq!(&*value, &anew);
+                        prop_assert!(in_use.is_none() || !fields.is_empty());
+                        in_use = Some(value);
+                        prop_assert_eq!(&told, &odd::<Part>(&keys));
+                    }
+                    (Outcome::Same, Ok(anew)) => {
+                        prop_assert_eq!(in_use.as_deref(), Some(&anew));
+                        prop_assert_eq!(&told, &odd::<Part>(&keys));
+                    }
+                    (Outcome::Refused(_), Err(_)) => {}
                     (outcome, anew) => prop_assert!(false, "{outcome:?} but {anew:?}"),
                 }
             }
         }
+    }
+
+    static READ: AtomicUsize = AtomicUsize::new(0);
+
+    #[derive(Clone, Debug, PartialEq, serde::Deserialize)]
+    #[serde(from = "u32")]
+    struct Counted(u32);
+
+    impl From<u32> for Counted {
+        fn from(value: u32) -> Self {
+            READ.fetch_add(1, Ordering::Relaxed);
+            Self(value)
+        }
+    }
+
+    #[derive(Debug, crate::CoordConfig)]
+    #[coord(crate = crate)]
+    struct Large {
+        #[coord(map)]
+        counted: HashMap<String, Counted>,
+        #[coord(map)]
+        nested: HashMap<String, Entry>,
+    }
+
+    #[derive(Clone, Debug, crate::CoordConfig)]
+    #[coord(crate = crate)]
+    struct Entry {
+        #[expect(dead_code, reason = "only decoded")]
+        count: Counted,
+    }
+
+    #[test]
+    fn of_a_large_map_only_what_changed_is_read() {
+        const ENTRIES: usize = 5_000;
+        let mut store = Followed::<Large>::new();
+        let keys: Vec<_> = (0..ENTRIES)
+            .flat_map(|at| {
+                [
+                    format!("counted/key-{at}"),
+                    format!("nested/key-{at}/count"),
+                ]
+            })
+            .collect();
+        let first: Vec<_> = keys.iter().map(|key| (key.as_str(), Some("1"))).collect();
+        new(store.write(&first));
+        assert_eq!(READ.swap(0, Ordering::Relaxed), 2 * ENTRIES);
+        let (large, fields) = new(store.write(&[("counted/key-7", Some("2"))]));
+        assert_eq!(
+            (large.counted["key-7"].0, &*fields),
+            (2, &["counted".into()][..])
+        );
+        assert_eq!(READ.swap(0, Ordering::Relaxed), 1);
+        let changes = [("nested/key-7/count", Some("2")), ("counted/key-8", None)];
+        let (large, _) = new(store.write(&changes));
+        assert_eq!(
+            (large.counted.len(), large.nested.len()),
+            (ENTRIES - 1, ENTRIES)
+        );
+        assert_eq!(READ.swap(0, Ordering::Relaxed), 1);
+        // What was refused is read again with what comes next, and no more.
+        refused(store.write(&[("counted/key-9", Some("x"))]));
+        new(store.write(&[("counted/key-9", Some("3")), ("counted/new", Some("4"))]));
+        assert_eq!(READ.swap(0, Ordering::Relaxed), 2);
     }
 }

@@ -46,6 +46,11 @@ impl Claim {
         matches!(self.verdict, Verdict::Read)
     }
 
+    /// It is looked at by a field, were it only to say that it is not read.
+    pub(crate) fn is_seen(&self) -> bool {
+        !self.trail.is_empty()
+    }
+
     /// What is done about a key that nobody reads, and the path that may be meant.
     pub(crate) fn unknown(&self, path: &str, hint: bool) -> Option<(Unknown, Option<String>)> {
         let Verdict::Nobody { policy, level, at } = self.verdict else {

@@ -136,6 +136,11 @@ pub(crate) fn decode<T: CoordConfig>(
     }
 }
 
+/// There is a key at `path` below `prefix`, or below it.
+pub(crate) fn present(prefix: &Prefix, keys: &Keys, path: &str) -> bool {
+    !Branch::root(keys, prefix).at(path).is_absent()
+}
+
 /// Reads one stored value alone, as a field of type `T` would.
 pub(crate) fn single<T: Leaf>(value: &[u8]) -> Result<T, Refused> {
     let (prefix, kv) = (
@@ -159,11 +164,6 @@ pub(crate) fn single<T: Leaf>(value: &[u8]) -> Result<T, Refused> {
         cx: &cx,
         revision: 0,
     })
-}
-
-/// There is a key at `path` below `prefix`, or below it.
-pub(crate) fn present(prefix: &Prefix, keys: &Keys, path: &str) -> bool {
-    !Branch::root(keys, prefix).at(path).is_absent()
 }
 
 /// What one decoding knows and collects.
@@ -270,5 +270,7 @@ fn nearest<'k>(name: &str, keys: impl Iterator<Item = &'k str>) -> Option<&'k st
         .map(|(_, key)| key)
 }
 
+#[cfg(test)]
+mod derived;
 #[cfg(test)]
 pub(super) mod tests;

@@ -207,8 +207,12 @@ impl<'s> Scope<'s> {
 
     /// The struct as a whole.
     #[must_use]
-    pub fn whole<T>(&self, value: Option<T>, check: fn(&T, &mut Checks)) -> Option<T> {
-        self.checked(self.place, self.revision, None, "", value?, check)
+    pub fn whole<T>(
+        &self,
+        made: impl FnOnce() -> Option<T>,
+        check: fn(&T, &mut Checks),
+    ) -> Option<T> {
+        self.checked(self.place, self.revision, None, "", made()?, check)
     }
 
     /// Nothing is stored here, of a struct with these fields.
