@@ -267,7 +267,7 @@ impl Coordinator {
     /// # }
     /// ```
     pub fn config<T: CoordConfig>(&self) -> ConfigBuilder<T> {
-        ConfigBuilder::new(self.engine.clone())
+        ConfigBuilder::new(self.config_center())
     }
 
     /// The config center: typed reads and writes of single values, with their history.

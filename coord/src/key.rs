@@ -130,9 +130,9 @@ impl Layout {
 
     /// A struct's or a value's place. A leading `/` makes it absolute: it then ignores the namespace
     /// and the config prefix, so that keys which other programs own can be bound too.
-    pub(crate) fn config(&self, path: &str) -> Result<Prefix> {
+    pub(crate) fn config(&self, operation: &'static str, path: &str) -> Result<Prefix> {
         let path = path.strip_suffix('/').unwrap_or(path);
-        Ok(Prefix(self.config_path("bind config", path)? + "/"))
+        Ok(Prefix(self.config_path(operation, path)? + "/"))
     }
 
     /// One config key, absolute or not as for [`config`](Self::config).
@@ -145,8 +145,7 @@ impl Layout {
         if path.is_empty() {
             return Ok(Prefix(format!("/{}{}", self.namespace, self.config)));
         }
-        let path = path.strip_suffix('/').unwrap_or(path);
-        Ok(Prefix(self.config_path(operation, path)? + "/"))
+        self.config(operation, path)
     }
 
     /// Describes the current value of a config key.
@@ -344,11 +343,11 @@ mod tests {
     fn keys_stand_where_the_table_says() {
         let keys = layout();
         assert_eq!(
-            keys.config("app").expect("valid").as_str(),
+            keys.config("test", "app").expect("valid").as_str(),
             "/prod/config/app/"
         );
         assert_eq!(
-            keys.config("/config/app/").expect("valid").as_str(),
+            keys.config("test", "/config/app/").expect("valid").as_str(),
             "/config/app/"
         );
         assert_eq!(
@@ -397,7 +396,7 @@ mod tests {
         let keys = layout();
         for bad in ["", "a//b", "a\n", "/", "//a", &"x".repeat(MAX_KEY + 1)] {
             assert!(
-                matches!(keys.config(bad), Err(Error::Invalid { .. })),
+                matches!(keys.config("test", bad), Err(Error::Invalid { .. })),
                 "config {bad:?}"
             );
             assert!(

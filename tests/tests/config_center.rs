@@ -16,36 +16,55 @@ use std::{
 };
 
 use coord::{
-    ConfigCenter, Coordinator, Error, Options,
+    ConfigCenter, CoordConfig, Coordinator, Error, Options,
     config::{EventKind, HistoryKind, Version},
 };
-use coord_tests::{Etcd, EtcdConfig, Flow, Proxy, dropped_after, eventually};
+use coord_tests::{Backend, Flow, Proxy, dropped_after, eventually, on_both};
 use etcd_client::{Client, GetOptions};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// An etcd, a coordinator and a raw client.
+on_both! {
+    a_value_comes_with_its_version_and_the_story_of_its_write,
+    what_is_set_is_what_is_read,
+    a_value_of_another_type_is_named_and_not_shown,
+    a_compare_that_lost_is_a_conflict_with_the_current_version,
+    a_list_ends_at_its_slash_and_has_every_page,
+    a_history_has_every_step_and_a_rollback_is_one_more,
+    a_history_is_as_long_as_it_may_be,
+    without_versioning_a_write_is_one_put,
+    a_transaction_is_one_revision_or_nothing,
+    a_saved_struct_is_what_is_bound,
+    saved_structs_do_not_mix,
+    writers_that_race_lose_nothing,
+    changes_are_told_as_they_happen,
+    changes_go_on_when_etcd_comes_back,
+    a_cached_value_is_as_old_as_it_may_be_and_never_older_than_an_own_write,
+    a_write_whose_answer_was_lost_is_done_once,
+    a_write_that_was_dropped_at_any_await_is_done_or_not,
+}
+
+/// A server, a coordinator and a raw client.
 struct Bench {
-    etcd: Etcd,
+    server: Backend,
     coordinator: Coordinator,
     raw: Client,
 }
 
 impl Bench {
-    async fn start() -> Option<Self> {
-        Self::with(|_| {}).await
+    async fn new(server: Backend) -> Self {
+        Self::with(server, |_| {}).await
     }
 
-    async fn with(change: impl FnOnce(&mut Options)) -> Option<Self> {
-        let etcd = Etcd::start_or_skip(EtcdConfig::new()).await?;
-        let mut options = Options::test().endpoints([etcd.endpoint()]);
+    async fn with(server: Backend, change: impl FnOnce(&mut Options)) -> Self {
+        let mut options = server.options();
         change(&mut options);
         let coordinator = Coordinator::connect(options).await.unwrap();
-        let raw = etcd.client().await;
-        Some(Self {
-            etcd,
+        let raw = server.client().await;
+        Self {
+            server,
             coordinator,
             raw,
-        })
+        }
     }
 
     fn center(&self) -> ConfigCenter {
@@ -83,11 +102,8 @@ async fn value<T: DeserializeOwned>(center: &ConfigCenter, key: &str) -> Option<
     found.map(|found| found.value)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_value_comes_with_its_version_and_the_story_of_its_write() {
-    let Some(mut bench) = Bench::start().await else {
-        return;
-    };
+async fn a_value_comes_with_its_version_and_the_story_of_its_write(server: Backend) {
+    let mut bench = Bench::new(server).await;
     let begin = SystemTime::now() - Duration::from_millis(1);
     let center = bench.coordinator.module("shop").config_center();
     assert!(center.get::<u32>("shop/limit").await.unwrap().is_none());
@@ -160,11 +176,8 @@ where
     assert_eq!(past[0].value.as_ref().unwrap().as_ref().unwrap(), &value);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_set_is_what_is_read() {
-    let Some(bench) = Bench::start().await else {
-        return;
-    };
+async fn what_is_set_is_what_is_read(server: Backend) {
+    let bench = Bench::new(server).await;
     let center = bench.center();
     round_trip(&center, "dark".to_owned()).await;
     round_trip(&center, "two\nlines\n".to_owned()).await;
@@ -195,11 +208,8 @@ async fn what_is_set_is_what_is_read() {
     bench.coordinator.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_value_of_another_type_is_named_and_not_shown() {
-    let Some(mut bench) = Bench::start().await else {
-        return;
-    };
+async fn a_value_of_another_type_is_named_and_not_shown(server: Backend) {
+    let mut bench = Bench::new(server).await;
     let center = bench.center();
     let version = bench.put("/config/shop/pin", "hunter2").await;
     for error in [
@@ -234,11 +244,8 @@ async fn a_value_of_another_type_is_named_and_not_shown() {
     bench.coordinator.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_compare_that_lost_is_a_conflict_with_the_current_version() {
-    let Some(mut bench) = Bench::start().await else {
-        return;
-    };
+async fn a_compare_that_lost_is_a_conflict_with_the_current_version(server: Backend) {
+    let mut bench = Bench::new(server).await;
     let center = bench.center();
     let first = center.create("k", &1).await.unwrap();
     let error = center.create("k", &2).await.unwrap_err();
@@ -272,11 +279,8 @@ async fn a_compare_that_lost_is_a_conflict_with_the_current_version() {
     bench.coordinator.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_list_ends_at_its_slash_and_has_every_page() {
-    let Some(mut bench) = Bench::start().await else {
-        return;
-    };
+async fn a_list_ends_at_its_slash_and_has_every_page(server: Backend) {
+    let mut bench = Bench::new(server).await;
     let center = bench.center().author("alice");
     for key in ["a/x", "a/b/y", "ab/z", "/elsewhere/q"] {
         center.set(key, key).await.unwrap();
@@ -328,11 +332,8 @@ async fn a_list_ends_at_its_slash_and_has_every_page() {
     bench.coordinator.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_history_has_every_step_and_a_rollback_is_one_more() {
-    let Some(mut bench) = Bench::start().await else {
-        return;
-    };
+async fn a_history_has_every_step_and_a_rollback_is_one_more(server: Backend) {
+    let mut bench = Bench::new(server).await;
     let center = bench.center();
     let alice = center.clone().author("alice").comment("first");
     let one = alice.set("k", &1).await.unwrap();
@@ -388,11 +389,8 @@ async fn a_history_has_every_step_and_a_rollback_is_one_more() {
     bench.coordinator.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_history_is_as_long_as_it_may_be() {
-    let Some(mut bench) = Bench::with(|options| options.config.history_limit = 5).await else {
-        return;
-    };
+async fn a_history_is_as_long_as_it_may_be(server: Backend) {
+    let mut bench = Bench::with(server, |options| options.config.history_limit = 5).await;
     let center = bench.center();
     for n in 0..20 {
         center.set("k", &n).await.unwrap();
@@ -408,16 +406,12 @@ async fn a_history_is_as_long_as_it_may_be() {
     bench.coordinator.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn without_versioning_a_write_is_one_put() {
-    let Some(mut bench) = Bench::with(|options| options.config.versioning = false).await else {
-        return;
-    };
+async fn without_versioning_a_write_is_one_put(server: Backend) {
+    let mut bench = Bench::with(server, |options| options.config.versioning = false).await;
     let center = bench.center();
-    let before = bench.etcd.calls("Txn").await + bench.etcd.calls("Range").await;
+    let before = bench.server.log_entries().await;
     let first = center.set("k", &1).await.unwrap();
-    let calls = bench.etcd.calls("Txn").await + bench.etcd.calls("Range").await;
-    assert_eq!(calls - before, 1);
+    assert_eq!(bench.server.log_entries().await - before, 1);
     let found = center.get::<u32>("k").await.unwrap().unwrap();
     assert_eq!(
         (found.version, found.author, found.updated),
@@ -444,11 +438,8 @@ async fn without_versioning_a_write_is_one_put() {
     bench.coordinator.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_transaction_is_one_revision_or_nothing() {
-    let Some(mut bench) = Bench::start().await else {
-        return;
-    };
+async fn a_transaction_is_one_revision_or_nothing(server: Backend) {
+    let mut bench = Bench::new(server).await;
     let center = bench.center().author("alice");
     center.set("gone", &1).await.unwrap();
     let old = center.set("b", &1).await.unwrap();
@@ -533,13 +524,141 @@ async fn a_transaction_is_one_revision_or_nothing() {
     assert!(matches!(error, Error::Closed { .. }), "{error}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn writers_that_race_lose_nothing() {
+#[derive(CoordConfig, Debug, PartialEq, Clone)]
+#[coord(prefix = "{service}", write)]
+struct Shop {
+    name: String,
+    timeout: Duration,
+    motto: Option<String>,
+    #[coord(alias = "harbours")]
+    ports: Vec<u16>,
+    #[coord(nested)]
+    db: Option<Db>,
+    #[coord(map)]
+    limits: BTreeMap<String, u32>,
+}
+
+#[derive(CoordConfig, Debug, PartialEq, Clone)]
+#[coord(write)]
+struct Db {
+    host: String,
+    #[coord(secret)]
+    pin: String,
+}
+
+async fn a_saved_struct_is_what_is_bound(server: Backend) {
+    let mut bench = Bench::new(server).await;
+    let module = bench.coordinator.module("shop");
+    let center = module.config_center().author("alice");
+    let save = async |shop: &Shop| {
+        let builder = module.config::<Shop>().center(center.clone());
+        builder.save(shop).await
+    };
+    let mut shop = Shop {
+        name: "one".into(),
+        timeout: Duration::from_millis(1_500),
+        motto: Some("open\nlate\n".into()),
+        ports: vec![80, 443],
+        db: Some(Db {
+            host: "db-0".into(),
+            pin: "1234".into(),
+        }),
+        limits: BTreeMap::from([("a/b".into(), 1), ("c".into(), 2)]),
+    };
+    bench.put("/config/shop/stranger", "stays").await;
+    bench.put("/config/shop/harbours", "1").await;
+    bench.put("/config/shop/ports/0", "1").await;
+    let first = save(&shop).await.unwrap();
+    let config = module.config::<Shop>().start().await.unwrap();
+    assert_eq!(*config.load(), shop);
+    let host = center.get::<String>("shop/db/host").await.unwrap().unwrap();
+    assert_eq!(
+        (host.version, host.author.as_deref()),
+        (first, Some("alice"))
+    );
+
+    // What differs is one revision, and what is the same is not written again.
+    shop.name = "two".into();
+    shop.motto = None;
+    shop.db = None;
+    shop.limits.remove("a/b");
+    let second = save(&shop).await.unwrap();
+    config.wait_for_revision(second).await.unwrap();
+    assert_eq!(*config.load(), shop);
+    assert_eq!(center.version("shop/timeout").await.unwrap(), first);
+    assert_eq!(
+        center
+            .history::<String>("shop/db/pin", 9)
+            .await
+            .unwrap()
+            .len(),
+        2
+    );
+    assert_eq!(
+        bench.stored("/config/shop/stranger").await.as_deref(),
+        Some("stays")
+    );
+    // Older programs may still read it.
+    assert!(bench.stored("/config/shop/harbours").await.is_some());
+    let again = save(&shop).await.unwrap();
+    assert!(again >= second);
+    assert_eq!(center.version("shop/name").await.unwrap(), second);
+
+    // Too many keys: nothing at all.
+    shop.limits = (0..50).map(|n| (n.to_string(), n)).collect();
+    let error = save(&shop).await.unwrap_err();
+    assert!(matches!(error, Error::Invalid { .. }), "{error}");
+    assert_eq!(center.list_keys("shop/limits").await.unwrap().len(), 1);
+    bench.coordinator.close().await;
+}
+
+/// Several that save whole structs at once: each time one of them is there, never a mixture.
+async fn saved_structs_do_not_mix(server: Backend) {
+    #[derive(CoordConfig, Debug)]
+    #[coord(prefix = "pair", write)]
+    struct Pair {
+        left: u32,
+        right: u32,
+    }
+    // A mixture of the first and the last would be 0 and 1. In between one key is as it was, and is
+    // not written.
+    const PAIRS: [(u32, u32); 3] = [(0, 0), (1, 0), (1, 1)];
+    let bench = Bench::new(server).await;
+    let save = |step: usize| {
+        let builder = bench.coordinator.config::<Pair>();
+        async move {
+            for n in 0..60 {
+                let (left, right) = PAIRS[n * step % 3];
+                builder.save(&Pair { left, right }).await.unwrap();
+            }
+        }
+    };
+    save(1).await;
+    let config = bench.coordinator.config::<Pair>().start().await.unwrap();
+    let mut values = config.subscribe();
+    let writers = [1, 2, 1].map(|step| tokio::spawn(save(step)));
+    let done = async {
+        for writer in writers {
+            writer.await.unwrap();
+        }
+    };
+    let mut done = pin!(done);
+    loop {
+        tokio::select! {
+            () = &mut done => break,
+            value = values.changed() => {
+                let value = value.unwrap();
+                assert!(value.left >= value.right, "{value:?}");
+            }
+        }
+    }
+    bench.coordinator.close().await;
+}
+
+async fn writers_that_race_lose_nothing(server: Backend) {
     const WRITERS: u64 = 4;
     const EACH: u64 = 25;
-    let Some(mut bench) = Bench::start().await else {
-        return;
-    };
+    let mut bench = Bench::new(server).await;
     let center = bench.center();
     let writers: Vec<_> = (0..WRITERS)
         .map(|n| {
@@ -574,11 +693,8 @@ async fn writers_that_race_lose_nothing() {
     bench.coordinator.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn changes_are_told_as_they_happen() {
-    let Some(mut bench) = Bench::start().await else {
-        return;
-    };
+async fn changes_are_told_as_they_happen(server: Backend) {
+    let mut bench = Bench::new(server).await;
     let center = bench.center();
     center.set("shop/limit", &1).await.unwrap();
     center.set("shop2/limit", &1).await.unwrap();
@@ -633,23 +749,20 @@ async fn changes_are_told_as_they_happen() {
     assert!(all.next().await.is_none());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn changes_go_on_when_etcd_comes_back() {
-    let Some(mut bench) = Bench::start().await else {
-        return;
-    };
+async fn changes_go_on_when_etcd_comes_back(server: Backend) {
+    let mut bench = Bench::new(server).await;
     let center = bench.center();
     let mut events = center.watch::<u32>("k").await.unwrap();
-    bench.etcd.kill();
-    bench.etcd.restart().await;
-    bench.raw = bench.etcd.client().await;
+    bench.server.kill();
+    bench.server.restart().await;
+    bench.raw = bench.server.client().await;
     bench.put("/config/k", "1").await;
     let event = events.next().await.unwrap();
     assert_eq!(
         (event.kind, event.new.unwrap().unwrap()),
         (EventKind::Created, 1)
     );
-    bench.etcd.kill();
+    bench.server.kill();
     let Err(error) = center.watch::<u32>("k").await else {
         panic!("began without etcd");
     };
@@ -657,22 +770,27 @@ async fn changes_go_on_when_etcd_comes_back() {
     bench.coordinator.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cached_value_is_as_old_as_it_may_be_and_never_older_than_an_own_write() {
+/// How many transactions it was sent, reads too; a real one alone tells.
+async fn asked(bench: &Bench) -> Option<u64> {
+    match bench.server.etcd() {
+        Some(etcd) => Some(etcd.calls("Txn").await),
+        None => None,
+    }
+}
+
+async fn a_cached_value_is_as_old_as_it_may_be_and_never_older_than_an_own_write(server: Backend) {
     let ttl = Duration::from_secs(3_600);
-    let Some(mut bench) = Bench::with(|options| options.config.cache_ttl = ttl).await else {
-        return;
-    };
+    let mut bench = Bench::with(server, |options| options.config.cache_ttl = ttl).await;
     let center = bench.center();
     assert_eq!(value::<u32>(&center, "k").await, None);
     center.set("k", &1).await.unwrap();
     assert_eq!(value::<u32>(&center, "k").await, Some(1));
-    let asked = bench.etcd.calls("Txn").await;
+    let asked = asked(&bench).await;
     for _ in 0..100 {
         // Every center of the coordinator has the same cache.
         assert_eq!(value::<u32>(&bench.center(), "k").await, Some(1));
     }
-    assert_eq!(bench.etcd.calls("Txn").await, asked);
+    assert_eq!(self::asked(&bench).await, asked);
     // Another client's write is seen when the time is over, an own one at once.
     let foreign = bench.put("/config/k", "2").await;
     assert_eq!(value::<u32>(&center, "k").await, Some(1));
@@ -733,18 +851,14 @@ async fn with_a_lost_answer<T>(
 
 /// The answer to any of its requests is lost, after etcd has done what it asked: the write is done
 /// once, filed once, and is no conflict with itself.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_write_whose_answer_was_lost_is_done_once() {
-    let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
-        return;
-    };
-    let proxy = Proxy::start(&etcd.endpoint()).await;
+async fn a_write_whose_answer_was_lost_is_done_once(server: Backend) {
+    let proxy = Proxy::start(&server.endpoint()).await;
     let options = |endpoint| {
         let mut options = Options::test().endpoints([endpoint]);
         options.retry.max_attempts = 20;
         options
     };
-    let direct = Coordinator::connect(options(etcd.endpoint()))
+    let direct = Coordinator::connect(options(server.endpoint()))
         .await
         .unwrap();
     let other = direct.config_center();
@@ -799,11 +913,8 @@ async fn a_write_whose_answer_was_lost_is_done_once() {
     direct.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_write_that_was_dropped_at_any_await_is_done_or_not() {
-    let Some(bench) = Bench::start().await else {
-        return;
-    };
+async fn a_write_that_was_dropped_at_any_await_is_done_or_not(server: Backend) {
+    let bench = Bench::new(server).await;
     let center = bench.center();
     center.set("k", &0).await.unwrap();
     let mut done = false;

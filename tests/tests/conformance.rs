@@ -85,7 +85,8 @@ checks! {
         an_empty_one_succeeds;
     compact: revisions_that_can_be_compacted
         what_is_left
-        a_tombstone_at_the_compacted_revision_is_left;
+        a_tombstone_at_the_compacted_revision_is_left
+        of_a_key_put_and_deleted_at_the_compacted_revision_the_deletion_is_left;
     watch: a_watch_begins_after_now
         a_watch_begins_in_the_past
         a_watch_begins_in_the_future
@@ -104,17 +105,20 @@ checks! {
         a_large_revision_is_cut_for_those_who_ask
         progress_is_told_once_all_are_abreast
         nobody_to_tell_of_progress
+        a_stream_goes_on_after_its_requests
         what_lies_between_is_in_order;
     lease: ids_are_chosen
         ttls_have_bounds
         what_is_left_of_a_lease
         a_lease_that_is_not_there
         keep_alives
+        a_keep_alive_begins_the_time_anew
+        a_stream_of_keep_alives_ends_with_its_requests
         all_leases_by_their_end
         a_revocation_is_one_revision
         a_revocation_without_keys_is_none
         a_put_detaches
-        a_lease_that_runs_out_is_one_revision;
+        leases_that_run_out_are_one_revision_each;
     other: a_status
         no_alarms
         a_defragmentation

@@ -325,6 +325,16 @@ impl FromTest<'_> for Impossible {
     }
 }
 
+struct Broken;
+
+impl FromTest<'_> for Broken {
+    type Error = Error;
+
+    async fn from_test(_: &Test) -> Result<Self, Error> {
+        panic!("as a failed assertion does");
+    }
+}
+
 #[test]
 fn a_test_that_cannot_begin_has_failed() {
     #[coord::test]
@@ -339,10 +349,18 @@ fn a_test_that_cannot_begin_has_failed() {
         unreachable!("its argument cannot be made");
     }
 
+    /// Its fixture is broken, not what it tests.
+    #[coord::test]
+    #[should_panic]
+    async fn does_not_count(_: Broken) {
+        unreachable!("its argument cannot be made");
+    }
+
     let panic = harness(never_begins).unwrap_err();
     let message = message(&*panic);
     assert!(message.contains("did not begin"), "{message}");
     harness(never_panics).unwrap();
+    harness(does_not_count).unwrap();
 }
 
 #[locked("outer", guard = held)]

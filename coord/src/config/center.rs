@@ -10,21 +10,19 @@ use super::{
     encode::encode,
     events::ConfigEvents,
     history::{Change, Place, Seen},
-    record::{Note, Record},
+    record::Note,
     transaction::ConfigTransaction,
-    value::{ConfigValue, HistoryEntry, typed},
+    value::{ConfigValue, typed},
     version::Version,
 };
 use crate::{
-    client::{CallError, Op, OpReply, Range, Span},
+    client::{CallError, Compare, Op, OpReply, Range, Span},
     engine::Engine,
     error::{Context, Error, Result},
     host,
 };
 
 const GET: &str = "read config";
-const HISTORY: &str = "read the history of config";
-const ROLL_BACK: &str = "roll back config";
 const SET: &str = "set config";
 const DELETE: &str = "delete config";
 const UPDATE: &str = "update config";
@@ -40,23 +38,34 @@ const UPDATE: &str = "update config";
 /// another client has put is filed by the next write here. With
 /// [`ConfigOptions::versioning`](crate::ConfigOptions::versioning) off nothing is filed.
 ///
-/// ```no_run
-/// # async fn example(coordinator: coord::Coordinator) -> coord::Result<()> {
+/// What is filed is kept as it was, a secret too: who may read the history's keys
+/// (`<namespace>coord/history/`) reads every value. A value is in a request three times (itself, its
+/// record, the one that it replaces): etcd's limit of 1.5 MiB is reached at a third of that.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> coord::Result<()> {
+/// # let server = coord::embedded::Server::start().await?;
+/// # let coordinator = server.coordinator().await?;
 /// let center = coordinator.config_center().author("alice");
 ///
 /// center.set("shop/limit", &100).await?;
 /// let limit = center.get::<u32>("shop/limit").await?.expect("it was set");
-/// println!("{} by {:?}", limit.value, limit.author);
+/// assert_eq!((limit.value, limit.author.as_deref()), (100, Some("alice")));
 ///
 /// // Only if nobody has changed it since it was read.
 /// center.compare_and_set("shop/limit", limit.version, &120).await?;
 /// // Or, as often as it takes:
 /// center.update("shop/limit", |old: Option<u32>| old.unwrap_or(100) + 20).await?;
 ///
-/// for step in center.history::<u32>("shop/limit", 10).await? {
-///     println!("{}: {:?} by {:?}", step.version, step.value, step.author);
-/// }
+/// let steps = center.history::<u32>("shop/limit", 10).await?;
+/// let values: Vec<_> = steps.into_iter().filter_map(|step| step.value?.ok()).collect();
+/// assert_eq!(values, [140, 120, 100]);
+///
 /// center.comment("too many").rollback("shop/limit", limit.version).await?;
+/// # let center = coordinator.config_center();
+/// # assert_eq!(center.get::<u32>("shop/limit").await?.expect("it is set").value, 100);
+/// # coordinator.close().await;
 /// # Ok(())
 /// # }
 /// ```
@@ -259,16 +268,21 @@ impl ConfigCenter {
     /// Several writes that happen together or not at all, in one revision: a config struct bound to
     /// their keys takes them over in one step.
     ///
-    /// ```no_run
-    /// # async fn example(center: coord::ConfigCenter) -> coord::Result<()> {
-    /// let (host, port) = ("db-1", 5433);
-    /// center
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> coord::Result<()> {
+    /// # let server = coord::embedded::Server::start().await?;
+    /// # let coordinator = server.coordinator().await?;
+    /// let center = coordinator.config_center();
+    /// let version = center
     ///     .transaction()
-    ///     .set("shop/db/host", host)
-    ///     .set("shop/db/port", &port)
+    ///     .set("shop/db/host", "db-1")
+    ///     .set("shop/db/port", &5433)
     ///     .delete("shop/db/socket")
     ///     .commit()
     ///     .await?;
+    /// assert_eq!(center.version("shop/db/port").await?, version);
+    /// # coordinator.close().await;
     /// # Ok(())
     /// # }
     /// ```
@@ -276,88 +290,27 @@ impl ConfigCenter {
         ConfigTransaction::new(self.clone())
     }
 
-    /// The last `limit` steps of `key`, newest first, with the current value; deletions are steps
-    /// too. How many older ones are kept is
-    /// [`ConfigOptions::history_limit`](crate::ConfigOptions::history_limit). Of what other clients
-    /// have put, what was there at a write through a config center is known, without author and time.
-    ///
-    /// # Errors
-    /// As for [`get`](Self::get); a value that is no `T` is an error of its own step.
-    ///
-    /// # Cancel safety
-    /// Safe.
-    pub async fn history<T: DeserializeOwned>(
-        &self,
-        key: &str,
-        limit: usize,
-    ) -> Result<Vec<HistoryEntry<T>>> {
-        let place = self.place(HISTORY, key)?;
-        let mut reads = place.reads_current().to_vec();
-        reads.push(place.reads_past(i64::try_from(limit.max(1)).unwrap_or(i64::MAX)));
-        let mut replies = self.read(HISTORY, &place, reads).await?;
-        let past = match replies.pop() {
-            Some(OpReply::Get(past)) => past.kvs,
-            _ => Vec::new(),
-        };
-        let unfiled = Seen::read(&place, replies).unfiled().into_iter();
-        let unfiled = unfiled.filter_map(|(at, record)| Some((at, Record::read(&record)?)));
-        let filed = past.iter().filter_map(|kv| place.filed(kv));
-        let key = place.key.as_str();
-        Ok(unfiled
-            .chain(filed)
-            .take(limit)
-            .map(|(version, record)| HistoryEntry::read(HISTORY, key, version, record))
-            .collect())
-    }
-
-    /// Makes `key` again what it was at `version`, one that [`history`](Self::history) lists: a
-    /// value, or deleted. That is a new write, whatever the key is now, and a new step in the
-    /// history. Returns its version.
-    ///
-    /// # Errors
-    /// [`NotFound`](Error::NotFound) if the history has no such version (any more); else as for
-    /// [`set`](Self::set).
-    ///
-    /// # Cancel safety
-    /// As for [`set`](Self::set).
-    pub async fn rollback(&self, key: &str, version: impl Into<Version>) -> Result<Version> {
-        let (place, version) = (self.place(ROLL_BACK, key)?, version.into());
-        let mut reads = place.reads_current().to_vec();
-        reads.push(place.reads_filed(version));
-        let mut replies = self.read(ROLL_BACK, &place, reads).await?;
-        let filed = match replies.pop() {
-            Some(OpReply::Get(filed)) => filed.kvs,
-            _ => Vec::new(),
-        };
-        let unfiled = Seen::read(&place, replies).unfiled().into_iter();
-        let unfiled = unfiled.filter_map(|(at, record)| Some((at, Record::read(&record)?)));
-        let mut steps = filed.iter().filter_map(|kv| place.filed(kv)).chain(unfiled);
-        let Some((_, step)) = steps.find(|(at, _)| *at == version) else {
-            return Err(Error::NotFound {
-                context: Context::new(ROLL_BACK).key(place.key.as_str()),
-            });
-        };
-        let change = Change {
-            value: step.what.value(),
-            rolled_back_to: Some(version),
-        };
-        self.commit(ROLL_BACK, vec![(place, None, change)]).await
-    }
-
     /// The changes of `key` from now on.
     ///
-    /// ```no_run
-    /// # async fn example(center: coord::ConfigCenter) -> coord::Result<()> {
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> coord::Result<()> {
+    /// # let server = coord::embedded::Server::start().await?;
+    /// # let coordinator = server.coordinator().await?;
+    /// let center = coordinator.config_center();
     /// let mut changes = center.watch::<u32>("shop/limit").await?;
     /// // Read after the watch began: what comes later is an event.
     /// let mut limit = center.get::<u32>("shop/limit").await?.map(|it| it.value);
-    /// while let Some(event) = changes.next().await {
-    ///     match event.new {
-    ///         Some(Ok(new)) => limit = Some(new),
-    ///         Some(Err(error)) => eprintln!("still {limit:?}: {error}"),
-    ///         None => limit = None,
-    ///     }
+    ///
+    /// center.set("shop/limit", &7).await?;
+    /// let event = changes.next().await.expect("the coordinator is open");
+    /// match event.new {
+    ///     Some(Ok(new)) => limit = Some(new),
+    ///     Some(Err(error)) => eprintln!("still {limit:?}: {error}"),
+    ///     None => limit = None,
     /// }
+    /// assert_eq!(limit, Some(7));
+    /// # coordinator.close().await;
     /// # Ok(())
     /// # }
     /// ```
@@ -420,7 +373,7 @@ impl ConfigCenter {
         Ok(Seen::read(place, replies))
     }
 
-    async fn read(
+    pub(super) async fn read(
         &self,
         operation: &'static str,
         place: &Place,
@@ -468,6 +421,21 @@ impl ConfigCenter {
                     })
                     .collect()
             })
+            .await
+    }
+
+    /// All `writes` in one transaction, if `guard` holds.
+    pub(super) async fn commit_if(
+        &self,
+        operation: &'static str,
+        guard: Compare,
+        writes: Vec<(Place, Change)>,
+    ) -> Result<Version> {
+        let _writing = self.writing(writes.iter().map(|(place, _)| place));
+        let (places, changes): (_, Vec<_>) = writes.into_iter().unzip();
+        Commit::new(self, operation, places)?
+            .guarded(guard)
+            .run(|_| Ok(changes.clone()))
             .await
     }
 }

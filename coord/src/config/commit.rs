@@ -9,7 +9,7 @@ use super::{
     version::Version,
 };
 use crate::{
-    client::{CallError, Certainty, Op, OpReply, Reason, Txn, TxnReply},
+    client::{CallError, Certainty, Compare, Op, OpReply, Reason, Txn, TxnReply},
     error::{Context, Error, Result},
     options::RetryOptions,
     retry::Backoff,
@@ -17,7 +17,7 @@ use crate::{
 
 /// How a write that lost a race is repeated. Each loss is another writer's success, so this ends long
 /// before the tries do, unless one key is written all the time by very many.
-const CONFLICTS: RetryOptions = RetryOptions {
+pub(super) const CONFLICTS: RetryOptions = RetryOptions {
     max_attempts: 64,
     initial: Duration::from_millis(2),
     max: Duration::from_millis(100),
@@ -34,6 +34,8 @@ pub(super) struct Commit<'c> {
     id: String,
     /// A copy of it may have been applied, or may still be.
     doubtful: bool,
+    /// What must hold beside: if it does not, the write is not tried again.
+    guard: Option<Compare>,
     conflicts: Backoff,
     failures: Backoff,
 }
@@ -78,9 +80,17 @@ impl<'c> Commit<'c> {
             places,
             id: format!("{:016x}", rand::random::<u64>()),
             doubtful: false,
+            guard: None,
             conflicts: Backoff::for_call(&CONFLICTS),
             failures: Backoff::for_call(&center.engine().options.retry),
         })
+    }
+
+    /// Writes only while `guard` holds too. [`run`](Self::run) then ends with a conflict at once: who
+    /// gave the guard has to read again.
+    pub(super) fn guarded(mut self, guard: Compare) -> Self {
+        self.guard = Some(guard);
+        self
     }
 
     /// Writes what `decide` makes of what is there, and again of what is there by then, until nobody
@@ -111,8 +121,8 @@ impl<'c> Commit<'c> {
                 (Attempt::Lost(now), revision) => (now, revision),
             };
             match self.conflicts.next_try() {
-                Some(delay) => engine.clock.sleep(delay).await,
-                None => return Err(self.conflict(0, &seen[0])),
+                Some(delay) if self.guard.is_none() => engine.clock.sleep(delay).await,
+                _ => return Err(self.conflict(0, &seen[0])),
             }
         }
     }
@@ -198,8 +208,9 @@ impl<'c> Commit<'c> {
             limit: options.history_limit,
         };
         let mut txn = Txn {
+            when: self.guard.iter().cloned().collect(),
+            then: Vec::new(),
             otherwise: self.reads(),
-            ..Txn::default()
         };
         let mut prunes = Vec::new();
         for ((place, seen), change) in self.places.iter().zip(seen).zip(changes) {

@@ -23,14 +23,12 @@ pub struct Encoder {
 }
 
 #[derive(Debug)]
-#[allow(dead_code, reason = "what saves a struct makes it")]
 enum Out {
     /// By path below the bound prefix.
     Keys(BTreeMap<String, String>),
     Document(Members<String, Json>),
 }
 
-#[allow(dead_code, reason = "what saves a struct calls it")]
 /// The keys of `value` by their paths below its prefix (the empty path for a struct that is one
 /// document); or everything that cannot be written.
 pub(crate) fn keys_of<T: WriteConfig>(value: &T) -> Result<BTreeMap<String, String>, Vec<String>> {

@@ -22,8 +22,40 @@ const PAGE: i64 = 1_000;
 /// One listing.
 struct Listing<'c> {
     center: &'c ConfigCenter,
+    operation: &'static str,
     prefix: Prefix,
-    keys_only: bool,
+    depth: Depth,
+}
+
+/// How much of each key is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Depth {
+    Key,
+    Value,
+    /// With what is known of its write, which stands elsewhere.
+    Story,
+}
+
+/// All keys below `prefix`, and the revision at which they were so.
+///
+/// # Cancel safety
+/// Safe.
+pub(super) async fn stored(
+    center: &ConfigCenter,
+    operation: &'static str,
+    prefix: Prefix,
+) -> Result<(i64, Vec<KeyValue>)> {
+    let listing = Listing {
+        center,
+        operation,
+        prefix,
+        depth: Depth::Value,
+    };
+    let (revision, all) = listing.run().await?;
+    Ok((
+        revision,
+        all.into_iter().filter_map(|it| it.value).collect(),
+    ))
 }
 
 impl ConfigCenter {
@@ -37,8 +69,13 @@ impl ConfigCenter {
     /// # Cancel safety
     /// Safe.
     pub async fn list<T: DeserializeOwned>(&self, prefix: &str) -> Result<Vec<ConfigValue<T>>> {
-        let listing = Listing::new(self, prefix, false)?;
-        let all = listing.run().await?;
+        let depth = if self.versioned() {
+            Depth::Story
+        } else {
+            Depth::Value
+        };
+        let listing = Listing::new(self, prefix, depth)?;
+        let (_, all) = listing.run().await?;
         let mut values = Vec::with_capacity(all.len());
         let mut wrong = Vec::new();
         for seen in &all {
@@ -68,7 +105,7 @@ impl ConfigCenter {
     /// # Cancel safety
     /// Safe.
     pub async fn list_keys(&self, prefix: &str) -> Result<Vec<String>> {
-        let all = Listing::new(self, prefix, true)?.run().await?;
+        let (_, all) = Listing::new(self, prefix, Depth::Key)?.run().await?;
         let keys = all.into_iter().filter_map(|seen| seen.value);
         Ok(keys
             .map(|kv| String::from_utf8_lossy(&kv.key).into_owned())
@@ -77,23 +114,24 @@ impl ConfigCenter {
 }
 
 impl<'c> Listing<'c> {
-    fn new(center: &'c ConfigCenter, prefix: &str, keys_only: bool) -> Result<Self> {
-        center.engine().check_open(LIST)?;
+    fn new(center: &'c ConfigCenter, prefix: &str, depth: Depth) -> Result<Self> {
         let prefix = center.engine().layout.config_below(LIST, prefix)?;
         Ok(Self {
             center,
+            operation: LIST,
             prefix,
-            keys_only,
+            depth,
         })
     }
 
     fn context(&self) -> Context {
-        Context::new(LIST).key(self.prefix.as_str())
+        Context::new(self.operation).key(self.prefix.as_str())
     }
 
     /// Begins again if the revision of the first page is compacted away before the last.
-    async fn run(&self) -> Result<Vec<Seen>> {
+    async fn run(&self) -> Result<(i64, Vec<Seen>)> {
         let engine = self.center.engine();
+        engine.check_open(self.operation)?;
         let mut backoff = Backoff::for_call(&engine.options.retry);
         loop {
             let error = match self.once().await {
@@ -108,14 +146,14 @@ impl<'c> Listing<'c> {
         }
     }
 
-    async fn once(&self) -> Result<Vec<Seen>, CallError> {
+    async fn once(&self) -> Result<(i64, Vec<Seen>), CallError> {
         let (mut revision, mut from) = (0, self.prefix.as_bytes().to_vec());
         let mut all = Vec::new();
         loop {
             let page = Range {
                 revision,
                 limit: PAGE,
-                keys_only: self.keys_only,
+                keys_only: self.depth == Depth::Key,
                 ..Range::new(Span::Interval(from.clone(), self.prefix.end()))
             };
             let page = self.center.engine().read(page).await?;
@@ -125,20 +163,20 @@ impl<'c> Listing<'c> {
             if let Some(last) = page.kvs.last() {
                 from = [last.key.as_slice(), &[0]].concat();
             }
-            if self.keys_only || !self.center.versioned() {
-                all.extend(page.kvs.into_iter().map(|kv| Seen::listed(kv, None)));
-            } else {
+            if self.depth == Depth::Story {
                 for values in page.kvs.chunks(MAX_OPS) {
                     all.extend(self.described(values, revision).await?);
                 }
+            } else {
+                all.extend(page.kvs.into_iter().map(|kv| Seen::listed(kv, None)));
             }
             if !page.more {
-                return Ok(all);
+                return Ok((revision, all));
             }
         }
     }
 
-    /// `values` with what is known of them, which stands elsewhere.
+    /// `values` with what is known of their writes.
     async fn described(&self, values: &[KeyValue], revision: i64) -> Result<Vec<Seen>, CallError> {
         let engine = self.center.engine();
         let reads = values.iter().map(|kv| {

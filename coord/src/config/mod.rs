@@ -19,8 +19,10 @@ mod events;
 mod history;
 mod list;
 mod live;
+mod past;
 mod record;
 mod reloader;
+mod save;
 mod seed;
 pub(crate) mod shape;
 mod status;
@@ -42,11 +44,12 @@ pub use self::{
     center::ConfigCenter,
     decode::{Fault, UnknownKey, Warning},
     events::{ConfigEvent, ConfigEvents, EventKind},
+    past::{HistoryEntry, HistoryKind},
     shape::{CoordConfig, Field, WriteConfig},
     status::{Phase, Refusal, Status},
     subscription::{Change, Changes, Subscription},
     transaction::ConfigTransaction,
-    value::{ConfigValue, HistoryEntry, HistoryKind},
+    value::ConfigValue,
     version::Version,
 };
 use crate::{

@@ -1,4 +1,4 @@
-//! [`ConfigValue`] and [`HistoryEntry`]: a value as it was stored, with what is known of its write.
+//! [`ConfigValue`]: a value as it is stored, with what is known of its write.
 
 use std::{any::type_name, collections::BTreeMap, fmt, time::SystemTime};
 
@@ -77,74 +77,6 @@ impl<T> fmt::Debug for ConfigValue<T> {
             .field("version", &self.version)
             .field("created", &self.created)
             .field("updated", &self.updated)
-            .field("author", &self.author)
-            .field("comment", &self.comment)
-            .field("metadata", &self.metadata)
-            .finish_non_exhaustive()
-    }
-}
-
-/// One step in a key's history. See [`ConfigCenter::history`](super::ConfigCenter::history).
-#[non_exhaustive]
-pub struct HistoryEntry<T> {
-    /// What it made of the key.
-    pub kind: HistoryKind,
-    /// The version that it made, which [`rollback`](super::ConfigCenter::rollback) takes.
-    pub version: Version,
-    /// The value that it wrote; `None` for a deletion. An error if it cannot be read as a `T`: a key
-    /// may have held another type once.
-    pub value: Option<Result<T>>,
-    /// When it was done, by the clock of who did it; unknown if it was another client.
-    pub at: Option<SystemTime>,
-    /// Who did it; unknown if it was another client.
-    pub author: Option<String>,
-    /// Why.
-    pub comment: Option<String>,
-    /// What else its author had to say.
-    pub metadata: BTreeMap<String, String>,
-}
-
-/// What a step made of its key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum HistoryKind {
-    /// A value was written.
-    Set,
-    /// The key was deleted.
-    Deleted,
-    /// What an older version was, written again.
-    RolledBack {
-        /// That version.
-        to: Version,
-    },
-}
-
-impl<T: DeserializeOwned> HistoryEntry<T> {
-    pub(super) fn read(operation: &'static str, key: &str, version: Version, step: Record) -> Self {
-        let value = step.what.value();
-        Self {
-            kind: match step.rolled_back_to {
-                Some(to) => HistoryKind::RolledBack { to },
-                None if step.what.is_deleted() => HistoryKind::Deleted,
-                None => HistoryKind::Set,
-            },
-            version,
-            value: value.map(|value| typed(operation, key, version, &value)),
-            at: step.at_ms.map(time),
-            author: step.note.author,
-            comment: step.note.comment,
-            metadata: step.note.metadata,
-        }
-    }
-}
-
-/// Shows everything but the value: it may be a secret.
-impl<T> fmt::Debug for HistoryEntry<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HistoryEntry")
-            .field("kind", &self.kind)
-            .field("version", &self.version)
-            .field("at", &self.at)
             .field("author", &self.author)
             .field("comment", &self.comment)
             .field("metadata", &self.metadata)

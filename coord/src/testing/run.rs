@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use tokio::runtime::Builder;
 
 use super::{FromTest, Test};
@@ -144,5 +145,12 @@ impl<T> fmt::Debug for Argument<'_, T> {
 /// The one place where an argument's type is asked for its trait.
 #[must_use]
 pub fn argument<'t, T: FromTest<'t>>() -> Argument<'t, T> {
-    Argument(|test| Box::pin(async { T::from_test(test).await.map_err(Into::into) }))
+    Argument(|test| {
+        // A panic in here is none of the test's.
+        let made = AssertUnwindSafe(async { T::from_test(test).await.map_err(Into::into) });
+        Box::pin(async {
+            let made = made.catch_unwind().await;
+            made.unwrap_or_else(|_| Err("making an argument panicked".into()))
+        })
+    })
 }

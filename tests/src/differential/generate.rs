@@ -235,9 +235,7 @@ impl Generator {
 
     fn txn(&mut self) -> TxnRequest {
         let mut txn = self.nested(0);
-        if deletes_to_the_end(&txn) {
-            keep_nothing(&mut txn);
-        }
+        spare(&mut txn, false);
         txn
     }
 
@@ -358,30 +356,28 @@ impl Generator {
     }
 }
 
-/// Whether there is a delete from a key to the end in it.
-fn deletes_to_the_end(txn: &TxnRequest) -> bool {
-    let mut ops = txn.success.iter().chain(&txn.failure);
-    ops.any(|op| match &op.request {
-        Some(request_op::Request::DeleteRange(delete)) => delete.range_end == "\0",
-        Some(request_op::Request::Txn(inner)) => deletes_to_the_end(inner),
-        _ => false,
-    })
+/// Takes what ends etcd's process out of a transaction; there would be nothing to compare. Returns
+/// whether it puts anything, or `later` does.
+///
+/// etcd does not see that a delete of all keys from one on has a key in common with a put. If the
+/// put comes after it, and is to keep what is just deleted, or if the revision is then compacted and
+/// the key is read, etcd panics. So no such delete may come before a put.
+fn spare(txn: &mut TxnRequest, later: bool) -> bool {
+    let then = spare_branch(&mut txn.success, later);
+    let otherwise = spare_branch(&mut txn.failure, later);
+    then || otherwise
 }
 
-/// Makes its puts such as do not need a key that is there.
-///
-/// etcd does not see that a delete from a key to the end has a key in common with a put. If that
-/// put is to keep the value that is just deleted, the process ends with a panic in the middle of the
-/// transaction: there is nothing to compare.
-fn keep_nothing(txn: &mut TxnRequest) {
-    for op in txn.success.iter_mut().chain(&mut txn.failure) {
+fn spare_branch(ops: &mut [RequestOp], mut later: bool) -> bool {
+    for op in ops.iter_mut().rev() {
         match &mut op.request {
-            Some(request_op::Request::Put(put)) => {
-                put.ignore_value = false;
-                put.ignore_lease = false;
+            Some(request_op::Request::Put(_)) => later = true,
+            Some(request_op::Request::DeleteRange(delete)) if later && delete.range_end == "\0" => {
+                delete.range_end.clear();
             }
-            Some(request_op::Request::Txn(inner)) => keep_nothing(inner),
+            Some(request_op::Request::Txn(inner)) => later = spare(inner, later),
             _ => {}
         }
     }
+    later
 }

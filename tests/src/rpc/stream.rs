@@ -16,7 +16,8 @@ use super::{ANSWER, Answer, Refused};
 /// One stream, read by a task of its own: etcd answers nothing, not even that the stream is open,
 /// before the first request, and a stream that nobody reads lags behind. Dropping it ends it.
 pub struct Stream<Q, R> {
-    requests: UnboundedSender<Q>,
+    /// `None`: there are no more.
+    requests: Option<UnboundedSender<Q>>,
     answers: UnboundedReceiver<Answer<R>>,
     // Dropped, it ends the task, and with it the call.
     _reader: JoinSet<()>,
@@ -50,7 +51,7 @@ impl<Q: Message + 'static, R: Message + Default + 'static> Stream<Q, R> {
             }
         });
         Self {
-            requests,
+            requests: Some(requests),
             answers,
             _reader: reader,
         }
@@ -58,8 +59,15 @@ impl<Q: Message + 'static, R: Message + Default + 'static> Stream<Q, R> {
 
     /// Sends a request; on a stream that has ended, nothing.
     pub fn send(&self, request: impl Into<Q>) {
-        // That it has ended is among the answers.
-        let _ = self.requests.send(request.into());
+        if let Some(requests) = &self.requests {
+            // That it has ended is among the answers.
+            let _ = requests.send(request.into());
+        }
+    }
+
+    /// Says that there are no more requests.
+    pub fn finish(&mut self) {
+        self.requests = None;
     }
 
     /// The next answer.

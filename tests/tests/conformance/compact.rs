@@ -1,10 +1,12 @@
 //! Compacting.
 
-use coord_tests::rpc::{Api, CompactionRequest, RangeRequest};
+use coord_tests::rpc::{
+    Api, CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest,
+};
 use tonic::Code;
 
 use crate::ask::{
-    COMPACTED, FUTURE, all, compact, create, delete, events, from, keys, now, put, refused,
+    COMPACTED, FUTURE, all, compact, create, delete, events, from, keys, now, put, refused, rest,
     revision,
 };
 
@@ -63,4 +65,33 @@ pub(crate) async fn a_tombstone_at_the_compacted_revision_is_left(api: &Api) {
         told,
         [format!("delete a@{deleted}"), format!("put b=1@{last}")]
     );
+}
+
+pub(crate) async fn of_a_key_put_and_deleted_at_the_compacted_revision_the_deletion_is_left(
+    api: &Api,
+) {
+    // etcd does not see that these have a key in common.
+    let put_a = PutRequest {
+        key: "a".into(),
+        ..rest()
+    };
+    let delete_all = DeleteRangeRequest {
+        key: "a".into(),
+        range_end: "\0".into(),
+        ..rest()
+    };
+    let txn = TxnRequest {
+        success: vec![put_a.into(), delete_all.into()],
+        ..rest()
+    };
+    let at = revision(&api.txn(txn).await.unwrap().header);
+    let told = async || {
+        let mut watches = api.watch();
+        create(&mut watches, from("\0", "\0", at)).await;
+        events(&mut watches, at).await
+    };
+    let deletion = format!("delete a@{at}");
+    assert_eq!(told().await, [format!("put a=@{at}"), deletion.clone()]);
+    compact(api, at).await;
+    assert_eq!(told().await, [deletion]);
 }

@@ -452,6 +452,19 @@ pub(crate) async fn nobody_to_tell_of_progress(api: &Api) {
     silent(&mut watches).await;
 }
 
+pub(crate) async fn a_stream_goes_on_after_its_requests(api: &Api) {
+    let mut watches = api.watch();
+    create(&mut watches, from("a", "", 0)).await;
+    watches.finish();
+    for _ in 0..2 {
+        let at = put(api, "a", "1").await;
+        assert_eq!(
+            told(&watches.next().await.unwrap()),
+            [format!("put a=1@{at}")]
+        );
+    }
+}
+
 pub(crate) async fn what_lies_between_is_in_order(api: &Api) {
     // More revisions than one message has, of which some lie in the past and some come.
     let first = put(api, "a", "0").await;

@@ -41,6 +41,11 @@ impl Claim {
         reads.then(|| self.trail.join("."))
     }
 
+    /// A field reads the key.
+    pub(crate) fn reads(&self) -> bool {
+        matches!(self.verdict, Verdict::Read)
+    }
+
     /// It is looked at by a field, were it only to say that it is not read.
     pub(crate) fn is_seen(&self) -> bool {
         !self.trail.is_empty()

@@ -25,7 +25,7 @@ use crate::{
 
 pub(crate) fn prefix() -> Prefix {
     Layout::new("", "config/", "coord/", "coord/")
-        .config("/p")
+        .config("test", "/p")
         .expect("a valid prefix")
 }
 

@@ -202,7 +202,7 @@ mod tests {
 
     fn prefix() -> Prefix {
         crate::key::Layout::new("", "config/", "coord/", "coord/")
-            .config("/p")
+            .config("test", "/p")
             .expect("valid")
     }
 

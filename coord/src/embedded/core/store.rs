@@ -1,7 +1,7 @@
 //! [`Store`]: every version of every key since the last compaction.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -188,10 +188,15 @@ impl Store {
                 self.prune(&change.key);
             }
         }
-        let own = self.log.front().filter(|_| self.log_start == revision);
-        let own: Vec<Version> = own.cloned().unwrap_or_default();
-        for change in own {
-            self.prune(&change.key);
+        if self.log_start == revision
+            && let Some(own) = self.log.front_mut()
+        {
+            self.history_bytes -= memory(own);
+            keep_last_of_each_key(own);
+            self.history_bytes += memory(own);
+            for change in own.clone() {
+                self.prune(&change.key);
+            }
         }
         Ok(())
     }
@@ -248,6 +253,14 @@ impl Store {
     pub(super) fn versions(&self) -> impl Iterator<Item = &Version> {
         self.keys.values().flatten()
     }
+}
+
+/// Of a key that a revision has put and then deleted, etcd's compaction leaves the deletion.
+fn keep_last_of_each_key(changes: &mut Vec<Version>) {
+    let mut later = BTreeSet::new();
+    changes.reverse();
+    changes.retain(|change| later.insert(change.key.clone()));
+    changes.reverse();
 }
 
 fn alive_at(versions: &[Version], revision: i64) -> Option<&Version> {
