@@ -6,7 +6,6 @@
 //! is not 0.
 
 use std::{
-    fmt::Display,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
@@ -21,6 +20,10 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
 };
+
+macro_rules! say {
+    ($part:literal, $($text:tt)+) => { println!("{:>10}  {}", $part, format_args!($($text)+)) };
+}
 
 /// Always what stands on etcd below `/config/quickstart/`.
 #[derive(CoordConfig)]
@@ -40,15 +43,13 @@ async fn count_the_till(clerk: &str, till: u32) -> anyhow::Result<()> {
         INSIDE.fetch_add(1, Ordering::SeqCst) == 0,
         "two clerks at one till"
     );
-    say(
+    say!(
         "lock",
-        format_args!(
-            "{clerk} has till {till}, fencing token {}",
-            held.fencing_token()
-        ),
+        "{clerk} has till {till}, fencing token {}",
+        held.fencing_token()
     );
     tokio::time::sleep(Duration::from_millis(100)).await;
-    say("lock", format_args!("{clerk} is done"));
+    say!("lock", "{clerk} is done");
     INSIDE.fetch_sub(1, Ordering::SeqCst);
     Ok(())
 }
@@ -77,25 +78,21 @@ async fn main(
         .endpoint
         .as_deref()
         .unwrap_or_default();
-    match std::env::var_os("COORD_ENDPOINTS") {
-        Some(_) => say(
-            "etcd",
-            format_args!("the one that COORD_ENDPOINTS names, {etcd}"),
-        ),
-        None => say("etcd", format_args!("in this process's memory, at {etcd}")),
-    }
+    let whose = match coord_examples::endpoints().as_slice() {
+        [] => "the one that COORD_ENDPOINTS names",
+        _ => "in this process's memory",
+    };
+    say!("etcd", "{whose}, at {etcd}");
     config_changes_live(&coordinator, &shop).await?;
     tasks_take_turns(&coordinator).await?;
 
     let mut events = coordinator.registry().watch("quickstart")?;
     let listener = ctx.listener()?;
-    say(
+    say!(
         "service",
-        format_args!(
-            "instance {} listens at {}",
-            id.get()?,
-            listener.local_addr()?
-        ),
+        "instance {} listens at {}",
+        id.get()?,
+        listener.local_addr()?
     );
     tokio::spawn(greet(
         listener,
@@ -103,11 +100,11 @@ async fn main(
     ));
     ctx.ready();
     joined(events.next().await)?;
-    say("service", "ready, so now others find it");
+    say!("service", "ready, so now others find it");
     instances_find_each_other(&coordinator).await?;
-    say(
+    say!(
         "done",
-        "every step happened; the service deregisters, and gives its id back",
+        "every step happened; the service deregisters, and gives its id back"
     );
     Ok(())
 }
@@ -115,12 +112,11 @@ async fn main(
 /// What is put on etcd is in the struct; what does not decode is refused.
 async fn config_changes_live(coordinator: &Coordinator, shop: &Config<Shop>) -> anyhow::Result<()> {
     let now = shop.load();
-    say(
+    say!(
         "config",
-        format_args!(
-            "no keys, so defaults: greeting {:?}, timeout {:?}",
-            now.greeting, now.timeout
-        ),
+        "no keys, so defaults: greeting {:?}, timeout {:?}",
+        now.greeting,
+        now.timeout
     );
 
     let center = coordinator.config_center();
@@ -130,9 +126,9 @@ async fn config_changes_live(coordinator: &Coordinator, shop: &Config<Shop>) -> 
         shop.load().timeout == Duration::from_millis(250),
         "the change did not arrive"
     );
-    say(
+    say!(
         "config",
-        "put /config/quickstart/timeout 250ms  ->  timeout is 250ms",
+        "put /config/quickstart/timeout 250ms  ->  timeout is 250ms"
     );
 
     let revision = center.set("quickstart/timeout", "soon").await?;
@@ -142,12 +138,12 @@ async fn config_changes_live(coordinator: &Coordinator, shop: &Config<Shop>) -> 
         "a bad value replaced a good one"
     );
     let refusal = shop.status().refusal.context("no refusal is told")?;
-    say(
+    say!(
         "config",
-        "put /config/quickstart/timeout soon  ->  refused, and timeout stays 250ms:",
+        "put /config/quickstart/timeout soon  ->  refused, and timeout stays 250ms:"
     );
     for fault in refusal.faults {
-        say("", fault);
+        say!("", "{fault}");
     }
     center.delete("quickstart/timeout").await?;
     Ok(())
@@ -162,7 +158,7 @@ async fn tasks_take_turns(coordinator: &Coordinator) -> anyhow::Result<()> {
                 holder: Some(holder),
                 ..
             }) => {
-                say("lock", format_args!("till 1 is busy: held by {holder}"));
+                say!("lock", "till 1 is busy: held by {holder}");
             }
             _ => return Err(error),
         },
@@ -187,15 +183,12 @@ async fn instances_find_each_other(coordinator: &Coordinator) -> anyhow::Result<
         let mut greeting = String::new();
         let mut connection = TcpStream::connect(&instance.address).await?;
         connection.read_to_string(&mut greeting).await?;
-        say(
-            "registry",
-            format_args!("found {}: {greeting:?}", instance.address),
-        );
+        say!("registry", "found {}: {greeting:?}", instance.address);
     }
     second.deregister().await?;
     let left = registry.discover("quickstart").await?.len();
     ensure!(left == 1, "{left} instances are left");
-    say("registry", "the second one has deregistered; one is left");
+    say!("registry", "the second one has deregistered; one is left");
     Ok(())
 }
 
@@ -216,8 +209,4 @@ async fn greet(listener: TcpListener, greeting: String) -> std::io::Result<()> {
             .write_all(greeting.as_bytes())
             .await?;
     }
-}
-
-fn say(part: &str, text: impl Display) {
-    println!("{part:>10}  {text}");
 }

@@ -26,7 +26,7 @@ pub fn options() -> coord::Result<Options> {
 /// If it does not start.
 pub fn endpoints() -> Vec<String> {
     static SERVER: OnceLock<Server> = OnceLock::new();
-    if env::var_os("COORD_ENDPOINTS").is_some() {
+    if env::var_os("COORD_ENDPOINTS").is_some_and(|named| !named.is_empty()) {
         return Vec::new();
     }
     let start = || -> Result<Server, Error> {

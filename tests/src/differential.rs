@@ -16,6 +16,7 @@
 //! * The seconds that a lease has left, within a minute of what it was granted; the order of its
 //!   keys; an id that the server chose.
 //! * Leases run out one at a time: etcd revokes those that are due together in any order.
+//! * There are no more than twelve keys: of more, etcd's sort does not keep the order of equals.
 //!
 //! Both servers begin a sequence at one revision, with neither keys nor leases and all history
 //! compacted, so two processes serve for any number of sequences.
@@ -366,11 +367,23 @@ impl fmt::Debug for Found {
 }
 
 impl Pair {
-    /// Runs the sequence of a seed; if it makes a difference, what is left of it.
+    /// Runs the sequence of a seed; if it makes a difference, what is left of it: all of it, if one
+    /// of the servers has ended.
     pub async fn check(&mut self, seed: u64, length: usize) -> Option<Found> {
         let mut ops = sequence(seed, length);
         ops.retain(|op| !self.is_known(op));
-        let difference = self.run(&ops).await?;
+        let mut difference = self.run(&ops).await?;
+        let ended = [&self.left, &self.right]
+            .into_iter()
+            .find_map(Side::last_words);
+        if let Some(last_words) = ended {
+            difference.left = last_words;
+            return Some(Found {
+                seed,
+                ops,
+                difference,
+            });
+        }
         Some(self.shrink(seed, ops, difference).await)
     }
 }

@@ -133,6 +133,8 @@ async fn user_and_password_also_after_the_token_expired() {
         return;
     };
     let mut right = options(&etcd);
+    // Checking a password takes etcd a moment of a processor's whole time.
+    right.connect_timeout = Duration::from_secs(60);
     right.user = Some(ROOT_USER.into());
     right.password = Some(Secret::new(ROOT_PASSWORD));
     let coordinator = Coordinator::connect(right.clone()).await.unwrap();

@@ -10,6 +10,12 @@ use coord::{Coordinator, Error, LostReason, Options};
 use coord_tests::{Backend, Proxy, Worker, dropped_after, eventually, on_both};
 use futures_util::future::{join_all, try_join_all};
 
+/// So many calls at once take their time on a machine that has other work.
+fn patient(mut options: Options) -> Options {
+    options.request_timeout = Duration::from_secs(60);
+    options
+}
+
 /// The slots of the pool `p`: number and lease.
 async fn slots(server: &Backend) -> Vec<(u32, i64)> {
     let prefix = "coord/id/p/slot/";
@@ -41,7 +47,8 @@ on_both! {
 }
 
 async fn two_hundred_concurrent_claims_are_all_distinct(server: Backend) {
-    let coordinator = server.coordinator().await;
+    let coordinator = Coordinator::connect(patient(server.options()));
+    let coordinator = coordinator.await.unwrap();
     let ids = coordinator.instance_ids("p", 0..=255);
     let before = server.log_entries().await;
     let held = try_join_all((0..200).map(|_| ids.acquire())).await.unwrap();
@@ -156,7 +163,7 @@ async fn an_id_is_not_believed_past_its_deadline_and_is_again_once_verified(serv
 /// the watches have told, and still the ids must not be believed again for a moment.
 async fn a_renewed_lease_alone_does_not_bring_an_id_back(server: Backend) {
     let proxy = Proxy::start(&server.endpoint()).await;
-    let options = Options::test().endpoints([proxy.endpoint()]);
+    let options = patient(Options::test().endpoints([proxy.endpoint()]));
     let coordinator = Coordinator::connect(options).await.unwrap();
     let ids = coordinator
         .instance_ids("p", 0..=99)
@@ -282,9 +289,16 @@ async fn a_paused_process_does_not_believe_in_its_id_when_it_wakes(server: Backe
     let next = ids.acquire().await.unwrap();
     assert_eq!(next.get().unwrap(), number);
     worker.cont();
-    let said = worker.expect("get").await;
-    assert!(said.starts_with("Err("), "{said}");
-    worker.expect("lost").await;
+    // Which of the two it says first is its scheduler's.
+    let said = [worker.line().await, worker.line().await];
+    assert!(
+        said.iter().any(|line| line.starts_with("get Err(")),
+        "{said:?}"
+    );
+    assert!(
+        said.iter().any(|line| line.starts_with("lost ")),
+        "{said:?}"
+    );
     // Nor has it taken anything from the one that holds the id now.
     assert_eq!(worker.finish().await.code(), Some(0));
     assert!(next.get().is_ok());

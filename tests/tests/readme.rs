@@ -1,5 +1,5 @@
-//! The README's Rust is compiled: each block in a function of its own, with the names that it takes
-//! for granted.
+//! The README's Rust is compiled, each block in a function of its own, with the names that it takes
+//! for granted; and run on an embedded server, but for what wants an etcd of the environment's.
 
 use std::{fmt::Write as _, fs, path::Path};
 
@@ -51,7 +51,7 @@ fn the_tests_shown_are_run() {
 }
 
 #[test]
-fn every_rust_block_compiles() {
+fn every_rust_block_compiles_and_runs() {
     let readme = in_repository("README.md");
     let mut source = TAKEN_FOR_GRANTED.to_owned();
     let blocks: Vec<_> = readme
@@ -60,16 +60,29 @@ fn every_rust_block_compiles() {
         .map(|rest| rest.split("```").next().unwrap_or_default())
         .collect();
     assert!(blocks.len() >= 4, "{} blocks found", blocks.len());
+    let mut main = String::new();
     for (number, block) in blocks.iter().enumerate() {
         // A block may declare everything again that another one declares.
         write!(
             source,
-            "mod block_{number} {{\n    use super::*;\n    async fn block(coordinator: coord::Coordinator) -> coord::Result<()> {{\n{}{block}\nOk(())\n}}\n}}\n",
+            "mod block_{number} {{\n    use super::*;\n    pub async fn block(coordinator: coord::Coordinator) -> coord::Result<()> {{\n{}{block}\nOk(())\n}}\n}}\n",
             if block.contains("struct Db") { "" } else { "#[derive(coord::CoordConfig)]\nstruct Db { host: String }\n" },
         )
         .expect("memory");
+        if !block.contains("from_env()") {
+            writeln!(
+                main,
+                "block_{number}::block(server.coordinator().await.unwrap()).await.unwrap();"
+            )
+            .expect("memory");
+        }
     }
-    source.push_str("fn main() {}\n");
+    assert!(main.lines().count() >= 3, "{main}");
+    write!(
+        source,
+        "#[tokio::main]\nasync fn main() {{\nlet server = coord::embedded::Server::start().await.unwrap();\n{main}}}\n"
+    )
+    .expect("memory");
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("readme.rs");
     fs::write(&file, source).expect("a file below target");
     trybuild::TestCases::new().pass(file);

@@ -7,10 +7,10 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
 };
 
-use coord::{CoordConfig, Coordinator, Options, Secret};
+use coord::{CoordConfig, Coordinator, Options, Secret, embedded::Server};
 use coord_tests::{Etcd, EtcdConfig, ROOT_PASSWORD, ROOT_USER};
 
 #[derive(CoordConfig, Debug)]
@@ -48,23 +48,43 @@ impl io::Write for Log {
     }
 }
 
+/// Everything that is logged in this process: the coordinators' threads, and the embedded server's,
+/// log to the global subscriber.
+fn log() -> &'static Log {
+    static LOG: OnceLock<Log> = OnceLock::new();
+    LOG.get_or_init(|| {
+        let log = Log::default();
+        let writer = log.clone();
+        tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .init();
+        log
+    })
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_that_is_told_holds_a_secret() {
-    const SECRET: &str = "hunter2";
+async fn with_a_user_on_a_real_etcd() {
     let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new().auth()).await else {
         return;
     };
-    let log = Log::default();
-    let writer = log.clone();
-    // The only test of this program: the coordinator's threads log to the global subscriber.
-    tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .init();
     let mut options = Options::test().endpoints([etcd.endpoint()]);
     options.user = Some(ROOT_USER.into());
     options.password = Some(Secret::new(ROOT_PASSWORD));
+    nothing_that_is_told_holds_a_secret(options).await;
+}
+
+/// The server's own words are among what is logged then.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_the_embedded_server() {
+    let server = Server::start().await.unwrap();
+    nothing_that_is_told_holds_a_secret(server.options()).await;
+}
+
+async fn nothing_that_is_told_holds_a_secret(options: Options) {
+    const SECRET: &str = "hunter2";
+    let log = log();
     let coordinator = Coordinator::connect(options.clone()).await.unwrap();
     let center = coordinator.config_center();
     let config = coordinator.config::<App>().start().await.unwrap();

@@ -21,12 +21,18 @@ pub(super) fn compacted(away: i64) -> i64 {
     COMPACTED + away
 }
 
-fn anchored(number: i64) -> Option<(&'static str, i64)> {
+#[derive(Clone, Copy)]
+enum Anchor {
+    Current,
+    Compacted,
+}
+
+fn anchored(number: i64) -> Option<(Anchor, i64)> {
     let near = |anchor: i64| (anchor - REACH..=anchor + REACH).contains(&number);
     if near(CURRENT) {
-        Some(("current", number - CURRENT))
+        Some((Anchor::Current, number - CURRENT))
     } else if near(COMPACTED) {
-        Some(("compacted", number - COMPACTED))
+        Some((Anchor::Compacted, number - COMPACTED))
     } else {
         None
     }
@@ -42,9 +48,9 @@ pub(super) struct Whereabouts {
 impl Whereabouts {
     pub(super) fn resolve(&self, number: &mut i64) {
         *number = match anchored(*number) {
-            Some(("current", away)) => self.current + away,
-            Some((_, away)) => self.compacted + away,
-            None => return,
+            Some((Anchor::Current, away)) => self.current + away,
+            Some((Anchor::Compacted, away)) => self.compacted + away,
+            None => *number,
         };
     }
 }
@@ -61,7 +67,8 @@ pub(super) fn brief(value: &impl std::fmt::Debug) -> String {
         let (digits, after) = number.split_at(end.unwrap_or(number.len()));
         short += before;
         match digits.parse().ok().and_then(anchored) {
-            Some((anchor, away)) => short += &format!("{anchor}{away:+}"),
+            Some((Anchor::Current, away)) => short += &format!("current{away:+}"),
+            Some((Anchor::Compacted, away)) => short += &format!("compacted{away:+}"),
             None => short += digits,
         }
         rest = after;
@@ -137,6 +144,6 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(brief(&kv), "KeyValue { create_revision: 10 }");
-        assert_eq!(brief(&KeyValue::default()), "KeyValue { }");
+        assert_eq!(brief(&KeyValue::default()), "KeyValue {}");
     }
 }

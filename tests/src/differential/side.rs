@@ -33,8 +33,7 @@ pub struct Tamper {
 /// The process or the thread that serves.
 #[derive(Debug)]
 enum Host {
-    /// Held until the comparison is over.
-    Etcd(#[allow(dead_code)] Etcd),
+    Etcd(Etcd),
     Embedded(Server),
 }
 
@@ -105,6 +104,17 @@ impl Side {
     pub fn tampered(mut self, tamper: Tamper) -> Self {
         self.tamper = tamper;
         self
+    }
+
+    /// Its last words, if it has ended by itself: then nothing more can be learnt of it.
+    pub(super) fn last_words(&self) -> Option<String> {
+        let Host::Etcd(etcd) = &self.host else {
+            return None;
+        };
+        let log = etcd.log();
+        let is_last = |line: &&str| ["panic", "fatal"].iter().any(|l| line.contains(l));
+        let last = log.lines().find(is_last)?;
+        Some(format!("{} has ended: {last}", self.name))
     }
 
     /// The version of a real etcd.

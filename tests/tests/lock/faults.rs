@@ -35,8 +35,8 @@ async fn an_acquire_whose_answer_is_lost_is_found_again_and_fenced_off_at_its_re
     server: Backend,
 ) {
     let proxy = Proxy::start(&server.endpoint()).await;
-    let mut options = options(proxy.endpoint(), 30);
-    options.request_timeout = Duration::from_secs(1);
+    let mut options = options(proxy.endpoint(), 60);
+    options.request_timeout = Duration::from_secs(30);
     let coordinator = Coordinator::connect(options).await.unwrap();
     let mut store = server.client().await;
     coordinator
@@ -389,6 +389,10 @@ async fn a_body_goes_on_through_an_outage_shorter_than_what_remains(server: Back
     server.kill();
     assert!(coordinator.ping().await.is_err());
     server.restart().await;
+    eventually("calls work again", async || {
+        coordinator.ping().await.is_ok()
+    })
+    .await;
     assert!(began.elapsed() < remaining, "the outage took too long");
     back.send(()).unwrap();
     let (left, verified) = body.await.unwrap().unwrap();

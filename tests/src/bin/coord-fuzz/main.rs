@@ -6,6 +6,9 @@ use std::{process::ExitCode, time::Instant};
 use anyhow::Context as _;
 use coord_tests::differential;
 
+/// After how many sequences it says how far it is.
+const PART: usize = 200;
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<ExitCode> {
     let numbers: Result<Vec<u64>, _> = std::env::args().skip(1).map(|n| n.parse()).collect();
@@ -22,21 +25,22 @@ async fn main() -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let pairs = differential::pairs(usize::try_from(pairs)?).await;
     let mut pairs = pairs.context("there is no etcd")?;
-    let seeds = seed..seed.saturating_add(sequences);
-    let found = differential::fuzz(&mut pairs, seeds, usize::try_from(operations)?).await;
-    let seconds = started.elapsed().as_secs_f64();
-    match found {
-        Ok(tally) => {
-            println!("{tally}, in {seconds:.0} s");
-            Ok(ExitCode::SUCCESS)
+    let operations = usize::try_from(operations)?;
+    let end = seed.saturating_add(sequences);
+    for part in (seed..end).step_by(PART) {
+        let seeds = part..end.min(part + PART as u64);
+        match differential::fuzz(&mut pairs, seeds.clone(), operations).await {
+            Ok(tally) if seeds.end == end => println!("{tally}"),
+            Ok(_) => {}
+            Err(found) => {
+                println!("{found:?}");
+                let again = format!("--seed {} --sequences 1 --ops {operations}", found.seed);
+                println!("again: cargo xtask fuzz {again}");
+                return Ok(ExitCode::FAILURE);
+            }
         }
-        Err(found) => {
-            println!("{found:?}");
-            println!(
-                "after {seconds:.0} s; again: cargo xtask fuzz --seed {} --sequences 1 --ops {operations}",
-                found.seed
-            );
-            Ok(ExitCode::FAILURE)
-        }
+        let seconds = started.elapsed().as_secs();
+        println!("{} of {sequences} in {seconds} s", seeds.end - seed);
     }
+    Ok(ExitCode::SUCCESS)
 }
