@@ -158,6 +158,10 @@ impl<S> Service<S> {
 
     /// Runs the service to its end. Call it from `main`, outside any runtime, and return what it
     /// returns.
+    ///
+    /// In a test, call it in `spawn_blocking`: on a runtime of
+    /// [`#[coord::test]`](macro@crate::test) it uses that test's etcd, whatever its endpoints are, and
+    /// reads no variable of the environment.
     pub fn run<R: MainReturn>(self, main: impl AsyncFnOnce(Context) -> R) -> ExitCode {
         launch(
             self,
