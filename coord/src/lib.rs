@@ -39,7 +39,7 @@
 //! |---|---|---|
 //! | `macros` | yes | the macros; off: no proc-macro to build, the library alone |
 //! | `tls` | yes | TLS to etcd (rustls with ring); off: plain endpoints only |
-//! | `embedded` | no | an etcd in memory, for development and tests: `coord::embedded`, [`#[coord::test]`](macro@test), `coord::testing`; off: no server in the program |
+//! | `embedded` | no | an etcd in memory, for development and tests: `coord::embedded`, `#[coord::test]`, `coord::testing`; off: no server in the program |
 
 // Library code says why it cannot fail (`expect`); tests and tools may `unwrap`.
 #![warn(clippy::unwrap_used)]
