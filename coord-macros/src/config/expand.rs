@@ -32,7 +32,8 @@ pub(crate) fn expand(model: &Model) -> TokenStream {
     };
     let read = it.read();
     let write = model.write.then(|| it.write());
-    let apart = it.apart();
+    let apart = it.apart().filter(|_| !it.is_generic());
+    let apart = apart.map(|call| quote!(const _: () = #call;));
     quote!(#read #write #apart)
 }
 
@@ -127,6 +128,8 @@ impl Expansion<'_> {
             quote!(#scope.whole(|| #whole, #check))
         };
         let probes = self.probes(&["ViaConfig", "ViaSerde"]);
+        let apart = self.apart().filter(|_| self.is_generic());
+        let apart = apart.map(|call| quote!(const { #call };));
         let reading = self.probes(&[
             "ViaConfig",
             "ViaSerde",
@@ -146,6 +149,7 @@ impl Expansion<'_> {
                 #old: ::core::option::Option<&Self>,
             ) -> ::core::option::Option<Self> {
                 #reading
+                #apart
                 let #fields = <Self as #krate::CoordConfig>::FIELDS;
                 // Every field is read before the first that failed ends it.
                 #(#reads)*
@@ -302,22 +306,24 @@ impl Expansion<'_> {
         bounds::implement(model, Way::Write, &body)
     }
 
-    /// The keys of flattened structs are known to the compiler alone.
+    /// Compares the keys of flattened structs, which are known to the compiler alone.
     fn apart(&self) -> Option<TokenStream> {
-        let flat = self
-            .model
-            .fields
-            .iter()
-            .find(|field| matches!(field.kind, Kind::Flat))?;
-        let (krate, private, ident) = (&self.model.krate, &self.private, &self.model.ident);
-        let private = at(private, flat.ty.span());
-        let span = site(flat.ty.span());
-        // A generic struct's constants are not evaluated before it is used.
-        self.model.generics.params.is_empty().then(|| {
-            quote_spanned! {span=>
-                const _: () = #private::apart(<#ident as #krate::CoordConfig>::FIELDS);
-            }
+        let mut fields = self.model.fields.iter();
+        let flat = fields.find(|field| matches!(field.kind, Kind::Flat))?;
+        let (krate, ident) = (&self.model.krate, &self.model.ident);
+        let private = at(&self.private, flat.ty.span());
+        let of = match self.is_generic() {
+            true => quote!(Self),
+            false => quote!(#ident),
+        };
+        Some(quote_spanned! {site(flat.ty.span())=>
+            #private::apart(<#of as #krate::CoordConfig>::FIELDS)
         })
+    }
+
+    /// Constants of a generic struct are not evaluated before it is used.
+    fn is_generic(&self) -> bool {
+        !self.model.generics.params.is_empty()
     }
 
     fn default(&self, ty: &syn::Type, default: &Default) -> TokenStream {

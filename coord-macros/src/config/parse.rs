@@ -121,6 +121,12 @@ fn field(errors: &Errors, field: syn::Field, case: Option<Case>) -> Option<Field
         ));
     }
     words.conflicts(errors);
+    if words.map.span().is_some() && is_no_map(&field.ty) {
+        errors.at(
+            &field.ty,
+            "`map` is for `HashMap` and `BTreeMap`: one entry for each segment below the key",
+        );
+    }
     // Any other lifetime is an error already: one of the struct's, or one that is missing.
     if let syn::Type::Reference(reference) = &field.ty
         && words.skip.span().is_none()
@@ -372,14 +378,22 @@ fn given_default(value: syn::Expr) -> Default {
 
 /// By its name alone: an alias of `Option` is not seen, and does no harm.
 fn is_option(ty: &syn::Type) -> bool {
+    last_segment(ty).is_some_and(|name| name == "Option")
+}
+
+/// What is certainly none; of an alias the compiler tells.
+fn is_no_map(ty: &syn::Type) -> bool {
+    const NONE: &[&str] = &[
+        "Vec", "VecDeque", "Option", "Box", "Arc", "HashSet", "BTreeSet", "String", "bool",
+    ];
+    last_segment(ty).is_some_and(|name| NONE.iter().any(|none| name == none))
+}
+
+fn last_segment(ty: &syn::Type) -> Option<&Ident> {
     match ty {
-        syn::Type::Group(group) => is_option(&group.elem),
-        syn::Type::Paren(paren) => is_option(&paren.elem),
-        syn::Type::Path(path) => path
-            .path
-            .segments
-            .last()
-            .is_some_and(|segment| segment.ident == "Option"),
-        _ => false,
+        syn::Type::Group(group) => last_segment(&group.elem),
+        syn::Type::Paren(paren) => last_segment(&paren.elem),
+        syn::Type::Path(path) => path.path.segments.last().map(|segment| &segment.ident),
+        _ => None,
     }
 }

@@ -9,8 +9,6 @@ struct NoKey;
 #[derive(CoordConfig)]
 struct App {
     #[coord(map)]
-    list: Vec<u8>,
-    #[coord(map)]
     values: HashMap<String, Unreadable>,
     #[coord(map)]
     keys: BTreeMap<NoKey, u8>,

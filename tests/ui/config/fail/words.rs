@@ -42,6 +42,8 @@ struct Flat {
     m: u8,
     #[coord(with = "hex", validate = |v| v)]
     n: u8,
+    #[coord(map)]
+    o: Option<HashMap<String, u8>>,
 }
 
 fn main() {}

@@ -37,6 +37,16 @@ pub struct Db {
     pub host: String,
 }
 
+/// The keys of what is flattened are compared when it is used.
+#[derive(CoordConfig)]
+pub struct Flat<T> {
+    pub name: String,
+    #[coord(flatten)]
+    pub of: T,
+    #[coord(map, nested)]
+    pub parts: HashMap<u8, Arc<T>>,
+}
+
 fn config<T: CoordConfig>() {}
 
 pub fn takes(_: Config<Outer<Db>>) {}
@@ -45,4 +55,5 @@ fn main() {
     config::<Limited<u8, 3>>();
     config::<Outer<Option<Db>>>();
     config::<Tree<String>>();
+    config::<Flat<Db>>();
 }
