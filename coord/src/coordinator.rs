@@ -381,6 +381,11 @@ impl Coordinator {
         self.engine.keeper.abandon_all(PastDeadline::Verify);
     }
 
+    /// What it was connected with.
+    pub(crate) fn options(&self) -> &Options {
+        &self.engine.options
+    }
+
     /// True for clones and modules of one coordinator.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.alive, &other.alive)
