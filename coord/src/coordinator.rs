@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     client::{Client, ConnectionState, Purpose, Range, Span},
     clock::Clock,
-    config::{ConfigBuilder, ConfigCenter, CoordConfig},
+    config::{Cache, ConfigBuilder, ConfigCenter, CoordConfig},
     engine::{Engine, Watched},
     error::{Context, Error, Result},
     instance_id::InstanceIds,
@@ -65,6 +65,8 @@ struct Alive {
     closed: CancellationToken,
     engine: Engine,
     locks: Locks,
+    /// What the config centers have read.
+    cache: Cache,
 }
 
 impl Drop for Alive {
@@ -187,6 +189,7 @@ impl Coordinator {
             closing,
             closed,
             locks: Locks::new(engine.clone()),
+            cache: Cache::default(),
             engine: engine.clone(),
         });
         Ok(Self { alive, engine })
@@ -264,13 +267,13 @@ impl Coordinator {
     /// # }
     /// ```
     pub fn config<T: CoordConfig>(&self) -> ConfigBuilder<T> {
-        ConfigBuilder::new(self.engine.clone())
+        ConfigBuilder::new(self.config_center())
     }
 
-    /// The config center: typed writes of single values.
+    /// The config center: typed reads and writes of single values, with their history.
     #[must_use]
     pub fn config_center(&self) -> ConfigCenter {
-        ConfigCenter::new(self.engine.clone())
+        ConfigCenter::new(self.engine.clone(), self.alive.cache.clone())
     }
 
     /// The registry: registers and finds instances of services.

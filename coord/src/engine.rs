@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 use crate::{
-    client::{CallError, Client, Range, RangeReply, Reason, Span},
+    client::{CallError, Client, Op, Range, RangeReply, Reason, Span, Txn, TxnReply},
     clock::Clock,
     error::{Error, Result},
     key::Layout,
@@ -60,9 +60,25 @@ impl Engine {
     /// A read for the caller, repeated as the options say: a read is safe to repeat whatever became
     /// of the one before.
     pub(crate) async fn read(&self, range: Range) -> Result<RangeReply, CallError> {
+        self.repeat(|| self.calls.range(range.clone())).await
+    }
+
+    /// Several reads at one revision, repeated as [`read`](Self::read) is.
+    pub(crate) async fn read_all(&self, reads: Vec<Op>) -> Result<TxnReply, CallError> {
+        let txn = Txn {
+            then: reads,
+            ..Txn::default()
+        };
+        self.repeat(|| self.calls.txn(txn.clone())).await
+    }
+
+    async fn repeat<T, F>(&self, call: impl Fn() -> F) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<T, CallError>>,
+    {
         let mut backoff = Backoff::for_call(&self.options.retry);
         loop {
-            let error = match self.calls.range(range.clone()).await {
+            let error = match call().await {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };

@@ -3,6 +3,7 @@
 //! | part | key |
 //! |---|---|
 //! | config | `/<ns>config/<prefix>/…`, or any absolute key that starts with `/` |
+//! | config history | `<ns>coord/history/<config key, encoded>/head`, `…/at/<revision>` |
 //! | lock queue | `<ns>coord/lock/<name>!/<mode><lease hex>.<nonce>` |
 //! | lock session | `<ns>coord/session/<lease hex>` |
 //! | registry | `<ns>coord/svc/<service>/<zone or ->/<instance>`, `<ns>coord/inst/<service>/<instance>` |
@@ -10,7 +11,9 @@
 //!
 //! Every prefix ends in `/`: a range over `a/b` would also return `a/bc`.
 
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use std::borrow::Cow;
+
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 use crate::error::{Error, Result};
 
@@ -21,12 +24,20 @@ pub(crate) const MAX_KEY: usize = 1024;
 /// itself, and control characters. Bytes outside ASCII are always encoded.
 const ARGUMENT: &AsciiSet = &CONTROLS.add(b'/').add(b'!').add(b'%');
 
+/// The same of a map's key in config, where `!` means nothing.
+const SEGMENT: &AsciiSet = &CONTROLS.add(b'/').add(b'%');
+
 /// One key, complete. Ours are UTF-8; what others wrote below a watched prefix need not be, so the
 /// engines carry keys as bytes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key(String);
 
 impl Key {
+    /// A key as it was found; bytes that are no UTF-8 are replaced.
+    pub(crate) fn found(key: &[u8]) -> Self {
+        Self(String::from_utf8_lossy(key).into_owned())
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
@@ -43,7 +54,7 @@ impl std::fmt::Display for Key {
 }
 
 /// A prefix that ends in `/`: the range of all keys below it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Prefix(String);
 
 impl Prefix {
@@ -66,6 +77,22 @@ impl Prefix {
     /// The key `segments` below this prefix.
     pub(crate) fn key(&self, segments: &str) -> Key {
         Key(format!("{}{segments}", self.0))
+    }
+
+    /// The one key that the prefix names: where a whole document stands.
+    pub(crate) fn itself(&self) -> Key {
+        Key(self.0.strip_suffix('/').unwrap_or(&self.0).to_owned())
+    }
+
+    /// The key of `revision` below this prefix: in the order of revisions.
+    pub(crate) fn revision(&self, revision: i64) -> Key {
+        self.key(&format!("{revision:020}"))
+    }
+
+    /// The revision that [`revision`](Self::revision) made `key` of.
+    pub(crate) fn revision_of(&self, key: &[u8]) -> Option<i64> {
+        let digits = self.strip(key).filter(|digits| digits.len() == 20)?;
+        std::str::from_utf8(digits).ok()?.parse().ok()
     }
 
     /// The part of `key` after this prefix, if it is below it.
@@ -103,14 +130,39 @@ impl Layout {
 
     /// A struct's or a value's place. A leading `/` makes it absolute: it then ignores the namespace
     /// and the config prefix, so that keys which other programs own can be bound too.
-    pub(crate) fn config(&self, path: &str) -> Result<Prefix> {
+    pub(crate) fn config(&self, operation: &'static str, path: &str) -> Result<Prefix> {
         let path = path.strip_suffix('/').unwrap_or(path);
-        Ok(Prefix(self.config_path("bind config", path)? + "/"))
+        Ok(Prefix(self.config_path(operation, path)? + "/"))
     }
 
     /// One config key, absolute or not as for [`config`](Self::config).
-    pub(crate) fn config_key(&self, key: &str) -> Result<Key> {
-        self.config_path("write config", key).map(Key)
+    pub(crate) fn config_key(&self, operation: &'static str, key: &str) -> Result<Key> {
+        self.config_path(operation, key).map(Key)
+    }
+
+    /// All config keys below `path`; all of the coordinator's if it is empty.
+    pub(crate) fn config_below(&self, operation: &'static str, path: &str) -> Result<Prefix> {
+        if path.is_empty() {
+            return Ok(Prefix(format!("/{}{}", self.namespace, self.config)));
+        }
+        self.config(operation, path)
+    }
+
+    /// Describes the current value of a config key.
+    pub(crate) fn history_head(&self, key: &Key) -> Key {
+        Key(self.history(key) + "/head")
+    }
+
+    /// What a config key was at older revisions.
+    pub(crate) fn history_past(&self, key: &Key) -> Prefix {
+        Prefix(self.history(key) + "/at/")
+    }
+
+    /// The whole config key is one segment here, so that no key's history is below another's; and
+    /// nothing here is below a prefix that a struct is bound to, which would wake it once more.
+    fn history(&self, key: &Key) -> String {
+        let key = utf8_percent_encode(key.as_str(), ARGUMENT);
+        format!("{}coord/history/{key}", self.namespace)
     }
 
     fn config_path(&self, operation: &'static str, path: &str) -> Result<String> {
@@ -188,6 +240,16 @@ impl Layout {
             self.namespace, self.registry
         )))
     }
+}
+
+/// A map's key as one segment: what [`decode_segment`] reads back.
+pub(crate) fn encode_segment(name: &str) -> String {
+    utf8_percent_encode(name, SEGMENT).to_string()
+}
+
+/// One segment as the map key that it stands for; `None` if that is no text.
+pub(crate) fn decode_segment(segment: &str) -> Option<Cow<'_, str>> {
+    percent_decode_str(segment).decode_utf8().ok()
 }
 
 fn check(operation: &'static str, key: &str) -> Result<()> {
@@ -269,7 +331,6 @@ pub(crate) fn join(operation: &'static str, parts: &[Part<'_>]) -> Result<String
 
 #[cfg(test)]
 mod tests {
-    use percent_encoding::percent_decode_str;
     use proptest::prelude::*;
 
     use super::*;
@@ -282,11 +343,11 @@ mod tests {
     fn keys_stand_where_the_table_says() {
         let keys = layout();
         assert_eq!(
-            keys.config("app").expect("valid").as_str(),
+            keys.config("test", "app").expect("valid").as_str(),
             "/prod/config/app/"
         );
         assert_eq!(
-            keys.config("/config/app/").expect("valid").as_str(),
+            keys.config("test", "/config/app/").expect("valid").as_str(),
             "/config/app/"
         );
         assert_eq!(
@@ -308,6 +369,21 @@ mod tests {
     }
 
     #[test]
+    fn a_config_key_has_its_history_in_one_segment() {
+        let keys = layout();
+        let key = keys.config_key("test", "app/a b%").expect("valid");
+        assert_eq!(
+            keys.history_head(&key).as_str(),
+            "prod/coord/history/%2Fprod%2Fconfig%2Fapp%2Fa b%25/head"
+        );
+        let past = keys.history_past(&key);
+        let old = past.revision(42);
+        assert!(old.as_str().ends_with("/at/00000000000000000042"), "{old}");
+        assert_eq!(past.revision_of(old.as_bytes()), Some(42));
+        assert_eq!(past.revision_of(past.key("42").as_bytes()), None);
+    }
+
+    #[test]
     fn no_queue_is_below_another() {
         let keys = layout();
         let outer = keys.lock_queue("jobs").expect("valid");
@@ -320,7 +396,7 @@ mod tests {
         let keys = layout();
         for bad in ["", "a//b", "a\n", "/", "//a", &"x".repeat(MAX_KEY + 1)] {
             assert!(
-                matches!(keys.config(bad), Err(Error::Invalid { .. })),
+                matches!(keys.config("test", bad), Err(Error::Invalid { .. })),
                 "config {bad:?}"
             );
             assert!(

@@ -6,9 +6,24 @@
 /// `#[derive(CoordConfig)]`.
 pub mod config {
     pub use crate::config::{
-        decode::{Default, Leaf, Scope},
-        shape::{Field, Shape},
+        apart::apart,
+        decode::{
+            Checks, Default, Leaf, Map, Probe, Scope, config, json, plain, toml, unchecked,
+            write_config,
+        },
+        document::{Format, Toml, toml_format},
+        encoder::Encoder,
+        shape::{Field, Shape, Unknown},
     };
+    pub use serde::Serialize;
+
+    /// The methods of a `Probe`.
+    pub mod probe {
+        pub use crate::config::decode::{
+            ViaClone, ViaConfig, ViaDisplay, ViaFromStr, ViaKey, ViaNothing, ViaSerde,
+            ViaSerialize, ViaWriteConfig, ViaWriteKey,
+        };
+    }
 }
 
 /// `#[locked]`.

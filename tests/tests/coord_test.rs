@@ -207,7 +207,7 @@ fn two_at_once_share_nothing() {
         shop.wait_for_revision(revision).await.unwrap();
         tokio::task::spawn_blocking(|| BOTH.wait()).await.unwrap();
         // Both have written by now.
-        assert_eq!(shop.status().applied_revision, revision);
+        assert_eq!(shop.status().applied_revision, i64::from(revision));
         assert_busy(try_taken().await);
     }
 

@@ -1,6 +1,6 @@
 //! Rules over more than one token: keys and placeholders.
 
-use super::model::{Field, Model};
+use super::model::{Field, Key, Model};
 use crate::errors::Errors;
 
 pub(crate) fn check(errors: &Errors, model: &Model) {
@@ -19,25 +19,27 @@ pub(crate) fn check(errors: &Errors, model: &Model) {
             errors.at(prefix, fault);
         }
     }
-    let mut sound = Vec::<&Field>::new();
+    let mut sound = Vec::<(&Field, &Key)>::new();
     for field in &model.fields {
-        let key = field.key.text.as_str();
-        let fault = match key.strip_prefix('/') {
-            Some(relative) => Err(format!(
-                "a field's key stands below the prefix, without a leading `/`: write `{relative}`"
-            )),
-            None if key.is_empty() => {
-                Err("the key is empty: leave `key` out, and it is the field's name".into())
-            }
-            None => segments(key),
-        };
-        match fault {
-            Err(fault) => errors.at(&field.key.tokens, fault),
-            Ok(()) => {
-                sound
-                    .iter()
-                    .for_each(|earlier| apart(errors, earlier, field));
-                sound.push(field);
+        for key in field.keys() {
+            let text = key.text.as_str();
+            let fault = match text.strip_prefix('/') {
+                Some(relative) => Err(format!(
+                    "a field's key stands below the prefix, without a leading `/`: write `{relative}`"
+                )),
+                None if text.is_empty() => {
+                    Err("the key is empty: leave `key` out, and it is the field's name".into())
+                }
+                None => segments(text),
+            };
+            match fault {
+                Err(fault) => errors.at(&key.tokens, fault),
+                Ok(()) => {
+                    sound
+                        .iter()
+                        .for_each(|earlier| apart(errors, earlier, (field, key)));
+                    sound.push((field, key));
+                }
             }
         }
     }
@@ -55,8 +57,12 @@ fn segments(path: &str) -> Result<(), String> {
 }
 
 /// Two fields may share neither a key nor a key space: a list or a struct owns the keys below its own.
-fn apart(errors: &Errors, earlier: &Field, later: &Field) {
-    let (a, b) = (earlier.key.text.as_str(), later.key.text.as_str());
+fn apart(errors: &Errors, earlier: &(&Field, &Key), later: (&Field, &Key)) {
+    let (a, b) = (earlier.1.text.as_str(), later.1.text.as_str());
+    let whose = match earlier.0.ident == later.0.ident {
+        true => "this field".to_owned(),
+        false => format!("the field `{}`", earlier.0.name),
+    };
     let inside = |outer: &str, inner: &str| {
         inner
             .strip_prefix(outer)
@@ -64,20 +70,18 @@ fn apart(errors: &Errors, earlier: &Field, later: &Field) {
     };
     if a == b {
         errors.at(
-            &later.key.tokens,
+            &later.1.tokens,
             format!(
-                "the key `{b}` is the field `{}`'s already: give one of them another with \
-                 `#[coord(key = \"…\")]`",
-                earlier.name
+                "the key `{b}` is {whose}'s already: give one of them another with \
+                 `#[coord(key = \"…\")]`"
             ),
         );
     } else if inside(a, b) || inside(b, a) {
         errors.at(
-            &later.key.tokens,
+            &later.1.tokens,
             format!(
-                "the key `{b}` and the key `{a}` of the field `{}` are one below the other: a \
-                 field owns all keys below its own",
-                earlier.name
+                "the key `{b}` and the key `{a}` of {whose} are one below the other: a field owns \
+                 all keys below its own"
             ),
         );
     }

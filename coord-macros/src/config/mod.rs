@@ -1,9 +1,11 @@
 //! `#[derive(CoordConfig)]`.
 
+mod bounds;
 mod check;
 mod expand;
 mod model;
 mod parse;
+mod words;
 
 use proc_macro2::TokenStream;
 

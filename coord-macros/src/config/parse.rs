@@ -1,31 +1,38 @@
 //! From the struct's tokens to the [`Model`].
 
-use proc_macro2::{TokenStream, TokenTree};
+use proc_macro2::Span;
 use quote::ToTokens;
-use syn::{
-    Ident, Token,
-    ext::IdentExt,
-    parse::{Parse, ParseStream},
+use syn::{Ident, Token, ext::IdentExt};
+
+use super::{
+    model::{Check, Default, Field, Key, Kind, Model, Read},
+    words::{self, Case, flag, format, literal, path, skip, text, value},
 };
-
-use super::model::{Default, Field, Key, Kind, Model};
-use crate::{crate_path::CratePath, errors::Errors, nearest, once::Once};
-
-const CONTAINER_WORDS: &[&str] = &["prefix", "crate"];
-const FIELD_WORDS: &[&str] = &["key", "default", "nested", "secret"];
+use crate::{crate_path::CratePath, errors::Errors, once::Once};
 
 pub(crate) fn parse(errors: &Errors, input: syn::DeriveInput) -> Model {
     let mut prefix = Once::none("prefix");
+    let mut rename_all = Once::<syn::LitStr>::none("rename_all");
+    let mut document = Once::none("document");
+    let mut unknown = Once::none("unknown");
+    let mut validate = Vec::new();
+    let mut write = Once::none("write");
     let mut krate = Once::<syn::Path>::none("crate");
-    words(errors, &input.attrs, |word, input| {
+    words::each(errors, &input.attrs, |word, input| {
         match word.to_string().as_str() {
             "prefix" => prefix.set(errors, word.span(), text(word, input)?),
+            "rename_all" => rename_all.set(errors, word.span(), text(word, input)?),
+            "document" if !input.peek(Token![=]) => {
+                document.set(errors, word.span(), super::model::Format::Json);
+            }
+            "document" => document.set(errors, word.span(), format(word, input)?),
+            "unknown" => unknown.set(errors, word.span(), words::unknown_keys(word, input)?),
+            "validate" => validate.push(path(word, "function", input)?),
+            "write" => write.set(errors, word.span(), flag(word, input)?),
             "crate" => krate.set(errors, word.span(), value(input)?),
             other => {
-                errors.at(
-                    word,
-                    unknown(other, CONTAINER_WORDS, FIELD_WORDS, "a field"),
-                );
+                let (valid, elsewhere) = (words::CONTAINER, words::FIELD);
+                errors.at(word, words::unknown(other, valid, elsewhere, "a field"));
                 skip(input)?;
             }
         }
@@ -38,16 +45,27 @@ pub(crate) fn parse(errors: &Errors, input: syn::DeriveInput) -> Model {
              use owned types such as `String`",
         );
     }
+    let case = match rename_all.take() {
+        Some(name) => Case::parse(errors, &name),
+        // Serde judges its own words.
+        None => {
+            words::of_serde(&input.attrs, "rename_all").and_then(|name| Case::of(&name.value()))
+        }
+    };
     Model {
-        fields: fields(errors, &input.ident, input.data),
+        fields: fields(errors, &input.ident, input.data, case),
         ident: input.ident,
         generics: input.generics,
         krate: CratePath::new(errors, krate.get()),
         prefix: prefix.take(),
+        document: document.take(),
+        unknown: unknown.take(),
+        validate,
+        write: write.get().is_some(),
     }
 }
 
-fn fields(errors: &Errors, name: &Ident, data: syn::Data) -> Vec<Field> {
+fn fields(errors: &Errors, name: &Ident, data: syn::Data, case: Option<Case>) -> Vec<Field> {
     let hint = match data {
         syn::Data::Struct(syn::DataStruct {
             fields: syn::Fields::Named(named),
@@ -56,7 +74,7 @@ fn fields(errors: &Errors, name: &Ident, data: syn::Data) -> Vec<Field> {
             return named
                 .named
                 .into_iter()
-                .filter_map(|field| self::field(errors, field))
+                .filter_map(|field| self::field(errors, field, case))
                 .collect();
         }
         syn::Data::Struct(_) => {
@@ -73,54 +91,39 @@ fn fields(errors: &Errors, name: &Ident, data: syn::Data) -> Vec<Field> {
     Vec::new()
 }
 
-fn field(errors: &Errors, field: syn::Field) -> Option<Field> {
+/// The words of one field.
+struct Words {
+    key: Once<syn::LitStr>,
+    aliases: Vec<syn::LitStr>,
+    alias: Option<Span>,
+    default: Once<Default>,
+    nested: Once<()>,
+    flatten: Once<()>,
+    map: Once<()>,
+    codec: Once<super::model::Format>,
+    with: Once<syn::Path>,
+    secret: Once<()>,
+    skip: Once<()>,
+    validate: Option<Span>,
+    range: Once<()>,
+    checks: Vec<Check>,
+}
+
+fn field(errors: &Errors, field: syn::Field, case: Option<Case>) -> Option<Field> {
     let ident = field.ident?;
-    let mut key = Once::<syn::LitStr>::none("key");
-    let mut default = Once::none("default");
-    let mut nested = Once::none("nested");
-    let mut secret = Once::none("secret");
-    words(errors, &field.attrs, |word, input| {
-        match word.to_string().as_str() {
-            "key" => key.set(errors, word.span(), text(word, input)?),
-            "default" if !input.peek(Token![=]) => {
-                default.set(errors, word.span(), Default::Own(word.span()));
-            }
-            "default" => default.set(errors, word.span(), given_default(value(input)?)),
-            "nested" => nested.set(errors, word.span(), flag(word, input)?),
-            "secret" => secret.set(errors, word.span(), flag(word, input)?),
-            other => {
-                errors.at(
-                    word,
-                    unknown(other, FIELD_WORDS, CONTAINER_WORDS, "the struct"),
-                );
-                skip(input)?;
-            }
-        }
-        Ok(())
-    });
-    if let (Some(word), true) = (default.span(), is_option(&field.ty)) {
+    let words = read(errors, &field.attrs);
+    let optional = is_option(&field.ty);
+    if let (Some(word), true, None) = (words.default.span(), optional, words.skip.span()) {
         errors.push(syn::Error::new(
             word,
             "`default` on an `Option`: without its key it is `None`. Drop the `Option` or the \
              `default`",
         ));
     }
-    if nested.get().is_some() {
-        if let Some(word) = default.span() {
-            errors.push(syn::Error::new(
-                word,
-                "`default` with `nested`: give the defaults in the nested struct's own fields",
-            ));
-        }
-        if let Some(word) = secret.span() {
-            errors.push(syn::Error::new(
-                word,
-                "`secret` with `nested`: say it on the nested struct's own fields",
-            ));
-        }
-    }
+    words.conflicts(errors);
     // Any other lifetime is an error already: one of the struct's, or one that is missing.
     if let syn::Type::Reference(reference) = &field.ty
+        && words.skip.span().is_none()
         && reference
             .lifetime
             .as_ref()
@@ -132,26 +135,231 @@ fn field(errors: &Errors, field: syn::Field) -> Option<Field> {
         );
     }
     let name = ident.unraw().to_string();
+    let of_literal = |literal: syn::LitStr| Key {
+        text: literal.value(),
+        tokens: literal.into_token_stream(),
+    };
+    let given = words.key.take();
+    let key = match given.or_else(|| words::of_serde(&field.attrs, "rename")) {
+        Some(literal) => of_literal(literal),
+        None => Key {
+            text: case.map_or_else(|| name.clone(), |case| case.apply(&name)),
+            tokens: ident.to_token_stream(),
+        },
+    };
+    let default = words.default.take().unwrap_or(Default::None);
+    let kind = if words.skip.get().is_some() {
+        Kind::Skip(default)
+    } else if words.flatten.get().is_some() {
+        Kind::Flat
+    } else if words.map.get().is_some() {
+        Kind::Map {
+            structs: words.nested.get().is_some(),
+        }
+    } else if words.nested.get().is_some() {
+        Kind::Nested
+    } else {
+        let read = match (words.codec.take(), words.with.take()) {
+            (_, Some(path)) => Read::With(path),
+            (Some(format), None) => Read::Codec(format),
+            (None, None) => Read::Plain,
+        };
+        Kind::Leaf(default, read)
+    };
     Some(Field {
-        key: match key.take() {
-            Some(literal) => Key {
-                text: literal.value(),
-                tokens: literal.into_token_stream(),
-            },
-            None => Key {
-                text: name.clone(),
-                tokens: ident.to_token_stream(),
-            },
-        },
-        secret: secret.get().is_some(),
-        kind: match nested.get() {
-            Some(()) => Kind::Nested,
-            None => Kind::Leaf(default.take().unwrap_or(Default::None)),
-        },
+        doc: words::doc(&field.attrs),
+        optional,
+        key,
+        aliases: words.aliases.into_iter().map(of_literal).collect(),
+        secret: words.secret.get().is_some(),
+        checks: words.checks,
+        kind,
         ty: field.ty,
         name,
         ident,
     })
+}
+
+fn read(errors: &Errors, attributes: &[syn::Attribute]) -> Words {
+    let mut words = Words {
+        key: Once::none("key"),
+        aliases: Vec::new(),
+        alias: None,
+        default: Once::none("default"),
+        nested: Once::none("nested"),
+        flatten: Once::none("flatten"),
+        map: Once::none("map"),
+        codec: Once::none("codec"),
+        with: Once::none("with"),
+        secret: Once::none("secret"),
+        skip: Once::none("skip"),
+        validate: None,
+        range: Once::none("range"),
+        checks: Vec::new(),
+    };
+    words::each(errors, attributes, |word, input| {
+        let span = word.span();
+        match word.to_string().as_str() {
+            "key" => words.key.set(errors, span, text(word, input)?),
+            "alias" => {
+                words.aliases.push(text(word, input)?);
+                words.alias.get_or_insert(span);
+            }
+            "default" if !input.peek(Token![=]) => {
+                words.default.set(errors, span, Default::Own(span));
+            }
+            "default" => words
+                .default
+                .set(errors, span, given_default(value(input)?)),
+            "nested" => words.nested.set(errors, span, flag(word, input)?),
+            "flatten" => words.flatten.set(errors, span, flag(word, input)?),
+            "map" => words.map.set(errors, span, flag(word, input)?),
+            "codec" => words.codec.set(errors, span, format(word, input)?),
+            "with" => words.with.set(errors, span, path(word, "module", input)?),
+            "secret" => words.secret.set(errors, span, flag(word, input)?),
+            "skip" => words.skip.set(errors, span, flag(word, input)?),
+            "validate" => {
+                let check = Check::That(path(word, "function", input)?);
+                words.checks.push(check);
+                words.validate.get_or_insert(span);
+            }
+            "range" => {
+                let check = Check::Range(range(value(input)?)?);
+                words.range.set(errors, span, ());
+                words.checks.push(check);
+            }
+            other => {
+                let (valid, elsewhere) = (words::FIELD, words::CONTAINER);
+                let message = match other {
+                    "rename" => "unknown attribute `rename`: it is called `key`".to_owned(),
+                    "document" => "`document` belongs on the struct; one field is a document with \
+                         `codec = json`"
+                        .to_owned(),
+                    _ => words::unknown(other, valid, elsewhere, "the struct"),
+                };
+                errors.at(word, message);
+                skip(input)?;
+            }
+        }
+        Ok(())
+    });
+    words
+}
+
+impl Words {
+    fn span(&self, word: &str) -> Option<Span> {
+        match word {
+            "key" => self.key.span(),
+            "alias" => self.alias,
+            "default" => self.default.span(),
+            "nested" => self.nested.span(),
+            "flatten" => self.flatten.span(),
+            "map" => self.map.span(),
+            "codec" => self.codec.span(),
+            "with" => self.with.span(),
+            "secret" => self.secret.span(),
+            "validate" => self.validate,
+            "range" => self.range.span(),
+            _ => None,
+        }
+    }
+
+    /// Words that exclude each other: one error for each that is too much.
+    fn conflicts(&self, errors: &Errors) {
+        // The first that is given decides about the rest.
+        const RULES: &[(&str, &[(&str, &str)])] = &[
+            (
+                "flatten",
+                &[
+                    ("key", "a flattened struct has no key of its own"),
+                    ("alias", "a flattened struct has no key of its own"),
+                    (
+                        "default",
+                        "give the defaults in the flattened struct's own fields",
+                    ),
+                    ("secret", "say it on the flattened struct's own fields"),
+                    ("range", "say it on the flattened struct's own fields"),
+                    ("validate", "say it on the flattened struct"),
+                    (
+                        "nested",
+                        "either the fields have a key above them or they have none",
+                    ),
+                    ("map", "the entries of a map need a key above them"),
+                    ("codec", "what is flattened is no value of its own"),
+                    ("with", "what is flattened is no value of its own"),
+                ],
+            ),
+            (
+                "map",
+                &[
+                    ("default", "without keys it is an empty map"),
+                    (
+                        "range",
+                        "say it on the fields of the map's struct, or write a `validate`",
+                    ),
+                    (
+                        "codec",
+                        "a map is read from a key for each entry; drop one of the two",
+                    ),
+                    (
+                        "with",
+                        "a map is read from a key for each entry; drop one of the two",
+                    ),
+                ],
+            ),
+            (
+                "nested",
+                &[
+                    (
+                        "default",
+                        "give the defaults in the nested struct's own fields",
+                    ),
+                    ("secret", "say it on the nested struct's own fields"),
+                    ("range", "say it on the nested struct's own fields"),
+                    ("codec", "say `document` on the nested struct"),
+                    ("with", "a config struct reads itself; drop one of the two"),
+                ],
+            ),
+            (
+                "with",
+                &[("codec", "the module says how the value is read")],
+            ),
+        ];
+        if self.skip.span().is_some() {
+            for word in words::FIELD.iter().filter(|it| **it != "default") {
+                self.refuse(errors, word, "skip", "the field has no key and is not read");
+            }
+            return;
+        }
+        for (word, excluded) in RULES {
+            if self.span(word).is_some() {
+                for (other, why) in *excluded {
+                    self.refuse(errors, other, word, why);
+                }
+                return;
+            }
+        }
+    }
+
+    fn refuse(&self, errors: &Errors, word: &str, with: &str, why: &str) {
+        if let Some(span) = self.span(word) {
+            errors.push(syn::Error::new(
+                span,
+                format!("`{word}` with `{with}`: {why}"),
+            ));
+        }
+    }
+}
+
+fn range(value: syn::Expr) -> syn::Result<syn::ExprRange> {
+    match value {
+        syn::Expr::Range(range) if range.start.is_some() || range.end.is_some() => Ok(range),
+        syn::Expr::Paren(paren) => range(*paren.expr),
+        other => Err(syn::Error::new_spanned(
+            other,
+            "`range` is a range: write `range = 1..=10`, or an open one such as `1..`",
+        )),
+    }
 }
 
 /// A string literal is text to be decoded; anything else is the value itself.
@@ -159,75 +367,6 @@ fn given_default(value: syn::Expr) -> Default {
     match literal(value) {
         Ok(text) => Default::Text(text),
         Err(value) => Default::Value(value),
-    }
-}
-
-fn literal(value: syn::Expr) -> Result<syn::LitStr, Box<syn::Expr>> {
-    match value {
-        syn::Expr::Lit(syn::ExprLit {
-            lit: syn::Lit::Str(text),
-            attrs,
-        }) if attrs.is_empty() => Ok(text),
-        value => Err(Box::new(value)),
-    }
-}
-
-/// Every word of every `#[coord(…)]`, with the rest of its attribute to read its value from.
-fn words(
-    errors: &Errors,
-    attributes: &[syn::Attribute],
-    mut read: impl FnMut(&Ident, ParseStream<'_>) -> syn::Result<()>,
-) {
-    for attribute in attributes.iter().filter(|it| it.path().is_ident("coord")) {
-        errors.ok(attribute.parse_args_with(|input: ParseStream<'_>| {
-            while !input.is_empty() {
-                read(&input.call(Ident::parse_any)?, input)?;
-                if !input.is_empty() {
-                    input.parse::<Token![,]>()?;
-                }
-            }
-            Ok(())
-        }));
-    }
-}
-
-fn value<T: Parse>(input: ParseStream<'_>) -> syn::Result<T> {
-    input.parse::<Token![=]>()?;
-    input.parse()
-}
-
-fn text(word: &Ident, input: ParseStream<'_>) -> syn::Result<syn::LitStr> {
-    literal(value(input)?).map_err(|value| {
-        let message = format!("`{word}` is text: write `{word} = \"…\"`");
-        syn::Error::new_spanned(value, message)
-    })
-}
-
-fn flag(word: &Ident, input: ParseStream<'_>) -> syn::Result<()> {
-    if input.is_empty() || input.peek(Token![,]) {
-        return Ok(());
-    }
-    let message = format!("`{word}` takes no value: write `#[coord({word})]`");
-    let mut rest = TokenStream::new();
-    while !input.is_empty() && !input.peek(Token![,]) {
-        rest.extend([input.parse::<TokenTree>()?]);
-    }
-    Err(syn::Error::new_spanned(rest, message))
-}
-
-fn skip(input: ParseStream<'_>) -> syn::Result<()> {
-    while !input.is_empty() && !input.peek(Token![,]) {
-        input.parse::<TokenTree>()?;
-    }
-    Ok(())
-}
-
-/// A word that belongs elsewhere is told where; any other gets the nearest valid one.
-fn unknown(word: &str, valid: &[&str], elsewhere: &[&str], place: &str) -> String {
-    if elsewhere.contains(&word) {
-        format!("`{word}` belongs on {place}, not here")
-    } else {
-        nearest::unknown("attribute", word, valid)
     }
 }
 

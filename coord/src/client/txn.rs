@@ -23,6 +23,7 @@ pub(super) fn get(range: &Range) -> (Vec<u8>, GetOptions) {
     options = match range.order {
         // etcd's own order. Asking for it would make etcd read everything before it cuts.
         Order::KeyAscending => options,
+        Order::KeyDescending => options.with_sort(SortTarget::Key, SortOrder::Descend),
         Order::CreateAscending => options.with_sort(SortTarget::Create, SortOrder::Ascend),
         Order::CreateDescending => options.with_sort(SortTarget::Create, SortOrder::Descend),
     };

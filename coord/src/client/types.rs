@@ -47,6 +47,7 @@ impl Span {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
     KeyAscending,
+    KeyDescending,
     CreateAscending,
     CreateDescending,
 }

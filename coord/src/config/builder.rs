@@ -6,7 +6,9 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Config, Origin, live,
+    Config, Origin,
+    center::ConfigCenter,
+    live,
     reloader::Reloader,
     shape::CoordConfig,
     template::{self, Variables},
@@ -24,16 +26,16 @@ const BIND: &str = "bind config";
 #[derive(Debug)]
 #[must_use = "nothing is bound before `start`"]
 pub struct ConfigBuilder<T> {
-    engine: Engine,
+    pub(super) center: ConfigCenter,
     prefix: Option<String>,
     vars: BTreeMap<String, String>,
     of: PhantomData<fn() -> T>,
 }
 
 impl<T: CoordConfig> ConfigBuilder<T> {
-    pub(crate) fn new(engine: Engine) -> Self {
+    pub(crate) fn new(center: ConfigCenter) -> Self {
         Self {
-            engine,
+            center,
             prefix: None,
             vars: BTreeMap::new(),
             of: PhantomData,
@@ -66,11 +68,15 @@ impl<T: CoordConfig> ConfigBuilder<T> {
     /// # Cancel safety
     /// Safe to drop at any time: the watch ends.
     pub async fn start(self) -> Result<Config<T>> {
-        let engine = &self.engine;
+        let engine = self.engine();
         engine.check_open(BIND)?;
-        let prefix = self.resolve()?;
-        let place = prefix.as_str().to_owned();
-        let watcher = engine.watcher(format!("config {place}"), Span::prefix(&prefix));
+        let prefix = self.resolve(BIND)?;
+        let span = self.span(&prefix);
+        let place = match &span {
+            Span::Key(_) => prefix.itself().as_str().to_owned(),
+            Span::Interval(..) => prefix.as_str().to_owned(),
+        };
+        let watcher = engine.watcher(format!("config {place}"), span);
         let status = watcher.status();
         let (first, bound) = oneshot::channel();
         let ended = CancellationToken::new();
@@ -115,10 +121,14 @@ impl<T: CoordConfig> ConfigBuilder<T> {
         }
     }
 
-    fn resolve(&self) -> Result<Prefix> {
+    pub(super) fn engine(&self) -> &Engine {
+        self.center.engine()
+    }
+
+    pub(super) fn resolve(&self, operation: &'static str) -> Result<Prefix> {
         let template = self.prefix.as_deref().or(T::PREFIX).ok_or_else(|| {
             Error::invalid(
-                BIND,
+                operation,
                 format!(
                     "`{}` names no prefix: write `#[coord(prefix = \"…\")]` on it, or call \
                      `.prefix(\"…\")`",
@@ -126,16 +136,17 @@ impl<T: CoordConfig> ConfigBuilder<T> {
                 ),
             )
         })?;
+        let engine = self.engine();
         let variables = Variables {
             own: &self.vars,
-            shared: &self.engine.options.vars,
-            service: self.engine.module.as_deref(),
-            namespace: &self.engine.options.namespace,
+            shared: &engine.options.vars,
+            service: engine.module.as_deref(),
+            namespace: &engine.options.namespace,
         };
         let path = template::fill(template, variables).map_err(|faults| Error::Invalid {
-            context: Context::new(BIND).key(template),
+            context: Context::new(operation).key(template),
             faults,
         })?;
-        self.engine.layout.config(&path)
+        engine.layout.config(operation, &path)
     }
 }

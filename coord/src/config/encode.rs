@@ -6,30 +6,55 @@ use serde::{
     Serialize, Serializer,
     ser::{self, Impossible, SerializeStruct},
 };
+use serde_json::Value as Json;
 
 /// The text for `value`: plain for what is one word or number, JSON for the rest.
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<String, String> {
+    encode_some(value)?.ok_or_else(|| NotPlain::Absent.to_string())
+}
+
+/// The same; nothing for a `None`, which is a key that is not there.
+pub(crate) fn encode_some<T: Serialize + ?Sized>(value: &T) -> Result<Option<String>, String> {
     match value.serialize(Plain) {
-        Ok(text) => Ok(text),
-        Err(NotPlain::Structured) => {
-            serde_json::to_string(value).map_err(|error| error.to_string())
-        }
+        Ok(text) => Ok(Some(text)),
+        Err(NotPlain::Absent) => Ok(None),
+        Err(NotPlain::Structured) => serde_json::to_string(value)
+            .map(Some)
+            .map_err(|error| error.to_string()),
         Err(NotPlain::Refused(reason)) => Err(reason),
     }
 }
 
-/// Writes single values, and says of everything else that it is none.
-struct Plain;
+/// The value as a part of a document; `null` for a `None`. A duration is what it is in a key of its
+/// own: `1m 30s`.
+pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> Result<Json, String> {
+    match (value.serialize(Plain), serde_json::to_value(value)) {
+        // A plain value that serde writes as a structure: a duration, and nothing else.
+        (Ok(text), Ok(Json::Object(_))) => Ok(Json::String(text)),
+        (Err(NotPlain::Refused(reason)), _) => Err(reason),
+        (_, json) => json.map_err(|error| error.to_string()),
+    }
+}
 
+/// Writes single values, and says of everything else that it is none.
 #[derive(Debug)]
-enum NotPlain {
+pub struct Plain;
+
+/// Why a value has no plain text.
+#[derive(Debug)]
+pub enum NotPlain {
+    /// It is `None`.
+    Absent,
+    /// It is made of several values.
     Structured,
+    /// No text would be read back as it.
     Refused(String),
 }
 
 impl fmt::Display for NotPlain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Absent => f.write_str("there is no text for `None`: delete the key instead"),
             Self::Structured => f.write_str("it is not one plain value"),
             Self::Refused(reason) => f.write_str(reason),
         }
@@ -105,8 +130,7 @@ impl Serializer for Plain {
     }
 
     fn serialize_none(self) -> Result<String> {
-        let reason = "there is no text for `None`: delete the key instead";
-        Err(NotPlain::Refused(reason.to_owned()))
+        Err(NotPlain::Absent)
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<String> {
@@ -114,7 +138,7 @@ impl Serializer for Plain {
     }
 
     fn serialize_unit(self) -> Result<String> {
-        Ok(String::new())
+        Ok("null".to_owned())
     }
 
     fn serialize_unit_struct(self, _name: &'static str) -> Result<String> {
@@ -206,8 +230,8 @@ fn finite(finite: bool, text: impl FnOnce() -> String) -> Result<String> {
 }
 
 /// What serde makes of `std::time::Duration`: two whole numbers, seconds and nanoseconds.
-#[derive(Default)]
-struct Span {
+#[derive(Debug, Default)]
+pub struct Span {
     secs: Option<u64>,
     nanos: Option<u32>,
 }

@@ -9,8 +9,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    decode::UnknownKey,
-    reloader::{Outcome, Reload, Reloader, discard},
+    decode::{UnknownKey, Warning},
+    reloader::{Odd, Outcome, Reload, Reloader, discard},
     shape::CoordConfig,
     status::Refusal,
 };
@@ -33,6 +33,7 @@ pub(super) struct Record {
     pub(super) applied_revision: i64,
     pub(super) refusal: Option<Refusal>,
     pub(super) unknown: Vec<UnknownKey>,
+    pub(super) warnings: Vec<Warning>,
 }
 
 impl<T> Store<T> {
@@ -128,8 +129,8 @@ impl<T> Writer<T> {
     /// it may run code of the type's own, and no lock is held for that.
     pub(super) fn publish(&self, update: &Update, reload: Reload<T>) -> Option<Arc<T>> {
         let mut replaced = None;
-        if let Some(unknown) = reload.unknown {
-            self.unknown(unknown);
+        if let Some(odd) = reload.odd {
+            self.odd(odd);
         }
         match reload.outcome {
             Outcome::Same => {
@@ -204,13 +205,15 @@ impl<T> Writer<T> {
         record.refusal = Some(refusal);
     }
 
-    pub(super) fn unknown(&self, unknown: Vec<UnknownKey>) {
+    pub(super) fn odd(&self, odd: Odd) {
         let mut record = self.store.record();
-        if record.unknown == unknown {
-            return;
-        }
-        let known: HashSet<_> = record.unknown.iter().map(|known| &known.key).collect();
-        for key in unknown.iter().filter(|it| !known.contains(&it.key)) {
+        let known: HashSet<_> = record.unknown.iter().map(|it| &it.key).collect();
+        let fresh: Vec<_> = odd
+            .unknown
+            .iter()
+            .filter(|it| !known.contains(&it.key))
+            .collect();
+        for key in fresh.iter().take(LOGGED) {
             let hint = key.did_you_mean.as_deref();
             tracing::warn!(
                 target: "coord::config",
@@ -219,9 +222,29 @@ impl<T> Writer<T> {
                 "a config key that no field reads"
             );
         }
-        record.unknown = unknown;
+        let fresh_warnings: Vec<_> = odd
+            .warnings
+            .iter()
+            .filter(|it| !record.warnings.contains(it))
+            .take(LOGGED)
+            .collect();
+        for warning in &fresh_warnings {
+            tracing::warn!(target: "coord::config", key = warning.key, "{}", warning.reason);
+        }
+        if fresh.len() > LOGGED {
+            tracing::warn!(
+                target: "coord::config",
+                prefix = self.prefix,
+                more = fresh.len() - LOGGED,
+                "more config keys that no field reads; the status lists them"
+            );
+        }
+        (record.unknown, record.warnings) = (odd.unknown, odd.warnings);
     }
 }
+
+/// So many odd keys of one change have a line each in the log.
+const LOGGED: usize = 10;
 
 /// Binds, tells `first` how that went, then follows the watch until it is cancelled.
 ///
@@ -230,14 +253,14 @@ impl<T> Writer<T> {
 pub(super) async fn follow<T: CoordConfig, S: Source>(
     tasks: Tasks,
     mut watcher: Watcher<S>,
-    mut reloader: Reloader,
+    mut reloader: Reloader<T>,
     prefix: String,
     first: oneshot::Sender<Result<Readers<T>, Refusal>>,
 ) {
     let mut status = watcher.status();
     let update = watcher.next().await;
     let bound = tasks.aside(move || {
-        let reload = reloader.apply::<T>(watcher.map(), &update);
+        let reload = reloader.apply(watcher.map(), &update);
         let (writer, readers) = match reload.outcome {
             Outcome::New(value, _) => Writer::new(prefix, value, update.revision),
             Outcome::Refused(refusal) => {
@@ -247,7 +270,7 @@ pub(super) async fn follow<T: CoordConfig, S: Source>(
             }
             Outcome::Same => return None,
         };
-        writer.unknown(reload.unknown.unwrap_or_default());
+        writer.odd(reload.odd.unwrap_or_default());
         first.send(Ok(readers)).ok()?;
         Some((watcher, reloader, writer))
     });
@@ -266,7 +289,7 @@ pub(super) async fn follow<T: CoordConfig, S: Source>(
             }
         };
         let taken = tasks.aside(move || {
-            let reload = reloader.apply::<T>(watcher.map(), &update);
+            let reload = reloader.apply(watcher.map(), &update);
             (watcher, reloader, update, reload)
         });
         // The writer stays here: when this is cancelled, readers learn of it at once.
@@ -277,5 +300,75 @@ pub(super) async fn follow<T: CoordConfig, S: Source>(
         if let Some(replaced) = writer.publish(&update, reload) {
             tasks.aside(move || discard(replaced)).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tracing::{Event, Metadata, Subscriber, span};
+
+    use super::*;
+
+    /// Counts the lines.
+    #[derive(Default)]
+    struct Lines(Arc<AtomicUsize>);
+
+    impl Subscriber for Lines {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            metadata.target() == "coord::config"
+        }
+
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+        fn event(&self, _: &Event<'_>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn enter(&self, _: &span::Id) {}
+
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    fn unknown(count: usize) -> Odd {
+        let unknown = (0..count).map(|at| UnknownKey {
+            key: format!("/p/{at}"),
+            did_you_mean: None,
+        });
+        let warning = Warning {
+            key: "/p/a".into(),
+            reason: "odd".into(),
+        };
+        Odd {
+            unknown: unknown.collect(),
+            warnings: vec![warning],
+        }
+    }
+
+    #[test]
+    fn many_odd_keys_are_few_lines_and_each_is_told_once() {
+        let (writer, readers) = Writer::new("/p/".into(), Arc::new(()), 1);
+        let (lines, count) = (Lines::default(), |lines: &AtomicUsize| {
+            lines.swap(0, Ordering::Relaxed)
+        });
+        let counted = lines.0.clone();
+        tracing::subscriber::with_default(lines, || {
+            writer.odd(unknown(2));
+            assert_eq!(count(&counted), 3);
+            writer.odd(unknown(3));
+            assert_eq!(count(&counted), 1);
+            writer.odd(unknown(5_000));
+            assert_eq!(count(&counted), LOGGED + 1);
+            writer.odd(unknown(5_000));
+            assert_eq!(count(&counted), 0);
+        });
+        assert_eq!(readers.store.record().unknown.len(), 5_000);
     }
 }

@@ -5,30 +5,52 @@
 //! [`Config::load`] returns, in one step for all keys of one transaction. Anything wrong leaves the
 //! value from before in use and is told by [`Config::status`].
 
+pub(crate) mod apart;
 mod builder;
+pub mod bytes;
+mod cache;
 mod center;
+mod commit;
 pub(crate) mod decode;
+pub(crate) mod document;
 mod encode;
+pub(crate) mod encoder;
+mod events;
+mod history;
+mod list;
 mod live;
+mod past;
+mod record;
 mod reloader;
+mod save;
+mod seed;
 pub(crate) mod shape;
 mod status;
 mod subscription;
 mod template;
+mod transaction;
+mod value;
+mod version;
 
 use std::{fmt, ops::Deref, sync::Arc};
 
 use tokio::sync::watch;
 use tokio_util::sync::DropGuard;
 
+pub(crate) use self::cache::Cache;
 use self::live::{Readers, Seen, Step, Store, Writer};
 pub use self::{
     builder::ConfigBuilder,
     center::ConfigCenter,
-    decode::{Fault, UnknownKey},
-    shape::{CoordConfig, Field},
+    decode::{Fault, UnknownKey, Warning},
+    events::{ConfigEvent, ConfigEvents, EventKind},
+    past::{HistoryEntry, HistoryKind},
+    shape::{CoordConfig, Field, WriteConfig},
     status::{Phase, Refusal, Status},
     subscription::{Change, Changes, Subscription},
+    transaction::ConfigTransaction,
+    value::ConfigValue,
+    version::Version,
 };
 use crate::{
     clock::Clock,
@@ -178,6 +200,7 @@ impl<T> Config<T> {
             verified: None,
             refusal: record.refusal,
             unknown: record.unknown,
+            warnings: record.warnings,
             reconnects: 0,
             trouble: None,
         };
@@ -222,7 +245,8 @@ impl<T> Config<T> {
     ///
     /// # Cancel safety
     /// Safe to drop at any time.
-    pub async fn wait_for_revision(&self, revision: i64) -> Result<()> {
+    pub async fn wait_for_revision(&self, revision: impl Into<i64>) -> Result<()> {
+        let revision = revision.into();
         let mut seen = self.inner.seen.clone();
         let before = seen.borrow().regressions;
         let now = seen

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::decode::{Fault, UnknownKey};
+use super::decode::{Fault, UnknownKey, Warning};
 
 /// How a bound struct stands to etcd. See [`Config::status`](super::Config::status).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Status {
     pub refusal: Option<Refusal>,
     /// Keys below the prefix that no field reads.
     pub unknown: Vec<UnknownKey>,
+    /// Keys that are read, but perhaps not as they were meant.
+    pub warnings: Vec<Warning>,
     /// How often the watch was opened again.
     pub reconnects: u64,
     /// What is wrong with the connection, in words.

@@ -76,6 +76,15 @@ const VARIABLES: &[(&str, Set)] = &[
     ("COORD_CONFIG_SYNC_INTERVAL", |o, v| {
         put(&mut o.config.sync_interval, duration(v)?)
     }),
+    ("COORD_CONFIG_VERSIONING", |o, v| {
+        put(&mut o.config.versioning, switch(v)?)
+    }),
+    ("COORD_CONFIG_HISTORY_LIMIT", |o, v| {
+        put(&mut o.config.history_limit, number(v)?)
+    }),
+    ("COORD_CONFIG_CACHE_TTL", |o, v| {
+        put(&mut o.config.cache_ttl, duration(v)?)
+    }),
     ("COORD_LOCK_PREFIX", |o, v| {
         put(&mut o.lock.prefix, v.to_owned())
     }),
@@ -177,6 +186,14 @@ fn duration(text: &str) -> Result<Duration, String> {
         .map_err(|error| format!("{text:?} is no duration like `5s`: {error}"))
 }
 
+fn switch(text: &str) -> Result<bool, String> {
+    match text.trim() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(format!("{text:?} is neither `true` nor `false`")),
+    }
+}
+
 fn number<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, String> {
     text.trim()
         .parse()
@@ -208,6 +225,9 @@ mod tests {
             ("COORD_PRESET", "test"),
             ("COORD_ENDPOINTS", "a:2379, b:2379,"),
             ("COORD_LOCK_TTL", "7s"),
+            ("COORD_CONFIG_VERSIONING", "false"),
+            ("COORD_CONFIG_HISTORY_LIMIT", "7"),
+            ("COORD_CONFIG_CACHE_TTL", "2s"),
             ("COORD_VAR_ENV", "prod"),
             ("UNRELATED", "x"),
         ])
@@ -215,6 +235,9 @@ mod tests {
         assert_eq!(options.endpoints, ["a:2379", "b:2379"]);
         assert_eq!(options.lock.ttl, Duration::from_secs(7));
         assert_eq!(options.registry.ttl, Options::test().registry.ttl);
+        let config = &options.config;
+        assert_eq!((config.versioning, config.history_limit), (false, 7));
+        assert_eq!(config.cache_ttl, Duration::from_secs(2));
         assert_eq!(options.vars["env"], "prod");
     }
 
@@ -224,13 +247,14 @@ mod tests {
             ("COORD_LOCK_TTL", "7"),
             ("COORD_RETRY_MAX_ATTEMPTS", "many"),
             ("COORD_PRESET", "prod"),
+            ("COORD_CONFIG_VERSIONING", "maybe"),
             ("COORD_PASSWORD", "hunter2"),
         ])
         .unwrap_err();
         let Error::Invalid { faults, .. } = &error else {
             panic!("{error:?}")
         };
-        assert_eq!(faults.len(), 3, "{faults:?}");
+        assert_eq!(faults.len(), 4, "{faults:?}");
         assert!(!format!("{error} {error:?}").contains("hunter2"));
     }
 

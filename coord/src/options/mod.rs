@@ -173,6 +173,16 @@ pub struct ConfigOptions {
     /// has: etcd 3.5.13 and 3.5.18 mend such faults). Zero: never. Default: 5 min.
     #[serde(with = "duration", alias = "syncInterval")]
     pub sync_interval: Duration,
+    /// Whether the config center files what it writes over: who wrote what, when and why. Off: a
+    /// write is one put, and nothing can be rolled back. Default: on.
+    pub versioning: bool,
+    /// How many old steps of one key are kept, beside the current one. At least 1. Default: 100.
+    #[serde(alias = "historyLimit")]
+    pub history_limit: u32,
+    /// How old a value may be that [`ConfigCenter::get`](crate::ConfigCenter::get) answers without
+    /// asking etcd. Zero: always ask. Default: zero.
+    #[serde(with = "duration", alias = "cacheTtl")]
+    pub cache_ttl: Duration,
 }
 
 /// See [`Options::lock`].
@@ -360,6 +370,9 @@ impl Default for ConfigOptions {
         Self {
             prefix: "config/".into(),
             sync_interval: Duration::from_secs(300),
+            versioning: true,
+            history_limit: 100,
+            cache_ttl: Duration::ZERO,
         }
     }
 }

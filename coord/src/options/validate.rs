@@ -68,6 +68,11 @@ pub(super) fn faults(options: &Options) -> Vec<String> {
             fault(true, format!("{name}: `{prefix}` {reason}"));
         }
     }
+    fault(
+        options.config.history_limit == 0,
+        "config.history_limit: must be at least 1; to keep nothing turn config.versioning off"
+            .into(),
+    );
     for (name, ttl) in [
         ("lock.ttl", options.lock.ttl),
         ("registry.ttl", options.registry.ttl),
@@ -164,11 +169,12 @@ mod tests {
         options.namespace = "/prod".into();
         options.lock.ttl = Duration::from_millis(1500);
         options.retry.max_attempts = 0;
+        options.config.history_limit = 0;
         let error = options.validate().unwrap_err();
         let Error::Invalid { faults, .. } = &error else {
             panic!("{error:?}")
         };
-        assert_eq!(faults.len(), 9, "{faults:#?}");
+        assert_eq!(faults.len(), 10, "{faults:#?}");
         assert!(!format!("{error:?}").contains("hunter2"));
     }
 

@@ -4,6 +4,7 @@
 //! one server, so that a busy machine slows both. The ratios mean something; the times are this
 //! machine's.
 
+mod config;
 mod embedded;
 mod sample;
 mod table;
@@ -31,6 +32,9 @@ fn main() -> ExitCode {
 async fn measure(part: Option<&str>) -> Table {
     let wanted = |name| part.is_none_or(|part| part == name);
     let mut table = Table::default();
+    if wanted("config") {
+        config::measure(&mut table).await;
+    }
     if wanted("embedded") {
         embedded::measure(&mut table).await;
     }

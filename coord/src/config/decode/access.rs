@@ -14,6 +14,7 @@ use super::{
     refused::{Refused, Result},
     value::{Node, Value},
 };
+use crate::key::decode_segment;
 
 /// The items of a list: with their segment when each has a key of its own.
 pub(super) struct Items<'a> {
@@ -59,14 +60,17 @@ impl<'de> SeqAccess<'de> for Items<'_> {
 /// The members of a struct or map.
 pub(super) struct Members<'a> {
     whole: Value<'a>,
+    /// The names are a map's keys: percent-encoded where they are segments.
+    map: bool,
     members: vec::IntoIter<(&'a str, Node<'a>)>,
     next: Option<(&'a str, Node<'a>)>,
 }
 
 impl<'a> Members<'a> {
-    pub(super) fn new(whole: Value<'a>, members: Vec<(&'a str, Node<'a>)>) -> Self {
+    pub(super) fn new(whole: Value<'a>, map: bool, members: Vec<(&'a str, Node<'a>)>) -> Self {
         Self {
             whole,
+            map,
             members: members.into_iter(),
             next: None,
         }
@@ -89,8 +93,18 @@ impl<'de> MapAccess<'de> for Members<'_> {
             return Ok(None);
         };
         let place = self.place(name, node);
-        let key = self.whole.at(Node::Item(name), &place);
-        let result = seed.deserialize(key);
+        let text = match node {
+            Node::Keys(_) if self.map => decode_segment(name),
+            _ => Some(name.into()),
+        };
+        let text = text.ok_or_else(|| Refused::new(NO_TEXT));
+        let key = self
+            .whole
+            .at(Node::Item(text.as_deref().unwrap_or(name)), &place);
+        let result = match &text {
+            Ok(_) => seed.deserialize(key),
+            Err(_) => Err(Refused::new(NO_TEXT)),
+        };
         key.locate(result).map(Some)
     }
 
@@ -109,6 +123,9 @@ impl<'de> MapAccess<'de> for Members<'_> {
         Some(self.members.len())
     }
 }
+
+/// Of a map's key.
+pub(super) const NO_TEXT: &str = "the key of this entry is no text when it is percent-decoded";
 
 /// A variant with its content.
 pub(super) struct Variant<'a> {

@@ -63,6 +63,12 @@ impl<'de> Deserializer<'de> for Value<'_> {
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
+        if let Node::Keys(Branch { own: Some(kv), .. }) = self.node
+            && let [b'"', .., b'"'] = kv.value.trim_ascii_end()
+        {
+            let reason = "the value has quotes around it, and they are part of the text";
+            self.cx.warn(self.place, reason);
+        }
         self.read(visitor, |visitor, text| visitor.visit_str(text))
     }
 
@@ -152,7 +158,7 @@ impl<'de> Deserializer<'de> for Value<'_> {
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
-        let result = self.structure(visitor);
+        let result = self.structure(visitor, true);
         self.locate(result)
     }
 
@@ -186,7 +192,8 @@ impl<'de> Deserializer<'de> for Value<'_> {
                 return self.locate(result);
             }
         }
-        self.deserialize_map(visitor)
+        let result = self.structure(visitor, false);
+        self.locate(result)
     }
 
     fn deserialize_enum<V: Visitor<'de>>(

@@ -86,10 +86,15 @@ impl<'p> Place<'p> {
     pub(crate) fn key(&self, prefix: &Prefix) -> String {
         let mut segments = Vec::new();
         self.up(|step| match step {
+            // A flattened struct has none.
+            Step::Field { key: "", .. } => {}
             Step::Field { key, .. } => segments.push(*key),
             Step::Segment(segment) => segments.push(segment),
             Step::Root | Step::Member(_) | Step::Item(_) => {}
         });
+        if segments.is_empty() {
+            return prefix.itself().as_str().to_owned();
+        }
         segments.reverse();
         prefix.key(&segments.join("/")).as_str().to_owned()
     }

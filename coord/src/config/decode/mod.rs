@@ -10,10 +10,14 @@
 //! | `Option` | `None` while there is no key |
 //! | `Vec` | `80,443`, or JSON if it starts with `[`, or keys `name/0`, `name/1`, … |
 //! | structs | keys below, or one JSON object |
+//! | maps | keys below, percent-decoded, or one JSON object |
 
 mod access;
+mod claim;
 mod deserializer;
 mod fault;
+mod map;
+mod probe;
 mod refused;
 mod scope;
 mod text;
@@ -21,12 +25,29 @@ mod tree;
 mod value;
 
 pub use fault::Fault;
-pub use scope::{Default, Leaf, Scope};
+pub use map::Map;
+pub use probe::{
+    Probe, ViaClone, ViaConfig, ViaDisplay, ViaFromStr, ViaKey, ViaNothing, ViaSerde, ViaSerialize,
+    ViaWriteConfig, ViaWriteKey, config, write_config,
+};
+pub use scope::{Checks, Default, Leaf, Scope, json, plain, toml, unchecked};
 
-use std::{cell::RefCell, collections::BTreeMap};
+pub(crate) use claim::{claim, mended};
+pub(crate) use probe::WriteKey;
+pub(crate) use tree::{Keys, is_sound};
 
-use self::{fault::Place, tree::Branch};
-use super::shape::{CoordConfig, Field};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+};
+
+use self::{
+    fault::Place,
+    refused::Refused,
+    tree::Branch,
+    value::{Node, Value},
+};
+use super::shape::{CoordConfig, Form, Unknown};
 use crate::{client::KeyValue, key::Prefix};
 
 /// A key below the bound prefix that no field reads.
@@ -39,42 +60,110 @@ pub struct UnknownKey {
     pub did_you_mean: Option<String>,
 }
 
+/// A key that is read, but perhaps not as it was meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Warning {
+    /// The key.
+    pub key: String,
+    /// What is odd about it. Never shows the value.
+    pub reason: String,
+}
+
+/// What a decoding has to say beside faults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Note {
+    Unknown(UnknownKey, Unknown),
+    Warning(Warning),
+}
+
+impl Note {
+    fn key(&self) -> &str {
+        match self {
+            Self::Unknown(unknown, _) => &unknown.key,
+            Self::Warning(warning) => &warning.key,
+        }
+    }
+}
+
 /// What one decoding found.
 #[derive(Debug)]
 pub(crate) struct Decoded<T> {
     /// The struct, or every fault.
     pub(crate) value: Result<T, Vec<Fault>>,
-    pub(crate) unknown: Vec<UnknownKey>,
+    pub(crate) notes: Vec<Note>,
 }
 
-/// Reads a whole struct from the keys below `prefix`. `first`: also check the defaults that are not
-/// needed now, so that a wrong one is not first seen when a key is deleted.
+/// Each key that differs from what it was, with what that was.
+pub(crate) type Dirty = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// The value in use, and all that differs since it was made.
+#[derive(Debug)]
+pub(crate) struct Earlier<'a, T> {
+    pub(crate) value: &'a T,
+    pub(crate) notes: &'a [Note],
+    pub(crate) dirty: &'a Dirty,
+}
+
+/// Reads a whole struct from the keys below `prefix`; the outcome is the same with `earlier` and
+/// without. Without, the defaults that are not needed now are checked too, so that a wrong one is not
+/// first seen when a key is deleted.
 pub(crate) fn decode<T: CoordConfig>(
     prefix: &Prefix,
-    map: &BTreeMap<Vec<u8>, KeyValue>,
-    first: bool,
+    keys: &Keys,
+    earlier: Option<Earlier<'_, T>>,
 ) -> Decoded<T> {
     let cx = Decoding {
         prefix,
-        first,
+        first: earlier.is_none(),
+        past: earlier.as_ref().map(|it| (it.dirty, it.notes)),
+        policy: Cell::new(Unknown::Warn),
         faults: RefCell::default(),
-        unknown: RefCell::default(),
+        notes: RefCell::default(),
     };
-    let (entries, odd) = tree::entries(prefix, map);
-    odd.iter()
-        .for_each(|entry| cx.stranger(&entry.kv.key, None));
-    let root = Branch::root(&entries);
-    let value = T::decode(&Scope::root(root, &cx));
-    let all: Vec<_> = T::FIELDS.iter().map(|field| (field.key(), field)).collect();
-    cx.strangers(root, &all, &Place::ROOT);
+    let root = match T::SHAPE.form() {
+        Form::Document(_) => Branch::document(keys, prefix),
+        Form::Keys | Form::Value => Branch::root(keys, prefix),
+    };
+    let value = scope::root(root, earlier.map(|it| it.value), &cx);
     let faults = cx.faults.into_inner();
     Decoded {
         value: match value {
             Some(value) if faults.is_empty() => Ok(value),
             _ => Err(faults),
         },
-        unknown: cx.unknown.into_inner(),
+        notes: cx.notes.into_inner(),
     }
+}
+
+/// There is a key at `path` below `prefix`, or below it.
+pub(crate) fn present(prefix: &Prefix, keys: &Keys, path: &str) -> bool {
+    !Branch::root(keys, prefix).at(path).is_absent()
+}
+
+/// Reads one stored value alone, as a field of type `T` would.
+pub(crate) fn single<T: Leaf>(value: &[u8]) -> Result<T, Refused> {
+    let (prefix, kv) = (
+        Prefix::default(),
+        KeyValue {
+            value: value.to_vec(),
+            ..KeyValue::default()
+        },
+    );
+    let cx = Decoding {
+        prefix: &prefix,
+        first: false,
+        past: None,
+        policy: Cell::new(Unknown::Ignore),
+        faults: RefCell::default(),
+        notes: RefCell::default(),
+    };
+    T::deserialize(Value {
+        node: Node::Keys(Branch::value(&kv)),
+        place: &Place::ROOT,
+        cx: &cx,
+        revision: 0,
+    })
 }
 
 /// What one decoding knows and collects.
@@ -82,8 +171,18 @@ pub(crate) fn decode<T: CoordConfig>(
 pub(crate) struct Decoding<'a> {
     prefix: &'a Prefix,
     first: bool,
+    past: Option<(&'a Dirty, &'a [Note])>,
+    /// Of the struct whose field is read now.
+    policy: Cell<Unknown>,
     faults: RefCell<Vec<Fault>>,
-    unknown: RefCell<Vec<UnknownKey>>,
+    notes: RefCell<Vec<Note>>,
+}
+
+/// How much was found so far.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    faults: usize,
+    notes: usize,
 }
 
 impl Decoding<'_> {
@@ -97,54 +196,67 @@ impl Decoding<'_> {
     }
 
     fn stranger(&self, key: &[u8], did_you_mean: Option<String>) {
-        self.unknown.borrow_mut().push(UnknownKey {
-            key: String::from_utf8_lossy(key).into_owned(),
-            did_you_mean,
-        });
+        let key = String::from_utf8_lossy(key).into_owned();
+        let unknown = UnknownKey { key, did_you_mean };
+        self.notes
+            .borrow_mut()
+            .push(Note::Unknown(unknown, self.policy.get()));
     }
 
-    /// Keys that no field claims. `fields`: those below `place`, each with what is left of its key.
-    fn strangers(&self, branch: Branch<'_>, fields: &[(&str, &Field)], place: &Place<'_>) {
-        for (segment, child) in branch.children() {
-            let name = String::from_utf8_lossy(segment);
-            let here = place.segment(&name);
-            let mut deeper = Vec::new();
-            let mut claimed = false;
-            for (key, field) in fields {
-                match key
-                    .strip_prefix(&*name)
-                    .map(|rest| rest.strip_prefix('/').ok_or(rest))
-                {
-                    Some(Ok(rest)) => deeper.push((rest, *field)),
-                    Some(Err("")) => {
-                        claimed = true;
-                        let below = field.below().unwrap_or_default();
-                        if !below.is_empty() {
-                            let below: Vec<_> = below.iter().map(|f| (f.key(), f)).collect();
-                            self.strangers(child, &below, &here);
-                        }
-                    }
-                    _ => {}
-                }
-            }
-            if claimed {
-                continue;
-            }
-            if deeper.is_empty() {
-                let nearest = nearest(&name, fields.iter().map(|(key, _)| *key))
-                    .map(|key| place.segment(key).key(self.prefix));
-                child
-                    .keys()
-                    .for_each(|kv| self.stranger(&kv.key, nearest.clone()));
-            } else {
-                if let Some(own) = child.own {
-                    self.stranger(&own.key, None);
-                }
-                self.strangers(child, &deeper, &here);
-            }
+    fn warn(&self, place: &Place<'_>, reason: impl Into<String>) {
+        self.notes.borrow_mut().push(Note::Warning(Warning {
+            key: place.key(self.prefix),
+            reason: reason.into(),
+        }));
+    }
+
+    fn mark(&self) -> Mark {
+        Mark {
+            faults: self.faults.borrow().len(),
+            notes: self.notes.borrow().len(),
         }
     }
+
+    /// Everything since `since` was about a secret at `place`: nothing of it is told but that there
+    /// was a fault. Not even a path inside: the key of an entry may be secret too.
+    fn conceal(&self, since: Mark, place: &Place<'_>) {
+        self.notes.borrow_mut().truncate(since.notes);
+        let mut faults = self.faults.borrow_mut();
+        let field = place.path();
+        let Some(found) = faults.get(since.faults) else {
+            return;
+        };
+        if faults.len() == since.faults + 1 && found.reason == MISSING && found.field == field {
+            return;
+        }
+        let withheld = Fault {
+            key: place.key(self.prefix),
+            field,
+            mod_revision: found.mod_revision,
+            reason: "invalid (secret: the reason is withheld)".to_owned(),
+        };
+        faults.truncate(since.faults);
+        faults.push(withheld);
+    }
+
+    /// This very key differs from what it was.
+    fn touched(&self, key: &str) -> bool {
+        self.past
+            .is_some_and(|(dirty, _)| dirty.contains_key(key.as_bytes()))
+    }
+
+    /// The notes of an earlier decoding about keys that start with `lead` and are not looked at again.
+    fn keep_notes(&self, lead: &str, keep: impl Fn(&str) -> bool) {
+        let Some((_, notes)) = self.past else { return };
+        let kept = notes
+            .iter()
+            .filter(|note| note.key().strip_prefix(lead).is_some_and(&keep));
+        self.notes.borrow_mut().extend(kept.cloned());
+    }
 }
+
+/// The one reason that shows nothing, even of a secret.
+const MISSING: &str = "the key is missing and has no default";
 
 /// The key that `name` is a slip of, if there is one.
 fn nearest<'k>(name: &str, keys: impl Iterator<Item = &'k str>) -> Option<&'k str> {
@@ -158,5 +270,7 @@ fn nearest<'k>(name: &str, keys: impl Iterator<Item = &'k str>) -> Option<&'k st
         .map(|(_, key)| key)
 }
 
+#[cfg(test)]
+mod derived;
 #[cfg(test)]
 pub(super) mod tests;

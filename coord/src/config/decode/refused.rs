@@ -4,18 +4,19 @@ use std::fmt;
 
 use serde::de;
 
-use super::fault::{Fault, Place};
+use super::{
+    MISSING,
+    fault::{Fault, Place},
+};
 use crate::key::Prefix;
 
 /// Why a value was refused. The innermost value that an error passes gives it its place.
 #[derive(Debug)]
-pub(crate) struct Refused {
+pub struct Refused {
     fault: Box<Fault>,
     located: bool,
     /// A field of the struct that the error is about, when serde itself found it missing.
     member: Option<&'static str>,
-    /// The reason holds no value.
-    pub(crate) missing: bool,
 }
 
 impl Refused {
@@ -29,15 +30,11 @@ impl Refused {
             }),
             located: false,
             member: None,
-            missing: false,
         }
     }
 
     pub(crate) fn missing() -> Self {
-        Self {
-            missing: true,
-            ..Self::new("the key is missing and has no default")
-        }
+        Self::new(MISSING)
     }
 
     /// Says where it happened, unless a value further in has. `place` is that of the value or, when

@@ -1,18 +1,25 @@
 //! [`Scope`]: what a derived `decode` reads its fields from.
 
+use std::{fmt::Display, ops::RangeBounds};
+
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
 use super::{
-    Decoding,
-    fault::Place,
+    Decoding, MISSING,
+    fault::{Place, shown},
+    map::Map,
     nearest,
+    probe::{Cloner, Entry, ReadKey, ReadVia},
     refused::Refused,
     text,
     tree::Branch,
-    value::{BOTH, Node, Value},
+    value::{BOTH, NO_OBJECT, Node, Value},
 };
-use crate::config::shape::{CoordConfig, Field};
+use crate::config::{
+    document::{Available, Format},
+    shape::{CoordConfig, Field, Form, Unknown, flat},
+};
 
 /// A type that one key can hold: everything that serde can read.
 #[diagnostic::on_unimplemented(
@@ -36,13 +43,37 @@ pub enum Default<T> {
     Value(fn() -> T),
 }
 
+/// How a field that is one value is read.
+pub(crate) type Read<T> = fn(Value<'_>) -> Result<T, Refused>;
+
+/// As its type says.
+#[must_use]
+pub const fn plain<T: Leaf>() -> Read<T> {
+    |value| T::deserialize(value)
+}
+
+/// As a document.
+#[must_use]
+pub const fn json<T: Leaf>() -> Read<T> {
+    |value| value.document_of(Format::Json)
+}
+
+/// As a document. `F`: see [`toml_format`](crate::config::document::toml_format).
+#[must_use]
+pub const fn toml<T: Leaf, F: Available>() -> Read<T> {
+    |value| value.document_of(Format::Toml)
+}
+
 /// The place of one struct while it is decoded.
 #[derive(Debug)]
 pub struct Scope<'s> {
     source: Source<'s>,
     place: &'s Place<'s>,
-    cx: &'s Decoding<'s>,
+    pub(super) cx: &'s Decoding<'s>,
     revision: i64,
+    policy: Unknown,
+    /// The struct is one of several at this place: it is there if one of its own fields is.
+    flat: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -52,125 +83,205 @@ enum Source<'s> {
     Document(Option<&'s Json>),
 }
 
-impl<'s> Scope<'s> {
-    pub(super) fn root(keys: Branch<'s>, cx: &'s Decoding<'s>) -> Self {
-        Self {
-            source: Source::Keys(keys),
-            place: &Place::ROOT,
-            cx,
-            revision: 0,
+/// Where a field was found: the first of its keys that is there, or else the main one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found<'s> {
+    pub(super) node: Node<'s>,
+    pub(super) revision: i64,
+    key: &'static str,
+}
+
+/// Reads the outermost struct, which is at `branch` or below.
+pub(super) fn root<T: CoordConfig>(
+    branch: Branch<'_>,
+    old: Option<&T>,
+    cx: &Decoding<'_>,
+) -> Option<T> {
+    let scope = Scope {
+        source: Source::Keys(branch),
+        place: &Place::ROOT,
+        cx,
+        revision: 0,
+        policy: T::SHAPE.policy(),
+        flat: false,
+    };
+    match T::SHAPE.form() {
+        Form::Keys | Form::Value => T::decode(&scope, old),
+        Form::Document(_) => {
+            let revision = branch.own.map_or(0, |kv| kv.mod_revision);
+            Entry::new(&scope, Node::Keys(branch), &Place::ROOT, revision).structure(None)
         }
     }
+}
 
+impl<'s> Scope<'s> {
     /// Reads a field that is one value.
     #[must_use]
-    pub fn leaf<T: Leaf>(&self, field: &Field, default: Default<T>) -> Option<T> {
-        let place = self.place.field(field.name(), field.key());
-        let (node, revision) = self.node(field.key());
-        let value = Value {
-            node,
-            place: &place,
-            cx: self.cx,
-            revision,
-        };
-        let text = |text| Value {
-            node: Node::Text(text),
-            revision: 0,
-            ..value
-        };
-        let absent = matches!(node, Node::Keys(branch) if branch.is_absent());
-        match default {
-            Default::Value(make) if absent => return Some(make()),
-            Default::Text(plain) if absent || self.cx.first => {
-                let result = T::deserialize(text(plain));
-                let default = self.accept(field, &place, result, "the default is wrong: ");
-                if absent || default.is_none() {
-                    return default;
-                }
-            }
-            _ => {}
-        }
-        self.accept(field, &place, T::deserialize(value), "")
-    }
-
-    /// Reads a field that is a struct of its own: from the keys below its key, or from one JSON
-    /// object.
-    #[must_use]
-    pub fn nested<T: CoordConfig>(&self, field: &Field) -> Option<T> {
-        let place = self.place.field(field.name(), field.key());
-        let scope = |source, revision| Scope {
-            source,
-            place: &place,
-            cx: self.cx,
-            revision,
-        };
-        let (node, revision) = self.node(field.key());
-        let branch = match node {
-            Node::Json(json) => return self.document::<T>(&scope, json, &place, revision),
-            Node::Text(_) | Node::Item(_) => Branch::ABSENT,
-            Node::Keys(branch) => branch,
-        };
-        let Some(own) = branch.own else {
-            let source = match self.source {
-                Source::Keys(_) => Source::Keys(branch),
-                Source::Document(_) => Source::Document(None),
-            };
-            return T::decode(&scope(source, revision));
-        };
-        let json = if branch.has_below() {
-            Err(BOTH.to_owned())
-        } else {
-            text::of(&own.value).and_then(|text| {
-                serde_json::from_str(text).map_err(|error| {
-                    format!("expected keys below this one, or a JSON object as its value: {error}")
-                })
-            })
-        };
-        match json {
-            Ok(json) => self.document(&scope, &json, &place, revision),
-            Err(reason) => {
-                self.cx.fault(&place, revision, reason);
-                None
-            }
-        }
-    }
-
-    fn document<'d, T: CoordConfig>(
+    pub fn leaf<T>(
         &self,
-        scope: &impl Fn(Source<'d>, i64) -> Scope<'d>,
-        json: &'d Json,
-        place: &Place<'_>,
-        revision: i64,
+        field: &Field,
+        default: Default<T>,
+        read: Read<T>,
+        check: fn(&T, &mut Checks),
     ) -> Option<T> {
-        match json {
-            Json::Null => T::decode(&scope(Source::Document(None), revision)),
-            Json::Object(members) => {
-                for name in members.keys() {
-                    let keys = || T::FIELDS.iter().map(Field::key);
-                    let first = |key: &'static str| key.split('/').next();
-                    if !keys().any(|key| first(key) == Some(name)) {
-                        let whole = place.key(self.cx.prefix);
-                        self.cx.stranger(
-                            format!("{whole} (member `{name}`)").as_bytes(),
-                            nearest(name, keys()).map(str::to_owned),
-                        );
+        self.field(field, |found, place| {
+            let value = Value {
+                node: found.node,
+                place,
+                cx: self.cx,
+                revision: found.revision,
+            };
+            let stored = |text| Value {
+                node: Node::Text(text),
+                revision: 0,
+                ..value
+            };
+            let absent = matches!(found.node, Node::Keys(branch) if branch.is_absent());
+            let wrong = "the default is wrong: ";
+            match default {
+                Default::Value(make) if absent => {
+                    return self.checked(place, 0, None, wrong, make(), check);
+                }
+                Default::Text(text) if absent || self.cx.first => {
+                    let made = accept(self.cx, read(stored(text)), wrong)
+                        .and_then(|it| self.checked(place, 0, Some(text), wrong, it, check));
+                    if absent || made.is_none() {
+                        return made;
                     }
                 }
-                T::decode(&scope(Source::Document(Some(json)), revision))
+                _ => {}
             }
-            _ => {
-                let reason = "expected keys below this one, or a JSON object as its value";
-                self.cx.fault(place, revision, reason);
-                None
-            }
+            let made = accept(self.cx, read(value), "")?;
+            let text = value.shown();
+            self.checked(place, found.revision, text.as_deref(), "", made, check)
+        })
+    }
+
+    /// Reads a field that is a struct of its own: from the keys below its key, or from one document.
+    #[must_use]
+    pub fn nested<T>(
+        &self,
+        field: &Field,
+        old: Option<&T>,
+        read: ReadVia<T>,
+        check: fn(&T, &mut Checks),
+    ) -> Option<T> {
+        self.field(field, |found, place| {
+            // Which of several keys was read before is not known.
+            let old = old.filter(|_| field.aliases().is_empty());
+            let entry = Entry::new(self, found.node, place, found.revision);
+            let made = read(&entry, old)?;
+            self.checked(place, found.revision, None, "", made, check)
+        })
+    }
+
+    /// Reads a field that is a map.
+    #[must_use]
+    pub fn map<M: Map>(
+        &self,
+        field: &Field,
+        old: Option<&M>,
+        key: ReadKey<M::Key>,
+        read: ReadVia<M::Value>,
+        clone: Cloner<M>,
+        check: fn(&M, &mut Checks),
+    ) -> Option<M> {
+        self.field(field, |found, place| {
+            let old = old.filter(|_| field.aliases().is_empty());
+            let made = self.entries(found, place, old, key, read, clone)?;
+            self.checked(place, found.revision, None, "", made, check)
+        })
+    }
+
+    /// Reads a struct whose fields stand as if they were this one's.
+    #[must_use]
+    pub fn flat<T: CoordConfig>(&self, field: &Field, old: Option<&T>) -> Option<T> {
+        let place = self.place_of(field, "");
+        let scope = Scope {
+            place: &place,
+            flat: true,
+            ..*self
+        };
+        T::decode(&scope, old)
+    }
+
+    /// The struct as a whole.
+    #[must_use]
+    pub fn whole<T>(
+        &self,
+        made: impl FnOnce() -> Option<T>,
+        check: fn(&T, &mut Checks),
+    ) -> Option<T> {
+        self.checked(self.place, self.revision, None, "", made()?, check)
+    }
+
+    /// Nothing is stored here, of a struct with these fields.
+    pub(crate) fn is_absent(&self, fields: &'static [Field]) -> bool {
+        let absent = |node| match node {
+            Node::Keys(branch) => branch.is_absent(),
+            _ => false,
+        };
+        match self.source {
+            _ if self.flat => flat(fields)
+                .flat_map(Field::keys)
+                .all(|key| absent(self.node(key).0)),
+            Source::Keys(branch) => branch.is_absent(),
+            Source::Document(json) => json.is_none(),
         }
     }
 
-    /// Nothing is stored here.
-    pub(crate) fn is_absent(&self) -> bool {
+    fn field<T>(
+        &self,
+        field: &Field,
+        read: impl FnOnce(Found<'s>, &Place<'_>) -> Option<T>,
+    ) -> Option<T> {
+        self.cx.policy.set(self.policy);
+        let mark = self.cx.mark();
+        let found = self.find(field);
+        let place = self.place_of(field, found.key);
+        let made = read(found, &place);
+        if field.is_secret() {
+            self.cx.conceal(mark, &place);
+        }
+        made
+    }
+
+    fn find(&self, field: &Field) -> Found<'s> {
+        let mut found: Option<Found<'s>> = None;
+        for key in field.keys() {
+            let (node, revision) = self.node(key);
+            if matches!(node, Node::Keys(branch) if branch.is_absent()) {
+                continue;
+            }
+            match found {
+                None => {
+                    found = Some(Found {
+                        node,
+                        revision,
+                        key,
+                    });
+                }
+                Some(first) => {
+                    let reason = format!("not read: the same field has the key `{}`", first.key);
+                    self.cx.warn(&self.place_of(field, key), reason);
+                }
+            }
+        }
+        found.unwrap_or_else(|| {
+            let (node, revision) = self.node(field.key());
+            Found {
+                node,
+                revision,
+                key: field.key(),
+            }
+        })
+    }
+
+    /// Inside a document the key is the document's.
+    fn place_of(&self, field: &Field, key: &'static str) -> Place<'s> {
         match self.source {
-            Source::Keys(branch) => branch.is_absent(),
-            Source::Document(json) => json.is_none(),
+            Source::Keys(_) => self.place.field(field.name(), key),
+            Source::Document(_) => self.place.member(field.name()),
         }
     }
 
@@ -192,26 +303,190 @@ impl<'s> Scope<'s> {
         }
     }
 
-    fn accept<T>(
+    fn checked<T>(
         &self,
-        field: &Field,
         place: &Place<'_>,
-        result: Result<T, Refused>,
+        revision: i64,
+        text: Option<&str>,
         lead: &str,
+        value: T,
+        check: fn(&T, &mut Checks),
     ) -> Option<T> {
-        result
-            .map_err(|refused| {
-                let missing = refused.missing;
-                let mut fault = refused.into_fault();
-                if field.is_secret() && !missing {
-                    // Not even the path inside: a map's key may be secret too.
-                    fault.field = place.path();
-                    fault.key = place.key(self.cx.prefix);
-                    "invalid (secret: the reason is withheld)".clone_into(&mut fault.reason);
+        let mut checks = Checks {
+            found: text.map(shown),
+            faults: Vec::new(),
+        };
+        check(&value, &mut checks);
+        if checks.faults.is_empty() {
+            return Some(value);
+        }
+        for fault in checks.faults {
+            self.cx.fault(place, revision, format!("{lead}{fault}"));
+        }
+        None
+    }
+}
+
+impl<'e> Entry<'e> {
+    pub(super) fn new(
+        scope: &'e Scope<'e>,
+        node: Node<'e>,
+        place: &'e Place<'e>,
+        revision: i64,
+    ) -> Self {
+        Self {
+            scope,
+            node,
+            place,
+            revision,
+        }
+    }
+
+    /// Reads a struct: from the keys below, or from one document.
+    pub(super) fn structure<T: CoordConfig>(&self, old: Option<&T>) -> Option<T> {
+        let cx = self.scope.cx;
+        let format = match T::SHAPE.form() {
+            Form::Document(format) => Some(format),
+            Form::Keys | Form::Value => None,
+        };
+        let branch = match self.node {
+            Node::Json(json) => return self.object(json),
+            Node::Text(_) | Node::Item(_) => Branch::ABSENT,
+            Node::Keys(branch) => branch,
+        };
+        let Some(own) = branch.own else {
+            let source = match (self.scope.source, format) {
+                (Source::Keys(_), None) => Source::Keys(branch),
+                _ => Source::Document(None),
+            };
+            // What was made from a document says nothing of the keys.
+            let old = old.filter(|_| !cx.touched(&self.place.key(cx.prefix)));
+            return T::decode(&self.scope_of::<T>(source), old);
+        };
+        let json = match format {
+            None if branch.has_below() => Err(BOTH.to_owned()),
+            None => text::of(&own.value)
+                .and_then(|text| Format::Json.read(text))
+                .map_err(|reason| format!("{NO_OBJECT}: {reason}")),
+            Some(format) => text::of(&own.value).and_then(|text| format.read(text)),
+        };
+        match json {
+            Ok(json) => self.object(&json),
+            Err(reason) => {
+                cx.fault(self.place, self.revision, reason);
+                None
+            }
+        }
+    }
+
+    fn object<T: CoordConfig>(&self, json: &Json) -> Option<T> {
+        let cx = self.scope.cx;
+        match json {
+            Json::Null => T::decode(&self.scope_of::<T>(Source::Document(None)), None),
+            Json::Object(members) => {
+                let keys = || flat(T::FIELDS).flat_map(Field::keys);
+                cx.policy.set(T::SHAPE.policy());
+                for name in members.keys() {
+                    if !keys().any(|key| key.split('/').next() == Some(name)) {
+                        let whole = self.place.key(cx.prefix);
+                        cx.stranger(
+                            format!("{whole} (member `{name}`)").as_bytes(),
+                            nearest(name, keys()).map(str::to_owned),
+                        );
+                    }
                 }
+                T::decode(&self.scope_of::<T>(Source::Document(Some(json))), None)
+            }
+            _ => {
+                cx.fault(self.place, self.revision, NO_OBJECT);
+                None
+            }
+        }
+    }
+
+    fn scope_of<'d, T: CoordConfig>(&'d self, source: Source<'d>) -> Scope<'d> {
+        Scope {
+            source,
+            place: self.place,
+            cx: self.scope.cx,
+            revision: self.revision,
+            policy: T::SHAPE.policy(),
+            flat: false,
+        }
+    }
+}
+
+/// The value, or its fault recorded.
+pub(super) fn accept<T>(cx: &Decoding<'_>, result: Result<T, Refused>, lead: &str) -> Option<T> {
+    result
+        .map_err(|refused| {
+            let mut fault = refused.into_fault();
+            if fault.reason != MISSING {
                 fault.reason.insert_str(0, lead);
-                self.cx.faults.borrow_mut().push(fault);
-            })
-            .ok()
+            }
+            cx.faults.borrow_mut().push(fault);
+        })
+        .ok()
+}
+
+/// What a value must obey.
+#[derive(Debug)]
+pub struct Checks {
+    found: Option<String>,
+    faults: Vec<String>,
+}
+
+impl Checks {
+    /// `text` is the range as the struct writes it.
+    pub fn range<B, T: InRange<B> + ?Sized>(
+        &mut self,
+        value: &T,
+        range: &impl RangeBounds<B>,
+        text: &str,
+    ) {
+        if !value.is_in(range) {
+            self.faults.push(match &self.found {
+                Some(found) => format!("expected a value in {text}, found {found}"),
+                None => format!("expected a value in {text}"),
+            });
+        }
+    }
+
+    /// The outcome of a function of the user's.
+    pub fn that<E: Display>(&mut self, outcome: Result<(), E>) {
+        if let Err(reason) = outcome {
+            self.faults.push(reason.to_string());
+        }
+    }
+}
+
+/// No check.
+pub fn unchecked<T>(_: &T, _: &mut Checks) {}
+
+/// A type whose values are compared to a range: one that is ordered, or an option or a list of those.
+#[diagnostic::on_unimplemented(
+    message = "`range` cannot compare `{Self}` to a range of `{B}`",
+    label = "`range` is for ordered types, and for `Option` and `Vec` of them"
+)]
+pub trait InRange<B> {
+    /// All of it is.
+    fn is_in(&self, range: &impl RangeBounds<B>) -> bool;
+}
+
+impl<T: PartialOrd> InRange<T> for T {
+    fn is_in(&self, range: &impl RangeBounds<T>) -> bool {
+        range.contains(self)
+    }
+}
+
+impl<T: PartialOrd> InRange<T> for Option<T> {
+    fn is_in(&self, range: &impl RangeBounds<T>) -> bool {
+        self.iter().all(|value| range.contains(value))
+    }
+}
+
+impl<T: PartialOrd> InRange<T> for Vec<T> {
+    fn is_in(&self, range: &impl RangeBounds<T>) -> bool {
+        self.iter().all(|value| range.contains(value))
     }
 }

@@ -1,7 +1,7 @@
 //! [`Value`]: a value that is not read yet: a place in the key tree, a part of a text or of a
 //! document, and the forms that it may have there.
 
-use serde::de::{IntoDeserializer, Visitor};
+use serde::de::{DeserializeOwned, IntoDeserializer, Visitor};
 use serde_json::Value as Json;
 
 use super::{
@@ -12,6 +12,7 @@ use super::{
     text,
     tree::Branch,
 };
+use crate::config::document::Format;
 
 /// What is to be read.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +28,7 @@ pub(crate) enum Node<'a> {
 
 /// A value that is not read yet, and where it stands.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Value<'a> {
+pub struct Value<'a> {
     pub(crate) node: Node<'a>,
     pub(crate) place: &'a Place<'a>,
     pub(crate) cx: &'a Decoding<'a>,
@@ -104,6 +105,7 @@ impl<'a> Value<'a> {
             }
             Json::Object(members) => visitor.visit_map(Members::new(
                 *self,
+                false,
                 members
                     .iter()
                     .map(|(name, json)| (name.as_str(), Node::Json(json)))
@@ -128,6 +130,31 @@ impl<'a> Value<'a> {
             more => Err(Refused::new(format!(
                 "the list has {more} more items than fit"
             ))),
+        }
+    }
+
+    /// The whole value is a document.
+    pub(super) fn document_of<T: DeserializeOwned>(self, format: Format) -> Result<T> {
+        let stored = match self.node {
+            Node::Keys(Branch { own: Some(_), .. }) | Node::Text(_) => self.scalar(),
+            _ => return T::deserialize(self),
+        };
+        let json = stored.and_then(|stored| match stored {
+            Scalar::Text(text) => format.read(text).map_err(Refused::new),
+            Scalar::Json(json) => Ok(json.clone()),
+        });
+        let json = self.locate(json)?;
+        let node = Node::Json(&json);
+        let value = Value { node, ..self };
+        value.locate(T::deserialize(value))
+    }
+
+    /// What stands here, for an error, if it is one value.
+    pub(super) fn shown(&self) -> Option<String> {
+        match self.node {
+            Node::Keys(branch) => text::of(&branch.own?.value).ok().map(str::to_owned),
+            Node::Text(text) | Node::Item(text) => Some(text.to_owned()),
+            Node::Json(json) => Some(json.to_string()),
         }
     }
 
@@ -208,14 +235,12 @@ impl<'a> Value<'a> {
             .collect()
     }
 
-    pub(super) fn structure<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
+    pub(super) fn structure<'de, V: Visitor<'de>>(self, visitor: V, map: bool) -> Result<V::Value> {
         let from_text = |text: &str, visitor: V| {
             if text.trim_start().starts_with('{') {
                 self.document(text, |json| self.visit_json(json, visitor))
             } else {
-                Err(Refused::new(
-                    "expected keys below this one, or a JSON object as its value",
-                ))
+                Err(Refused::new(NO_OBJECT))
             }
         };
         match self.node {
@@ -225,6 +250,7 @@ impl<'a> Value<'a> {
                 Some(text) => from_text(text, visitor),
                 None => visitor.visit_map(Members::new(
                     self,
+                    map,
                     self.named(branch)
                         .into_iter()
                         .map(|(name, child)| (name, Node::Keys(child)))
@@ -290,5 +316,8 @@ impl<'a> Value<'a> {
 }
 
 /// A value and keys below it: which of the two is meant cannot be known.
-pub(crate) const BOTH: &str =
+pub(super) const BOTH: &str =
     "there is a value at this key and there are keys below it: keep one of the two";
+
+/// What a struct or a map is made from.
+pub(super) const NO_OBJECT: &str = "expected keys below this one, or a JSON object as its value";

@@ -42,7 +42,7 @@ fn whole_micros(duration: Duration) -> Duration {
 /// The range of most tests: everything below `/a/b/`.
 fn below_a_b() -> Span {
     let layout = Layout::new("", "config/", "lock/", "svc/");
-    Span::prefix(&layout.config("/a/b").expect("a prefix"))
+    Span::prefix(&layout.config("test", "/a/b").expect("a prefix"))
 }
 
 fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {

@@ -1,0 +1,299 @@
+//! [`Commit`]: carries a write through: reads, writes under a compare, and begins again if somebody
+//! else was faster.
+
+use std::time::Duration;
+
+use super::{
+    center::ConfigCenter,
+    history::{Change, MAX_KEYS, MAX_OPS, Place, Seen, Stamp, Step},
+    version::Version,
+};
+use crate::{
+    client::{CallError, Certainty, Compare, Op, OpReply, Reason, Txn, TxnReply},
+    error::{Context, Error, Result},
+    options::RetryOptions,
+    retry::Backoff,
+};
+
+/// How a write that lost a race is repeated. Each loss is another writer's success, so this ends long
+/// before the tries do, unless one key is written all the time by very many.
+pub(super) const CONFLICTS: RetryOptions = RetryOptions {
+    max_attempts: 64,
+    initial: Duration::from_millis(2),
+    max: Duration::from_millis(100),
+    multiplier: 2.0,
+    jitter: true,
+};
+
+/// One write of one or more keys: one revision, or nothing.
+pub(super) struct Commit<'c> {
+    center: &'c ConfigCenter,
+    operation: &'static str,
+    places: Vec<Place>,
+    /// The write's name in its records.
+    id: String,
+    /// A copy of it may have been applied, or may still be.
+    doubtful: bool,
+    /// What must hold beside: if it does not, the write is not tried again.
+    guard: Option<Compare>,
+    conflicts: Backoff,
+    failures: Backoff,
+}
+
+enum Attempt {
+    Done(Version),
+    /// Somebody else was faster. What the keys are now.
+    Lost(Vec<Seen>),
+}
+
+impl<'c> Commit<'c> {
+    /// # Errors
+    /// `Invalid` if it is more keys than one transaction takes, `Closed`.
+    pub(super) fn new(
+        center: &'c ConfigCenter,
+        operation: &'static str,
+        places: Vec<Place>,
+    ) -> Result<Self> {
+        center.engine().check_open(operation)?;
+        let most = if center.versioned() {
+            MAX_KEYS
+        } else {
+            MAX_OPS
+        };
+        if places.len() > most {
+            let kind = if center.versioned() {
+                "with history"
+            } else {
+                ""
+            };
+            return Err(Error::invalid(
+                operation,
+                format!(
+                    "{} keys are more than one transaction takes: at most {most} {kind}",
+                    places.len()
+                ),
+            ));
+        }
+        Ok(Self {
+            center,
+            operation,
+            places,
+            id: format!("{:016x}", rand::random::<u64>()),
+            doubtful: false,
+            guard: None,
+            conflicts: Backoff::for_call(&CONFLICTS),
+            failures: Backoff::for_call(&center.engine().options.retry),
+        })
+    }
+
+    /// Writes only while `guard` holds too. [`run`](Self::run) then ends with a conflict at once: who
+    /// gave the guard has to read again.
+    pub(super) fn guarded(mut self, guard: Compare) -> Self {
+        self.guard = Some(guard);
+        self
+    }
+
+    /// Writes what `decide` makes of what is there, and again of what is there by then, until nobody
+    /// is faster. `decide` refuses what it does not want to be changed.
+    ///
+    /// # Cancel safety
+    /// Dropped after its first poll the write may or may not happen.
+    pub(super) async fn run(
+        mut self,
+        mut decide: impl FnMut(&[Seen]) -> Result<Vec<Change>>,
+    ) -> Result<Version> {
+        let engine = self.center.engine();
+        let reply = engine.read_all(self.reads()).await;
+        let reply = reply.map_err(|error| self.failed(error))?;
+        let mut revision = reply.header.revision;
+        let mut seen = self.read(reply);
+        loop {
+            let changes = decide(&seen)?;
+            let idle = |(change, seen): (&Change, &Seen)| {
+                change.value.is_none() && !seen.version().exists()
+            };
+            if changes.iter().zip(&seen).all(idle) {
+                return Ok(revision.into());
+            }
+            let txn = self.txn(&seen, changes)?;
+            (seen, revision) = match self.attempt(&txn, &seen).await? {
+                (Attempt::Done(version), _) => return Ok(version),
+                (Attempt::Lost(now), revision) => (now, revision),
+            };
+            match self.conflicts.next_try() {
+                Some(delay) if self.guard.is_none() => engine.clock.sleep(delay).await,
+                _ => return Err(self.conflict(0, &seen[0])),
+            }
+        }
+    }
+
+    /// Writes without a look at what is there, and files nothing.
+    ///
+    /// # Cancel safety
+    /// As for [`run`](Self::run).
+    pub(super) async fn blindly(mut self, changes: Vec<Change>) -> Result<Version> {
+        let steps = self.places.iter().zip(changes);
+        let txn = Txn {
+            then: steps
+                .flat_map(|(place, change)| Step::plain(place, None, change).then)
+                .collect(),
+            ..Txn::default()
+        };
+        Ok(self.send(&txn).await?.header.revision.into())
+    }
+
+    /// `Conflict` unless the key `index` still has the version that its writer expects.
+    pub(super) fn expect(
+        operation: &'static str,
+        place: &Place,
+        seen: &Seen,
+        expected: Option<Version>,
+    ) -> Result<()> {
+        if expected.is_none_or(|version| version == seen.version()) {
+            return Ok(());
+        }
+        Err(Error::Conflict {
+            context: Context::new(operation).key(place.key.as_str()),
+            current: seen.version().revision(),
+        })
+    }
+
+    fn conflict(&self, index: usize, seen: &Seen) -> Error {
+        Error::Conflict {
+            context: self.context(index),
+            current: seen.version().revision(),
+        }
+    }
+
+    fn context(&self, index: usize) -> Context {
+        let context = Context::new(self.operation);
+        match self.places.get(index) {
+            Some(place) => context.key(place.key.as_str()),
+            None => context,
+        }
+    }
+
+    fn failed(&self, mut error: CallError) -> Error {
+        if self.doubtful {
+            // Whatever became of the last copy: an earlier one may have been applied.
+            error.certainty = Certainty::Unknown;
+        }
+        error.into_error(self.context(0))
+    }
+
+    fn reads(&self) -> Vec<Op> {
+        let versioned = self.center.versioned();
+        let per_key = if versioned { 3 } else { 1 };
+        self.places
+            .iter()
+            .flat_map(|place| place.reads().into_iter().take(per_key))
+            .collect()
+    }
+
+    fn read(&self, reply: TxnReply) -> Vec<Seen> {
+        let per_key = if self.center.versioned() { 3 } else { 1 };
+        let mut replies = reply.replies.into_iter();
+        self.places
+            .iter()
+            .map(|place| Seen::read(place, replies.by_ref().take(per_key)))
+            .collect()
+    }
+
+    fn txn(&self, seen: &[Seen], changes: Vec<Change>) -> Result<Txn> {
+        let options = &self.center.engine().options.config;
+        let stamp = Stamp {
+            id: &self.id,
+            note: self.center.note(),
+            at_ms: self.center.engine().clock.unix_ms(),
+            limit: options.history_limit,
+        };
+        let mut txn = Txn {
+            when: self.guard.iter().cloned().collect(),
+            then: Vec::new(),
+            otherwise: self.reads(),
+        };
+        let mut prunes = Vec::new();
+        for ((place, seen), change) in self.places.iter().zip(seen).zip(changes) {
+            let step = if self.center.versioned() {
+                Step::new(place, seen, change, &stamp)
+            } else {
+                Step::plain(place, Some(seen), change)
+            };
+            txn.when.extend(step.when);
+            txn.then.extend(step.then);
+            prunes.extend(step.prune);
+        }
+        if txn.then.len() > MAX_OPS {
+            return Err(Error::invalid(
+                self.operation,
+                format!(
+                    "{} keys with what other clients have put there since they were last written \
+                     here are more than one transaction takes: write fewer at once",
+                    self.places.len()
+                ),
+            ));
+        }
+        let room = MAX_OPS - txn.then.len();
+        txn.then.extend(prunes.into_iter().take(room));
+        Ok(txn)
+    }
+
+    async fn attempt(&mut self, txn: &Txn, before: &[Seen]) -> Result<(Attempt, i64)> {
+        let reply = self.send(txn).await?;
+        let revision = reply.header.revision;
+        if reply.succeeded {
+            return Ok((Attempt::Done(revision.into()), revision));
+        }
+        let now = self.read(reply);
+        Ok(match self.own(before, &now).await? {
+            Some(version) => (Attempt::Done(version), revision),
+            None => (Attempt::Lost(now), revision),
+        })
+    }
+
+    /// The version that a copy of this write made, if one of those whose answer was lost was applied.
+    async fn own(&self, before: &[Seen], now: &[Seen]) -> Result<Option<Version>> {
+        if !self.doubtful {
+            return Ok(None);
+        }
+        for ((place, before), now) in self.places.iter().zip(before).zip(now) {
+            let newest = now.newest();
+            if let Some((version, _)) = newest.filter(|(_, id)| *id == self.id) {
+                return Ok(Some(version));
+            }
+            let reads = vec![place.reads_since(before.latest())];
+            let reply = self.center.engine().read_all(reads).await;
+            let reply = reply.map_err(|error| self.failed(error))?;
+            let Some(OpReply::Get(past)) = reply.replies.into_iter().next() else {
+                continue;
+            };
+            let filed = past.kvs.iter().filter_map(|kv| place.filed(kv));
+            if let Some((version, _)) = { filed }.find(|(_, record)| record.id == self.id) {
+                return Ok(Some(version));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Sends it until it is answered. A write with history is safe to repeat whatever became of the
+    /// copy before; any other only if it is certain that nothing did.
+    async fn send(&mut self, txn: &Txn) -> Result<TxnReply> {
+        let engine = self.center.engine();
+        loop {
+            let error = match engine.calls.txn(txn.clone()).await {
+                Ok(reply) => return Ok(reply),
+                Err(error) => error,
+            };
+            let unknown = error.certainty == Certainty::Unknown;
+            self.doubtful |= unknown;
+            let passing = matches!(error.reason, Reason::Unavailable | Reason::Timeout);
+            if !passing || (unknown && !self.center.versioned()) {
+                return Err(self.failed(error));
+            }
+            match self.failures.next_try() {
+                Some(delay) => engine.clock.sleep(delay).await,
+                None => return Err(self.failed(error)),
+            }
+        }
+    }
+}
