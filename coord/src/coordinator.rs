@@ -429,7 +429,8 @@ impl fmt::Debug for Coordinator {
 
 #[cfg(feature = "embedded")]
 impl crate::embedded::Server {
-    /// The options of a coordinator on this server: [`Options::test`] with its endpoint.
+    /// The options of a coordinator on this server: [`Options::test`] with its endpoint. For one that
+    /// gives up earlier, or has shorter leases, [connect](Coordinator::connect) with a change to them.
     #[must_use]
     pub fn options(&self) -> Options {
         Options::test().endpoints([self.endpoint()])
