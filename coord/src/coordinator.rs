@@ -384,6 +384,11 @@ impl Coordinator {
         self.engine.keeper.abandon_all(PastDeadline::Verify);
     }
 
+    /// What it was connected with.
+    pub(crate) fn options(&self) -> &Options {
+        &self.engine.options
+    }
+
     /// True for clones and modules of one coordinator.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.alive, &other.alive)
@@ -424,7 +429,8 @@ impl fmt::Debug for Coordinator {
 
 #[cfg(feature = "embedded")]
 impl crate::embedded::Server {
-    /// The options of a coordinator on this server: [`Options::test`] with its endpoint.
+    /// The options of a coordinator on this server: [`Options::test`] with its endpoint. For one that
+    /// gives up earlier, or has shorter leases, [connect](Coordinator::connect) with a change to them.
     #[must_use]
     pub fn options(&self) -> Options {
         Options::test().endpoints([self.endpoint()])

@@ -75,10 +75,8 @@ pub(crate) fn unset_global(coordinator: &Coordinator) {
 /// # Cancel safety
 /// Safe: the next call connects.
 pub async fn global() -> Result<Coordinator> {
-    if let Some(carried) = CARRIED.with_borrow(Clone::clone) {
-        // Never another one in its place: that could be of another cluster.
-        let closed = || Error::closed("use the runtime's coordinator");
-        return carried.upgrade().ok_or_else(closed);
+    if let Some(carried) = carried() {
+        return carried;
     }
     if let Some(coordinator) = get() {
         return Ok(coordinator);
@@ -105,6 +103,14 @@ pub async fn global() -> Result<Coordinator> {
             Err(error)
         }
     }
+}
+
+/// The coordinator that the calling thread carries, if it carries one.
+pub(crate) fn carried() -> Option<Result<Coordinator>> {
+    let carried = CARRIED.with_borrow(Clone::clone)?;
+    // Never another one in its place: that could be of another cluster.
+    let closed = || Error::closed("use the runtime's coordinator");
+    Some(carried.upgrade().ok_or_else(closed))
 }
 
 async fn from_env() -> Result<Coordinator> {

@@ -39,7 +39,7 @@
 //! |---|---|---|
 //! | `macros` | yes | the macros; off: no proc-macro to build, the library alone |
 //! | `tls` | yes | TLS to etcd (rustls with ring); off: plain endpoints only |
-//! | `embedded` | no | an etcd in memory, for development and tests: `coord::embedded`, [`#[coord::test]`](macro@test), `coord::testing`; off: no server in the program |
+//! | `embedded` | no | an etcd in memory, for development and tests: `coord::embedded`, `#[coord::test]`, `coord::testing`; off: no server in the program |
 
 // Library code says why it cannot fail (`expect`); tests and tools may `unwrap`.
 #![warn(clippy::unwrap_used)]
@@ -291,8 +291,15 @@ pub use coord_macros::service;
 ///
 /// Functions with [`#[locked]`](macro@locked), and [`global()`], use this coordinator on every thread
 /// of the test's runtime: in the test, in spawned tasks, and where `spawn_blocking` blocks on a
-/// future. (A thread that the code starts by itself is none of them.) Tests that run at the same time
-/// have nothing in common. No variable of the environment has a say.
+/// future. Tests that run at the same time have nothing in common, and no variable of the environment
+/// has a say.
+///
+/// A thread that the code starts by itself, or a further runtime, is not the test's: there `global()`
+/// is what it is in every program, the coordinator of [`set_global`], which all tests of the process
+/// share, or of `COORD_ENDPOINTS`. Hand the test's coordinator to such code, and name it with `via`.
+///
+/// A [`Service`], or a function with [`#[coord::service]`](macro@service), runs in a test when it is
+/// called in `spawn_blocking`. It uses the test's server, too.
 ///
 /// The rest is as with `#[test]`: it returns what a test may, `#[should_panic]` and `#[ignore]` mean
 /// what they always do. A test that could not begin has failed, also one that should panic.

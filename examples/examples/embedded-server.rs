@@ -1,4 +1,3 @@
-//! .
 //! An etcd in memory, in the foreground: for `etcdctl`, for other programs, for other languages'
 //! tests. It serves until Ctrl-C: this example does not end by itself.
 //!

@@ -15,7 +15,7 @@ use std::{
 };
 
 use coord::{
-    Config, CoordConfig, Coordinator, Error, Held,
+    Config, Context, CoordConfig, Coordinator, Error, Held, Service,
     embedded::Server,
     locked,
     testing::{FromTest, Test},
@@ -68,6 +68,25 @@ async fn the_global_coordinator_is_the_tests(coordinator: Coordinator) {
     let global = coord::global().await.unwrap();
     let result = global.lock("taken").try_acquire().await;
     assert!(matches!(result, Err(Error::Busy { .. })), "{result:?}");
+}
+
+/// Not on one that the environment or the service's own words name.
+#[coord::test]
+async fn a_service_in_a_test_runs_on_the_tests_server(coordinator: Coordinator) {
+    let _taken = coordinator.lock("taken").acquire().await.unwrap();
+    let (done, is_done) = oneshot::channel();
+    let service = tokio::task::spawn_blocking(|| {
+        let service = Service::new("shop").endpoints(["http://127.0.0.1:1"]);
+        service.run(async move |context: Context| {
+            let coordinator = context.coordinator().clone();
+            let by_hand = coordinator.lock("taken").try_acquire().await.map(drop);
+            done.send((by_hand, try_taken().await)).unwrap();
+        })
+    });
+    let (by_hand, by_macro) = is_done.await.expect("it starts");
+    assert_busy(by_hand);
+    assert_busy(by_macro);
+    service.await.unwrap();
 }
 
 #[derive(CoordConfig)]
@@ -188,7 +207,7 @@ fn two_at_once_share_nothing() {
         shop.wait_for_revision(revision).await.unwrap();
         tokio::task::spawn_blocking(|| BOTH.wait()).await.unwrap();
         // Both have written by now.
-        assert_eq!(shop.status().applied_revision, revision);
+        assert_eq!(shop.status().applied_revision, i64::from(revision));
         assert_busy(try_taken().await);
     }
 

@@ -7,6 +7,8 @@
 )]
 
 // Beside this file they would each be a test binary of its own.
+#[path = "embedded/any_order.rs"]
+mod any_order;
 #[path = "embedded/controls.rs"]
 mod controls;
 #[path = "embedded/coordinator.rs"]

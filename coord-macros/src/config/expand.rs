@@ -163,11 +163,11 @@ impl Expansion<'_> {
             Kind::Leaf(..) | Kind::Skip(_) => quote!(#private::Field::leaf(#name, #key)),
             Kind::Flat => quote!(#private::Field::flat::<#ty>(#name)),
             Kind::Nested => {
-                let shape = self.shape(&quote!(#ty));
+                let shape = self.probe(&quote!(#ty), "shape");
                 quote!(#private::Field::nested(#name, #key, || #shape))
             }
             Kind::Map { .. } => {
-                let shape = self.shape(&quote!(<#ty as #private::Map>::Value));
+                let shape = self.probe(&self.of_map(ty, "Value"), "shape");
                 quote!(#private::Field::map(#name, #key, || #shape))
             }
         };
@@ -198,7 +198,7 @@ impl Expansion<'_> {
             ..
         } = self;
         let (ident, ty) = (&field.ident, &field.ty);
-        let at = quote!(&#fields[#index]);
+        let place = quote!(&#fields[#index]);
         let check = self.check(&field.checks);
         let was = syn::Ident::new("__coord_was", Span::mixed_site());
         let old = quote!(#old.map(|#was| &#was.#ident));
@@ -208,29 +208,35 @@ impl Expansion<'_> {
                 let read = match read {
                     Read::Plain => quote!(#private::plain::<#ty>()),
                     Read::Codec(Format::Json) => quote!(#private::json::<#ty>()),
-                    Read::Codec(Format::Toml(_)) => quote!(#private::toml::<#ty>()),
+                    Read::Codec(Format::Toml(span)) => {
+                        let private = at(private, *span);
+                        quote_spanned!(site(*span)=> #private::toml::<#ty, #private::Toml>())
+                    }
                     Read::With(path) => {
                         let value = syn::Ident::new("__coord_value", Span::mixed_site());
-                        let span = path.span().resolved_at(Span::mixed_site());
+                        let span = site(path.span());
                         quote_spanned!(span=> |#value| #path::deserialize(#value))
                     }
                 };
-                quote!(#scope.leaf::<#ty>(#at, #default, #read, #check))
+                quote!(#scope.leaf::<#ty>(#place, #default, #read, #check))
             }
             Kind::Nested => {
-                quote!(#scope.nested::<#ty>(#at, #old, #private::config::<#ty>(), #check))
+                quote!(#scope.nested::<#ty>(#place, #old, #private::config::<#ty>(), #check))
             }
             Kind::Map { structs } => {
-                let key = self.probe(&quote!(<#ty as #private::Map>::Key), "read_key");
-                let value = quote!(<#ty as #private::Map>::Value);
+                let key = self.probe(&self.of_map(ty, "Key"), "read_key");
+                let value = self.of_map(ty, "Value");
                 let value = match structs {
-                    true => quote!(#private::config::<#value>()),
+                    true => {
+                        let private = at(private, ty.span());
+                        quote_spanned!(site(ty.span())=> #private::config::<#value>())
+                    }
                     false => self.probe(&value, "read"),
                 };
                 let clone = self.probe(&quote!(#ty), "cloner");
-                quote!(#scope.map::<#ty>(#at, #old, #key, #value, #clone, #check))
+                quote!(#scope.map::<#ty>(#place, #old, #key, #value, #clone, #check))
             }
-            Kind::Flat => quote!(#scope.flat::<#ty>(#at, #old)),
+            Kind::Flat => quote!(#scope.flat::<#ty>(#place, #old)),
             Kind::Skip(_) => TokenStream::new(),
         }
     }
@@ -246,33 +252,36 @@ impl Expansion<'_> {
         let into = syn::Ident::new("__coord_into", Span::mixed_site());
         let writes = self.indexed().map(|(index, field)| {
             let (ident, ty) = (&field.ident, &field.ty);
-            let at = quote!(&#fields[#index]);
+            let place = quote!(&#fields[#index]);
             match &field.kind {
-                Kind::Leaf(_, Read::Plain) => quote!(#into.leaf::<#ty>(#at, &self.#ident)),
+                Kind::Leaf(_, Read::Plain) => quote!(#into.leaf::<#ty>(#place, &self.#ident)),
                 Kind::Leaf(_, Read::Codec(format)) => {
                     let format = self.format(*format);
-                    quote!(#into.document::<#ty>(#at, #format, &self.#ident))
+                    quote!(#into.document::<#ty>(#place, #format, &self.#ident))
                 }
                 Kind::Leaf(_, Read::With(path)) => {
                     let to = syn::Ident::new("__coord_to", Span::mixed_site());
-                    let span = path.span().resolved_at(Span::mixed_site());
+                    let span = site(path.span());
                     // `self` is the function's, which is not mixed-site.
                     let value = quote!(&self.#ident);
                     let write = quote_spanned!(span=> |#to| #path::serialize(#value, #to));
-                    quote!(#into.with(#at, #write, #write))
+                    quote!(#into.with(#place, #write, #write))
                 }
-                Kind::Nested => quote!(#into.nested::<#ty>(#at, &self.#ident)),
+                Kind::Nested => quote!(#into.nested::<#ty>(#place, &self.#ident)),
                 Kind::Flat => {
                     quote!(<#ty as #krate::config::WriteConfig>::encode(&self.#ident, #into))
                 }
                 Kind::Map { structs } => {
-                    let key = self.probe(&quote!(<#ty as #private::Map>::Key), "write_key");
-                    let value = quote!(<#ty as #private::Map>::Value);
+                    let key = self.probe(&self.of_map(ty, "Key"), "write_key");
+                    let value = self.of_map(ty, "Value");
                     let value = match structs {
-                        true => quote!(#private::write_config::<#value>()),
+                        true => {
+                            let private = at(private, ty.span());
+                            quote_spanned!(site(ty.span())=> #private::write_config::<#value>())
+                        }
                         false => self.probe(&value, "write"),
                     };
-                    quote!(#into.map::<#ty>(#at, &self.#ident, #key, #value))
+                    quote!(#into.map::<#ty>(#place, &self.#ident, #key, #value))
                 }
                 Kind::Skip(_) => TokenStream::new(),
             }
@@ -301,7 +310,8 @@ impl Expansion<'_> {
             .iter()
             .find(|field| matches!(field.kind, Kind::Flat))?;
         let (krate, private, ident) = (&self.model.krate, &self.private, &self.model.ident);
-        let span = flat.ty.span().resolved_at(Span::mixed_site());
+        let private = at(private, flat.ty.span());
+        let span = site(flat.ty.span());
         // A generic struct's constants are not evaluated before it is used.
         self.model.generics.params.is_empty().then(|| {
             quote_spanned! {span=>
@@ -320,7 +330,7 @@ impl Expansion<'_> {
             }
             Default::Text(text) => quote!(#private::Default::Text(#text)),
             Default::Value(value) => {
-                let make = quote_spanned!(value.span().resolved_at(Span::mixed_site())=> || #value);
+                let make = quote_spanned!(site(value.span())=> || #value);
                 quote!(#private::Default::Value::<#ty>(#make))
             }
         }
@@ -351,11 +361,12 @@ impl Expansion<'_> {
         let into = syn::Ident::new("__coord_checks", Span::mixed_site());
         let checks = checks.iter().map(|check| match check {
             Check::That(path) => {
-                let span = path.span().resolved_at(Span::mixed_site());
+                let span = site(path.span());
+                let value = syn::Ident::new("__coord_value", span);
                 quote_spanned!(span=> #into.that(#path(#value));)
             }
             Check::Range(range) => {
-                let span = range.span().resolved_at(Span::mixed_site());
+                let span = site(range.span());
                 let text = format!("`{}`", compact(range));
                 quote_spanned!(span=> #into.range(#value, &(#range), #text);)
             }
@@ -368,21 +379,24 @@ impl Expansion<'_> {
         match format {
             Format::Json => quote!(#private::Format::Json),
             Format::Toml(span) => {
-                let span = span.resolved_at(Span::mixed_site());
-                quote_spanned!(span=> #private::toml_format::<#private::Toml>())
+                let private = at(private, span);
+                quote_spanned!(site(span)=> #private::toml_format::<#private::Toml>())
             }
         }
     }
 
-    fn shape(&self, ty: &TokenStream) -> TokenStream {
-        self.probe(ty, "shape")
+    /// A map's `Key` or `Value`, said under its type.
+    fn of_map(&self, ty: &syn::Type, part: &str) -> TokenStream {
+        let private = at(&self.private, ty.span());
+        let part = syn::Ident::new(part, site(ty.span()));
+        quote_spanned!(site(ty.span())=> <#ty as #private::Map>::#part)
     }
 
     /// What is known of `ty` without a bound. Two `&`: see `Probe`.
     fn probe(&self, ty: &TokenStream, method: &str) -> TokenStream {
-        let private = &self.private;
-        let method = format_ident!("{method}");
-        quote!((&&#private::Probe::<#ty>::new()).#method())
+        let private = at(&self.private, ty.span());
+        let method = syn::Ident::new(method, site(ty.span()));
+        quote_spanned!(site(ty.span())=> (&&#private::Probe::<#ty>::new()).#method())
     }
 
     /// The traits whose methods a probe has.
@@ -397,8 +411,24 @@ impl Expansion<'_> {
     }
 }
 
+/// Where the user wrote something, and yet ours.
+fn site(span: Span) -> Span {
+    span.resolved_at(Span::mixed_site())
+}
+
+/// The same tokens, said at `span`.
+fn at(tokens: &TokenStream, span: Span) -> TokenStream {
+    let tokens = tokens.clone().into_iter();
+    tokens
+        .map(|mut token| {
+            token.set_span(site(span));
+            token
+        })
+        .collect()
+}
+
 fn own_default(ty: &syn::Type, span: Span) -> TokenStream {
-    quote_spanned! {span.resolved_at(Span::mixed_site())=>
+    quote_spanned! {site(span)=>
         <#ty as ::core::default::Default>::default
     }
 }

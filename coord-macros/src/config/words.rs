@@ -33,7 +33,12 @@ pub(super) fn each(
     for attribute in attributes.iter().filter(|it| it.path().is_ident("coord")) {
         errors.ok(attribute.parse_args_with(|input: ParseStream<'_>| {
             while !input.is_empty() {
-                read(&input.call(Ident::parse_any)?, input)?;
+                let word = input.call(Ident::parse_any)?;
+                // The words after a bad one are read too.
+                if let Err(error) = read(&word, input) {
+                    errors.push(error);
+                    skip(input)?;
+                }
                 if !input.is_empty() {
                     input.parse::<Token![,]>()?;
                 }
@@ -93,20 +98,22 @@ pub(super) fn path(word: &Ident, what: &str, input: ParseStream<'_>) -> syn::Res
 /// One of a closed set, bare or as text.
 fn choice(word: &Ident, input: ParseStream<'_>, valid: &[&str]) -> syn::Result<Ident> {
     input.parse::<Token![=]>()?;
+    let fault = |span, given: &str| {
+        let valid = valid.join("` or `");
+        syn::Error::new(span, format!("`{word}` is `{valid}`, not `{given}`"))
+    };
     let given = if input.peek(syn::LitStr) {
         let text = input.parse::<syn::LitStr>()?;
-        text.parse::<Ident>().map_err(|_| {
-            syn::Error::new(text.span(), nearest::unknown("value", &text.value(), valid))
-        })?
+        text.parse::<Ident>()
+            .map_err(|_| fault(text.span(), &text.value()))?
     } else {
         input.call(Ident::parse_any)?
     };
     if valid.iter().any(|valid| given == valid) {
-        return Ok(given);
+        Ok(given)
+    } else {
+        Err(fault(given.span(), &given.to_string()))
     }
-    let what = format!("value of `{word}`:");
-    let message = nearest::unknown(&what, &given.to_string(), valid);
-    Err(syn::Error::new(given.span(), message))
 }
 
 pub(super) fn format(word: &Ident, input: ParseStream<'_>) -> syn::Result<Format> {

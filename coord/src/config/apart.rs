@@ -1,9 +1,11 @@
 //! [`apart`]: two fields may share neither a key nor a key space. The derive says so of the fields that
-//! it sees; those of a flattened struct are seen only here, when the constants are evaluated.
+//! it sees; those of a flattened struct are seen only here, when the constants are evaluated. All
+//! track their caller: the error then stands where the user flattens.
 
 use super::shape::{Field, Kind};
 
 /// Fails to compile if a key of one field is a key of another, or is below one.
+#[track_caller]
 pub const fn apart(fields: &'static [Field]) {
     let mut a = 0;
     while a < fields.len() {
@@ -16,6 +18,7 @@ pub const fn apart(fields: &'static [Field]) {
     }
 }
 
+#[track_caller]
 const fn pair(a: &Field, b: &Field) {
     let mut at = 0;
     if let Kind::Flat(inner) = a.kind() {
@@ -48,6 +51,7 @@ const fn key(field: &Field, at: usize) -> &'static str {
     }
 }
 
+#[track_caller]
 const fn keys(a: &Field, one: &str, b: &Field, other: &str) {
     let (x, y) = (one.as_bytes(), other.as_bytes());
     let shorter = if x.len() < y.len() { x.len() } else { y.len() };

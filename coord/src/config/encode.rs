@@ -138,7 +138,7 @@ impl Serializer for Plain {
     }
 
     fn serialize_unit(self) -> Result<String> {
-        Ok(String::new())
+        Ok("null".to_owned())
     }
 
     fn serialize_unit_struct(self, _name: &'static str) -> Result<String> {

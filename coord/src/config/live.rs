@@ -302,3 +302,73 @@ pub(super) async fn follow<T: CoordConfig, S: Source>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tracing::{Event, Metadata, Subscriber, span};
+
+    use super::*;
+
+    /// Counts the lines.
+    #[derive(Default)]
+    struct Lines(Arc<AtomicUsize>);
+
+    impl Subscriber for Lines {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            metadata.target() == "coord::config"
+        }
+
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+        fn event(&self, _: &Event<'_>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn enter(&self, _: &span::Id) {}
+
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    fn unknown(count: usize) -> Odd {
+        let unknown = (0..count).map(|at| UnknownKey {
+            key: format!("/p/{at}"),
+            did_you_mean: None,
+        });
+        let warning = Warning {
+            key: "/p/a".into(),
+            reason: "odd".into(),
+        };
+        Odd {
+            unknown: unknown.collect(),
+            warnings: vec![warning],
+        }
+    }
+
+    #[test]
+    fn many_odd_keys_are_few_lines_and_each_is_told_once() {
+        let (writer, readers) = Writer::new("/p/".into(), Arc::new(()), 1);
+        let (lines, count) = (Lines::default(), |lines: &AtomicUsize| {
+            lines.swap(0, Ordering::Relaxed)
+        });
+        let counted = lines.0.clone();
+        tracing::subscriber::with_default(lines, || {
+            writer.odd(unknown(2));
+            assert_eq!(count(&counted), 3);
+            writer.odd(unknown(3));
+            assert_eq!(count(&counted), 1);
+            writer.odd(unknown(5_000));
+            assert_eq!(count(&counted), LOGGED + 1);
+            writer.odd(unknown(5_000));
+            assert_eq!(count(&counted), 0);
+        });
+        assert_eq!(readers.store.record().unknown.len(), 5_000);
+    }
+}

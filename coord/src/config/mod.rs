@@ -7,6 +7,7 @@
 
 pub(crate) mod apart;
 mod builder;
+pub mod bytes;
 mod cache;
 mod center;
 mod commit;

@@ -6,6 +6,9 @@ use std::{
 };
 
 /// A call that a [`Server`](super::Server) can be told to fail.
+///
+/// What coord itself writes, it writes with [`Txn`](Self::Txn), also a single key; other clients have
+/// [`Put`](Self::Put) and [`DeleteRange`](Self::DeleteRange), too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Rpc {

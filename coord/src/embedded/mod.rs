@@ -38,6 +38,33 @@
 //! | a watch misses an event | [`swallow_event`](Server::swallow_event) |
 //! | somebody restores a backup | [`restore`](Server::restore) |
 //!
+//! ```
+//! use coord::embedded::{Rpc, Server};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> coord::Result<()> {
+//! let server = Server::start().await?;
+//! let coordinator = server.coordinator().await?;
+//! let center = coordinator.config_center();
+//! let backup = center.set("shop/limit", &7).await?;
+//!
+//! server.lose_reply(Rpc::Txn);
+//! let error = center.set("shop/limit", &8).await.unwrap_err();
+//! assert!(error.maybe_applied()); // it was, but its caller cannot know
+//! assert_eq!(server.revision(), backup + 1);
+//!
+//! server.restore(backup)?;
+//! assert_eq!(server.revision(), backup);
+//! # coordinator.close().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A lock whose lease runs out here is lost as [`Revoked`](crate::LostReason::Revoked): somebody else
+//! ended it, as far as its holder can see. [`Expired`](crate::LostReason::Expired) is what its holder's
+//! own clock says, which no server moves: [`stall`](Server::stall) the server for longer than
+//! [`remaining`](crate::Held::remaining), which a short [`ttl`](crate::LockOptions::ttl) keeps short.
+//!
 //! [`etcdctl`]: https://etcd.io/docs/v3.5/dev-guide/interacting_v3/
 
 mod core;

@@ -138,9 +138,10 @@ impl Server {
     /// [`Invalid`](Error::Invalid) with etcd's own words: it was compacted, or is in the future.
     pub fn restore(&self, revision: i64) -> Result<()> {
         let restored = self.state.lease_call(|core, now| {
-            // First, so that no connection shows something of both stores.
+            core.restore(now, revision)?;
+            // Before anybody calls again: what is still on its way was meant for the other store.
             self.state.door.hang_up();
-            core.restore(now, revision)
+            Ok(())
         });
         restored.map_err(|refusal| invalid("restore a revision", &refusal))
     }

@@ -36,8 +36,6 @@ pub(super) struct State {
 struct Inner {
     core: Core,
     time: Time,
-    /// Not later than the next expiry, which it takes all leases to compute.
-    next_expiry: Option<Duration>,
     next_progress: Duration,
     /// Streams that have nothing to say, and whom to wake when they have.
     silent: HashMap<StreamId, Waker>,
@@ -49,7 +47,6 @@ impl State {
             inner: Mutex::new(Inner {
                 core: Core::new(),
                 time: Time::start(),
-                next_expiry: None,
                 next_progress: PROGRESS_INTERVAL,
                 silent: HashMap::new(),
             }),
@@ -79,12 +76,12 @@ impl State {
         let mut inner = self.lock();
         self.catch_up(&mut inner);
         let now = inner.time.now();
+        let expected = inner.core.next_expiry();
         let result = run(&mut inner.core, now);
         inner.wake();
-        let expected = inner.next_expiry;
-        inner.next_expiry = inner.core.next_expiry();
         if inner
-            .next_expiry
+            .core
+            .next_expiry()
             .is_some_and(|next| expected.is_none_or(|expected| next < expected))
         {
             self.sooner.notify_one();
@@ -95,10 +92,7 @@ impl State {
     /// Does what is due.
     fn catch_up(&self, inner: &mut Inner) {
         let now = inner.time.now();
-        if inner.next_expiry.is_some_and(|next| next <= now) {
-            inner.core.expire(now);
-            inner.next_expiry = inner.core.next_expiry();
-        }
+        inner.core.expire(now);
         if inner.next_progress <= now {
             inner.core.notify_progress();
             inner.next_progress = now.saturating_add(PROGRESS_INTERVAL);
@@ -121,7 +115,8 @@ impl State {
                 let mut inner = self.lock();
                 self.catch_up(&mut inner);
                 let next = inner
-                    .next_expiry
+                    .core
+                    .next_expiry()
                     .unwrap_or(Duration::MAX)
                     .min(inner.next_progress);
                 (!inner.time.is_frozen()).then(|| next.saturating_sub(inner.time.now()))

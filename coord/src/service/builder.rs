@@ -15,7 +15,7 @@ pub struct NoId;
 #[derive(Debug)]
 pub struct WithId;
 
-/// A service, written by hand: what [`#[coord::service]`](macro@crate::service) makes of its words.
+/// A service, written by hand: what `#[coord::service]` makes of its words.
 ///
 /// Every word can be overridden by the environment: see there.
 ///
@@ -158,6 +158,9 @@ impl<S> Service<S> {
 
     /// Runs the service to its end. Call it from `main`, outside any runtime, and return what it
     /// returns.
+    ///
+    /// In a test, call it in `spawn_blocking`: on a runtime of `#[coord::test]` it uses that test's
+    /// etcd, whatever its endpoints are, and reads no variable of the environment.
     pub fn run<R: MainReturn>(self, main: impl AsyncFnOnce(Context) -> R) -> ExitCode {
         launch(
             self,

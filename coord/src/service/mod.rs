@@ -145,8 +145,17 @@ struct Life {
 
 /// `None`: a signal came first.
 fn start<S>(service: Service<S>) -> Result<Option<Life>> {
-    let read = |name: &str| std::env::var(name).ok();
-    let settings = Settings::resolve(service.given, Options::from_env(), &read)?;
+    let settings = match global::carried() {
+        // In a test: its etcd, and no other one that happens to stand in the environment.
+        Some(coordinator) => {
+            let options = coordinator?.options().clone();
+            Settings::resolve(service.given, Ok(options), &|_| None)?
+        }
+        None => {
+            let read = |name: &str| std::env::var(name).ok();
+            Settings::resolve(service.given, Options::from_env(), &read)?
+        }
+    };
     let thread =
         Thread::start("coord-service").map_err(|error| refused("start a thread", error))?;
     let clock = Clock::real(thread.clone());

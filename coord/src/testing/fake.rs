@@ -60,6 +60,7 @@ impl FakeLock {
     /// # Panics
     /// If no lock can have this key, or this token: tokens are above zero.
     #[must_use]
+    #[track_caller]
     pub fn new(key: &str, token: i64) -> Self {
         assert!(token > 0, "a fencing token is above zero, not {token}");
         let (session, ..) = session("lock", PastDeadline::Dead);
@@ -125,6 +126,7 @@ impl FakeInstanceId {
     /// # Panics
     /// If no pool can have this name.
     #[must_use]
+    #[track_caller]
     pub fn new(pool: &str, number: u32) -> Self {
         let (session, clock, hand) = session("instance id", PastDeadline::Verify);
         match InstanceId::detached(&Options::test().layout(), pool, number, session.clone()) {

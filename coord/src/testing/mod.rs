@@ -2,7 +2,7 @@
 //!
 //! | what is tested | with |
 //! |---|---|
-//! | functions with `#[locked]`, live configs, registrations: whatever talks to etcd | [`#[coord::test]`](macro@crate::test), an [embedded server](crate::embedded) for each test |
+//! | functions with `#[locked]`, live configs, registrations: whatever talks to etcd | `#[coord::test]`, an [embedded server](crate::embedded) for each test |
 //! | a function that is handed a [`Held`](crate::Held) or a [`LockGuard`](crate::LockGuard) | [`FakeLock`] |
 //! | a function that is handed an [`InstanceId`](crate::InstanceId) | [`FakeInstanceId`] |
 //! | a function that is handed a [`Config`](crate::Config) | [`Config::fixed`](crate::Config::fixed) |

@@ -75,6 +75,7 @@ impl Runtime {
 }
 
 /// Runs a test.
+#[track_caller]
 pub fn run<R>(runtime: Runtime, body: impl AsyncFnOnce(&Test) -> Result<R, StartError>) -> R {
     match live(runtime, body) {
         Ok(returned) => returned,
@@ -109,6 +110,8 @@ fn live<R>(
     // A panic of something that is dropped here is the task's own, and has been printed.
     runtime.shutdown_timeout(TASKS_END);
     drop(carried);
+    // Nobody waits for an answer that a stalled server would give later.
+    test.server().resume();
     thread.handle().block_on(test.end());
     ended.unwrap_or_else(|panic| resume_unwind(panic))
 }

@@ -31,6 +31,7 @@ struct App {
 #[derive(CoordConfig)]
 #[coord(prefix = "bench/many")]
 struct Many {
+    #[coord(map)]
     limits: BTreeMap<String, u32>,
 }
 

@@ -110,7 +110,7 @@ impl Generator {
 
     fn lease(&mut self) -> i64 {
         if self.chance(5) {
-            return self.pick(&[-1, 9, i64::MAX]);
+            return self.pick(&[-1, 9, i64::MIN, i64::MAX]);
         }
         self.random.random_range(LEASES)
     }
@@ -142,7 +142,9 @@ impl Generator {
         RangeRequest {
             key: self.key(),
             range_end: self.end(75),
-            limit: if self.chance(40) {
+            limit: if self.chance(2) {
+                self.pick(&[i64::MIN, i64::MAX])
+            } else if self.chance(40) {
                 self.random.random_range(-1..5)
             } else {
                 0
@@ -198,7 +200,9 @@ impl Generator {
     }
 
     fn compare(&mut self) -> Compare {
-        let target = self.random.random_range(0..5);
+        // Now and then one that there is not, and such an operator.
+        let odd = self.chance(3);
+        let target = self.random.random_range(0..5 + i32::from(odd));
         // Now and then the operand is of another kind than the target.
         let operand = if self.chance(4) {
             self.random.random_range(0..6)
@@ -206,7 +210,7 @@ impl Generator {
             target
         };
         Compare {
-            result: self.random.random_range(0..4),
+            result: self.random.random_range(0..4 + i32::from(odd)),
             target,
             key: self.key(),
             range_end: self.end(30),
@@ -274,7 +278,7 @@ impl Generator {
     fn compact(&mut self) -> CompactionRequest {
         CompactionRequest {
             revision: match self.random.random_range(0..10) {
-                0 => self.pick(&[0, -1, 1]),
+                0 => self.pick(&[0, -1, 1, i64::MIN, i64::MAX]),
                 1 => place::current(self.random.random_range(1..3)),
                 2 | 3 => place::compacted(self.random.random_range(-1..5)),
                 _ => place::current(-self.random.random_range(0..10)),
@@ -289,7 +293,7 @@ impl Generator {
             0..5 => LeaseGrantRequest {
                 id: if self.chance(5) { 0 } else { id },
                 ttl: match self.random.random_range(0..12) {
-                    0 => 9_000_000_001,
+                    0 => self.pick(&[9_000_000_000, 9_000_000_001, i64::MAX]),
                     _ => 100 * self.random.random_range(1..10),
                 },
             }
@@ -317,7 +321,7 @@ impl Generator {
             key: self.key(),
             range_end: self.end(75),
             start_revision: match self.random.random_range(0..20) {
-                0 => -1,
+                0 => self.pick(&[-1, i64::MIN]),
                 1 => place::current(self.random.random_range(1..4)),
                 2..5 => place::compacted(self.random.random_range(-2..3)),
                 5..11 => 0,
@@ -326,7 +330,9 @@ impl Generator {
             progress_notify: self.chance(10),
             filters,
             prev_kv: self.chance(50),
-            watch_id: if self.chance(40) {
+            watch_id: if self.chance(2) {
+                self.pick(&[-2, i64::MIN, i64::MAX])
+            } else if self.chance(40) {
                 self.random.random_range(0..5)
             } else {
                 0

@@ -1,6 +1,6 @@
 //! Writing one key.
 
-use coord_tests::rpc::{Api, PutRequest};
+use coord_tests::rpc::{Api, Bytes, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest};
 use tonic::Code;
 
 use crate::ask::{NO_KEY, NO_LEASE, get, grant, now, put, put_leased, refused, rest, revision};
@@ -137,4 +137,25 @@ pub(crate) async fn requests_have_a_size(api: &Api) {
         message.starts_with(before) && message.ends_with(after),
         "{message}"
     );
+
+    // So has everything that goes into etcd's log, and nothing else has.
+    let key = Bytes::from(vec![b'x'; MIB + MIB / 2]);
+    let deletion = DeleteRangeRequest {
+        key: key.clone(),
+        ..rest()
+    };
+    let deletion = api.delete_range(deletion).await;
+    refused(deletion, Code::InvalidArgument, LARGE);
+    let read = RangeRequest { key, ..rest() };
+    assert_eq!(api.range(read.clone()).await.unwrap().count, 0);
+    let reads = TxnRequest {
+        success: vec![read.into()],
+        ..rest()
+    };
+    assert!(api.txn(reads.clone()).await.unwrap().succeeded);
+    let nested = TxnRequest {
+        success: vec![reads.into()],
+        ..rest()
+    };
+    refused(api.txn(nested).await, Code::InvalidArgument, LARGE);
 }

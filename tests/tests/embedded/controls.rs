@@ -271,11 +271,15 @@ async fn a_restored_store_has_forgotten_what_came_later() {
     client.put("key", "again", None).await.unwrap();
     assert_eq!(server.revision(), then + 1);
 
+    let mut stream = watch(&mut client, "key").await;
     let error = server.restore(1000).unwrap_err().to_string();
     assert!(
         error.contains("required revision is a future revision"),
         "{error}"
     );
+    // Nothing has been done.
+    client.put("key", "more", None).await.unwrap();
+    assert_eq!(events(&mut stream).await, ["key more"]);
 }
 
 #[tokio::test]

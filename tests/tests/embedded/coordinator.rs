@@ -145,3 +145,37 @@ async fn a_stalled_server_is_given_up_and_found_again() {
     server.resume();
     eventually("it answers", async || coordinator.ping().await).await;
 }
+
+#[tokio::test]
+async fn a_server_that_keeps_no_history_is_enough() {
+    let (server, coordinator, config) = bench().await;
+    server.set_retention(0);
+    let turns = (0..4u32).map(|_| {
+        let coordinator = coordinator.clone();
+        tokio::spawn(async move {
+            for _ in 0..10 {
+                let guard = coordinator.lock("name").acquire().await.unwrap();
+                guard.unlock().await.unwrap();
+            }
+        })
+    });
+    let turns: Vec<_> = turns.collect();
+    for size in 2..22 {
+        resize(&server, &config, size).await;
+    }
+    for turn in turns {
+        turn.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_lock_is_lost_on_a_store_that_is_restored_to_its_very_beginning() {
+    let (server, coordinator, config) = bench().await;
+    let guard = coordinator.lock("name").acquire().await.unwrap();
+    resize(&server, &config, 2).await;
+    server.restore(1).unwrap();
+    guard.lost().await;
+    is(&config, 1).await;
+    drop(coordinator.lock("name").acquire().await.unwrap());
+    resize(&server, &config, 3).await;
+}

@@ -17,7 +17,7 @@ use super::{
     value::{BOTH, NO_OBJECT, Node, Value},
 };
 use crate::config::{
-    document::Format,
+    document::{Available, Format},
     shape::{CoordConfig, Field, Form, Unknown, flat},
 };
 
@@ -58,9 +58,9 @@ pub const fn json<T: Leaf>() -> Read<T> {
     |value| value.document_of(Format::Json)
 }
 
-/// As a document.
+/// As a document. `F`: see [`toml_format`](crate::config::document::toml_format).
 #[must_use]
-pub const fn toml<T: Leaf>() -> Read<T> {
+pub const fn toml<T: Leaf, F: Available>() -> Read<T> {
     |value| value.document_of(Format::Toml)
 }
 

@@ -28,7 +28,7 @@ struct Ended {
     id: i64,
     ttl: i64,
     granted: i64,
-    /// The store's revision when it ended.
+    /// The first revision of the store without it.
     ended: i64,
 }
 
@@ -36,6 +36,8 @@ struct Ended {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lessor {
     leases: BTreeMap<i64, Lease>,
+    /// The leases in the order in which they run out.
+    due: BTreeSet<(Duration, i64)>,
     ended: Vec<Ended>,
     last_id: i64,
 }
@@ -78,6 +80,7 @@ impl Lessor {
             keys: BTreeSet::new(),
             granted,
         };
+        self.due.insert((lease.deadline, id));
         self.leases.insert(id, lease);
     }
 
@@ -88,7 +91,9 @@ impl Lessor {
     /// Starts the countdown again; the TTL, or none if there is no such lease.
     pub(super) fn renew(&mut self, now: Duration, id: i64) -> Option<i64> {
         let lease = self.leases.get_mut(&id)?;
+        self.due.remove(&(lease.deadline, id));
         lease.deadline = deadline(now, lease.ttl);
+        self.due.insert((lease.deadline, id));
         Some(lease.ttl)
     }
 
@@ -102,31 +107,35 @@ impl Lessor {
 
     /// All leases, in the order in which they will run out.
     pub(super) fn ids(&self) -> Vec<i64> {
-        let mut ids: Vec<_> = self.leases.keys().copied().collect();
-        ids.sort_by_key(|id| self.leases[id].deadline);
-        ids
+        self.due.iter().map(|&(_, id)| id).collect()
     }
 
     /// When the next lease runs out.
     pub(super) fn next_deadline(&self) -> Option<Duration> {
-        self.leases.values().map(|lease| lease.deadline).min()
+        self.due.first().map(|&(deadline, _)| deadline)
     }
 
     /// A lease that has run out, the longest overdue first.
     pub(super) fn overdue(&self, now: Duration) -> Option<i64> {
-        let overdue = self.leases.iter().filter(|(_, l)| l.deadline <= now);
-        overdue.min_by_key(|(_, l)| l.deadline).map(|(&id, _)| id)
+        let first = self.due.first().filter(|(deadline, _)| *deadline <= now);
+        first.map(|&(_, id)| id)
     }
 
-    /// Ends a lease; the keys that have to be deleted, in their order.
+    /// Ends a lease at the store's revision; the keys that have to be deleted, in their order.
     pub(super) fn end(&mut self, id: i64, revision: i64) -> Option<BTreeSet<Vec<u8>>> {
         let lease = self.leases.remove(&id)?;
-        self.ended.push(Ended {
-            id,
-            ttl: lease.ttl,
-            granted: lease.granted,
-            ended: revision,
-        });
+        self.due.remove(&(lease.deadline, id));
+        // With keys its end is a revision.
+        let ended = revision + i64::from(!lease.keys.is_empty());
+        // Else there is no revision at which it was there: nobody can go back to it.
+        if lease.granted < ended {
+            self.ended.push(Ended {
+                id,
+                ttl: lease.ttl,
+                granted: lease.granted,
+                ended,
+            });
+        }
         Some(lease.keys)
     }
 
@@ -152,9 +161,11 @@ impl Lessor {
     /// as after a change of leader; which keys hang on them the caller tells.
     pub(super) fn restore(&mut self, now: Duration, revision: i64) {
         self.leases.retain(|_, lease| lease.granted <= revision);
-        for lease in self.leases.values_mut() {
+        self.due.clear();
+        for (&id, lease) in &mut self.leases {
             lease.deadline = deadline(now, lease.ttl);
             lease.keys.clear();
+            self.due.insert((lease.deadline, id));
         }
         let (again, still): (Vec<_>, Vec<_>) = std::mem::take(&mut self.ended)
             .into_iter()

@@ -124,6 +124,7 @@ impl Core {
         request: &PbDeleteRequest,
     ) -> Result<PbDeleteResponse, Refusal> {
         txn::check_delete(request)?;
+        check_size(request)?;
         let mut response = self.apply(|apply| apply.delete_range(request));
         response.header = Some(self.header());
         Ok(response)
@@ -220,8 +221,7 @@ impl Core {
 
     /// Ends a lease as if it had run out; whether there was one.
     pub(super) fn end_lease(&mut self, id: i64) -> bool {
-        let ended = self.store.revision() + 1;
-        let Some(keys) = self.lessor.end(id, ended) else {
+        let Some(keys) = self.lessor.end(id, self.store.revision()) else {
             return false;
         };
         self.apply(|apply| {

@@ -276,7 +276,7 @@ fn alive_at(versions: &[Version], revision: i64) -> Option<&Version> {
 }
 
 /// About what versions take in memory: what they hold, and what holds them.
-fn memory(versions: &[Version]) -> u64 {
+pub(super) fn memory(versions: &[Version]) -> u64 {
     const FRAME: u64 = 300;
     let size = |version: &Version| bytes(version).unsigned_abs() + FRAME;
     versions.iter().map(size).sum()

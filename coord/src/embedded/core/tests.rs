@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use etcd_client::proto::{
-    PbEvent, PbLeaseGrantRequest, PbLeaseTimeToLiveRequest, PbPutRequest, PbRangeRequest,
-    PbWatchRequest, PbWatchRequestUnion, PbWatchResponse,
+    PbEvent, PbLeaseGrantRequest, PbLeaseKeepAliveRequest, PbLeaseTimeToLiveRequest, PbPutRequest,
+    PbRangeRequest, PbWatchRequest, PbWatchRequestUnion, PbWatchResponse,
 };
 
 use super::{Core, Refusal, StreamId};
@@ -59,6 +59,7 @@ fn watch(core: &mut Core, start: i64, fragment: bool) -> StreamId {
         create.start_revision = start;
         create.fragment = fragment;
         create.prev_kv = true;
+        create.progress_notify = true;
     }
     let request_union = Some(request);
     core.watch(stream, PbWatchRequest { request_union });
@@ -79,18 +80,33 @@ fn revisions(events: &[PbEvent]) -> Vec<i64> {
 fn a_reader_that_falls_behind_is_shown_everything_once_and_in_order() {
     let mut core = Core::new();
     let stream = watch(&mut core, 0, false);
-    for n in 0..5_000 {
+    for n in 0..20_000 {
         put(&mut core, &format!("key{}", n % 7), "value");
     }
-    let held: usize = core.watchers.queued();
-    assert!(held <= 1_000, "{held} messages are queued for one watch");
+    let held = core.watchers.queued_bytes();
+    assert!(held < 5_000_000, "{held} bytes are queued for one stream");
     let shown = pull(&mut core, stream);
     let shown: Vec<_> = shown.iter().flat_map(|m| revisions(&m.events)).collect();
-    assert_eq!(shown, (2..=5_001).collect::<Vec<_>>());
+    assert_eq!(shown, (2..=20_001).collect::<Vec<_>>());
+    assert_eq!(core.watchers.queued_bytes(), 0);
     // It has caught up: what happens now is shown as it happens.
     put(&mut core, "key", "value");
     let live = pull(&mut core, stream);
-    assert_eq!(live[0].header.as_ref().unwrap().revision, 5_002);
+    assert_eq!(live[0].header.as_ref().unwrap().revision, 20_002);
+}
+
+#[test]
+fn what_is_kept_for_readers_that_fall_behind_is_bounded_however_large_the_values_are() {
+    let mut core = Core::new();
+    core.set_retention(1_000_000);
+    let stream = watch(&mut core, 0, false);
+    let large = "x".repeat(1_000_000);
+    for _ in 0..20 {
+        put(&mut core, "key", &large);
+    }
+    let held = core.watchers.queued_bytes();
+    assert!(held < 6_000_000, "{held} bytes are queued for one stream");
+    assert!(pull(&mut core, stream).last().unwrap().canceled);
 }
 
 #[test]
@@ -98,15 +114,17 @@ fn a_reader_that_fell_behind_the_compaction_is_told() {
     let mut core = Core::new();
     core.set_retention(50_000);
     let stream = watch(&mut core, 0, false);
+    let value = "x".repeat(5_000);
     for _ in 0..2_000 {
-        put(&mut core, "key", "value");
+        put(&mut core, "key", &value);
     }
     let shown = pull(&mut core, stream);
     let last = shown.last().unwrap();
     assert!(last.canceled);
     assert!(last.compact_revision >= 1_800, "{last:?}");
     let events: Vec<_> = shown.iter().flat_map(|m| revisions(&m.events)).collect();
-    assert_eq!(events, (2..=1_001).collect::<Vec<_>>());
+    assert_eq!(events, (2..).take(events.len()).collect::<Vec<_>>());
+    assert!((500..1_000).contains(&events.len()), "{}", events.len());
 }
 
 #[test]
@@ -196,6 +214,67 @@ fn a_restored_server_is_what_it_was() {
     core.expire(Duration::from_secs(15));
     assert_eq!(get(&core, "leased", 0), Ok(None));
     assert_eq!(core.restore(START, 100), Err(Refusal::FUTURE_REVISION));
+}
+
+#[test]
+fn a_lease_that_no_revision_has_seen_does_not_come_back() {
+    let mut core = Core::new();
+    let now = put(&mut core, "key", "x");
+    for id in 1..100 {
+        grant(&mut core, id, 10);
+        assert!(core.end_lease(id));
+    }
+    core.restore(START, now).unwrap();
+    assert!(core.leases().leases.is_empty());
+}
+
+#[test]
+fn the_next_expiry_is_that_of_the_lease_with_the_least_time() {
+    let mut core = Core::new();
+    let seconds = |core: &Core| core.next_expiry().map(|at| at.as_secs());
+    let renew = |core: &mut Core, now, id| {
+        let request = PbLeaseKeepAliveRequest { id };
+        assert!(core.keep_alive(Duration::from_secs(now), request).ttl > 0);
+    };
+    assert_eq!(seconds(&core), None);
+    for (id, ttl) in [(3, 30), (1, 10), (2, 20)] {
+        grant(&mut core, id, ttl);
+    }
+    let then = put_leased(&mut core, "key", "x", 2);
+    assert_eq!(seconds(&core), Some(10));
+    renew(&mut core, 9, 1);
+    renew(&mut core, 18, 1);
+    assert_eq!(seconds(&core), Some(20));
+    assert!(core.end_lease(2));
+    assert_eq!(seconds(&core), Some(28));
+    core.restore(Duration::from_secs(19), then).unwrap();
+    assert_eq!(seconds(&core), Some(29));
+    let order: Vec<_> = core.leases().leases.iter().map(|l| l.id).collect();
+    assert_eq!(order, [1, 2, 3]);
+    core.expire(Duration::from_secs(39));
+    assert_eq!(seconds(&core), Some(49));
+}
+
+#[test]
+fn a_watch_is_told_how_far_it_is_when_it_has_begun_and_heard_of_nothing() {
+    let mut core = Core::new();
+    let now = put(&mut core, "key", "x");
+    let (live, later) = (watch(&mut core, 0, false), watch(&mut core, now + 2, false));
+    put(&mut core, "key", "shown to one");
+    assert_eq!(pull(&mut core, live).len(), 1);
+    core.notify_progress();
+    assert_eq!(pull(&mut core, live), [], "it has just heard");
+    assert_eq!(pull(&mut core, later), [], "it has not begun");
+    put(&mut core, "key", "shown to both");
+    for stream in [live, later] {
+        assert_eq!(pull(&mut core, stream).len(), 1);
+    }
+    for told in [0, 1, 1] {
+        core.notify_progress();
+        for stream in [live, later] {
+            assert_eq!(pull(&mut core, stream).len(), told);
+        }
+    }
 }
 
 #[test]

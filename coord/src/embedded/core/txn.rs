@@ -131,14 +131,11 @@ impl<'a> Writes<'a> {
     }
 }
 
-/// Whether the transaction writes, on any branch.
+/// Whether etcd takes the transaction for a write: on any branch is something else than a read, be
+/// it a transaction that only reads.
 pub(super) fn is_write(request: &PbTxnRequest) -> bool {
-    let operations = request.success.iter().chain(&request.failure);
-    operations.into_iter().any(|op| match &op.request {
-        Some(PbTxnOpRequest::RequestRange(_)) | None => false,
-        Some(PbTxnOpRequest::RequestTxn(nested)) => is_write(nested),
-        Some(PbTxnOpRequest::RequestPut(_) | PbTxnOpRequest::RequestDeleteRange(_)) => true,
-    })
+    let mut operations = request.success.iter().chain(&request.failure);
+    operations.any(|op| !matches!(op.request, Some(PbTxnOpRequest::RequestRange(_))))
 }
 
 /// The branches that will be taken, depth first. All comparisons, nested ones too, are made on the

@@ -19,11 +19,11 @@ use super::{
     header,
     refusal::Refusal,
     span::Span,
-    store::{Store, Version, is_deletion},
+    store::{Store, Version, is_deletion, memory},
 };
 
-/// How many messages of one watch may be queued: then it lags.
-const MAX_QUEUED: usize = 1000;
+/// About how much memory the changes may take that are queued on a stream: then its watches lag.
+const MAX_QUEUED_BYTES: u64 = 4 * 1024 * 1024;
 /// How many revisions of its history, and about how many bytes, a message for a lagging watch has.
 const MAX_REVISIONS: usize = 1000;
 const MAX_BYTES: usize = 1024 * 1024;
@@ -52,6 +52,8 @@ struct Stream {
     watches: BTreeMap<i64, Watch>,
     next_id: i64,
     queue: VecDeque<Item>,
+    /// About how much memory the changes in the queue take.
+    queued_bytes: u64,
     /// The watches that lag, those that were served last at the end.
     lagging: VecDeque<i64>,
     /// Progress was asked for. The answer waits until no watch lags.
@@ -70,8 +72,8 @@ struct Watch {
     fragment: bool,
     /// It is told now and then how far it is.
     progress_notify: bool,
-    /// How many of its messages are queued.
-    queued: usize,
+    /// It was shown no event since the last time for that.
+    quiet: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +97,11 @@ enum Item {
 }
 
 impl Watch {
+    /// Whether it has been shown everything up to now, and has begun.
+    fn is_abreast(&self, revision: i64) -> bool {
+        matches!(self.place, Place::Synced { .. }) && self.start <= revision
+    }
+
     fn wants(&self, change: &PbKeyValue) -> bool {
         let wanted = if is_deletion(change) {
             self.deletions
@@ -140,8 +147,8 @@ impl Watchers {
     }
 
     #[cfg(test)]
-    pub(super) fn queued(&self) -> usize {
-        let queues = self.streams.values().map(|stream| stream.queue.len());
+    pub(super) fn queued_bytes(&self) -> u64 {
+        let queues = self.streams.values().map(|stream| stream.queued_bytes);
         queues.sum()
     }
 
@@ -181,7 +188,7 @@ impl Watchers {
                     prev_kv: request.prev_kv,
                     fragment: request.fragment,
                     progress_notify: request.progress_notify,
-                    queued: 0,
+                    quiet: true,
                 };
                 stream.create(store, wanted, watch);
             }
@@ -219,11 +226,11 @@ impl Watchers {
                 if changes.is_empty() {
                     continue;
                 }
-                if watch.queued == MAX_QUEUED {
+                if stream.queued_bytes >= MAX_QUEUED_BYTES {
                     watch.place = Place::Lagging { from: revision };
                     stream.lagging.push_back(watch_id);
                 } else {
-                    watch.queued += 1;
+                    stream.queued_bytes += memory(&changes);
                     stream.queue.push_back(Item::Changes {
                         watch: watch_id,
                         revision,
@@ -240,11 +247,12 @@ impl Watchers {
         self.swallowed.retain(|(at, _)| *at >= revision);
     }
 
-    /// Tells those watches how far they are that want to be told.
+    /// Tells those watches how far they are that want to be told, and have not heard of it by events.
     pub(super) fn notify_progress(&mut self, store: &Store) {
         for (&id, stream) in &mut self.streams {
-            for (&watch_id, watch) in &stream.watches {
-                if watch.progress_notify && matches!(watch.place, Place::Synced { .. }) {
+            for (&watch_id, watch) in &mut stream.watches {
+                let was_quiet = mem::replace(&mut watch.quiet, true);
+                if watch.progress_notify && was_quiet && watch.is_abreast(store.revision()) {
                     let message = message(store.revision(), watch_id);
                     stream.queue.push_back(Item::Message(Box::new(message)));
                     self.woken.insert(id);
@@ -390,9 +398,7 @@ impl Stream {
     /// with a start that was not reached yet, be it the next revision, or one that was compacted
     /// away and not cancelled by the client; nor has it anybody to answer without any watch.
     fn is_abreast(&self, revision: i64) -> bool {
-        let is_abreast =
-            |watch: &Watch| matches!(watch.place, Place::Synced { .. }) && watch.start <= revision;
-        !self.watches.is_empty() && self.watches.values().all(is_abreast)
+        !self.watches.is_empty() && self.watches.values().all(|w| w.is_abreast(revision))
     }
 
     /// The message for changes that were queued as they happened.
@@ -403,8 +409,9 @@ impl Stream {
         revision: i64,
         changes: &[Version],
     ) -> Option<PbWatchResponse> {
+        self.queued_bytes -= memory(changes);
         let watch = self.watches.get_mut(&id)?;
-        watch.queued -= 1;
+        watch.quiet = false;
         let events = changes.iter().map(|change| watch.event(store, change));
         Some(PbWatchResponse {
             events: events.collect(),
@@ -460,6 +467,7 @@ impl Stream {
         if events.is_empty() {
             return None;
         }
+        watch.quiet = false;
         let whole = PbWatchResponse {
             events,
             ..message(store.revision(), id)

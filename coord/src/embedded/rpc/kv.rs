@@ -21,30 +21,25 @@ impl PbKvService for Services {
     }
 
     async fn put(&self, request: Request<PbPutRequest>) -> Result<Response<PbPutResponse>, Status> {
-        let answer = self.state.call(|core| core.put(request.into_inner()))?;
-        Ok(Response::new(answer))
+        self.write(|core, _| core.put(request.into_inner()))
     }
 
     async fn delete_range(
         &self,
         request: Request<PbDeleteRequest>,
     ) -> Result<Response<PbDeleteResponse>, Status> {
-        let request = request.into_inner();
-        let answer = self.state.call(|core| core.delete_range(&request))?;
-        Ok(Response::new(answer))
+        self.write(|core, _| core.delete_range(request.get_ref()))
     }
 
     async fn txn(&self, request: Request<PbTxnRequest>) -> Result<Response<PbTxnResponse>, Status> {
-        let answer = self.state.call(|core| core.txn(request.into_inner()))?;
-        Ok(Response::new(answer))
+        self.write(|core, _| core.txn(request.into_inner()))
     }
 
     async fn compact(
         &self,
         request: Request<PbCompactionRequest>,
     ) -> Result<Response<PbCompactionResponse>, Status> {
-        let answer = self.state.call(|core| core.compact(request.into_inner()))?;
-        Ok(Response::new(answer))
+        self.write(|core, _| core.compact(request.into_inner()))
     }
 
     type RangeStreamStream = Empty<Result<PbRangeStreamResponse, Status>>;

@@ -17,19 +17,14 @@ impl PbLeaseService for Services {
         &self,
         request: Request<PbLeaseGrantRequest>,
     ) -> Result<Response<PbLeaseGrantResponse>, Status> {
-        let request = request.into_inner();
-        let answer = self
-            .state
-            .lease_call(|core, now| core.grant(now, request))?;
-        Ok(Response::new(answer))
+        self.write(|core, now| core.grant(now, request.into_inner()))
     }
 
     async fn lease_revoke(
         &self,
         request: Request<PbLeaseRevokeRequest>,
     ) -> Result<Response<PbLeaseRevokeResponse>, Status> {
-        let answer = self.state.call(|core| core.revoke(request.into_inner()))?;
-        Ok(Response::new(answer))
+        self.write(|core, _| core.revoke(request.into_inner()))
     }
 
     type LeaseKeepAliveStream = Answers<PbLeaseKeepAliveResponse>;
@@ -75,12 +70,10 @@ impl Services {
         if fate == Fate::Refused {
             return Err(refused());
         }
-        let answer = self
-            .state
-            .lease_call(|core, now| core.keep_alive(now, request));
+        let answer = self.write(|core, now| Ok(core.keep_alive(now, request)))?;
         if fate == Fate::ReplyLost {
             return self.vanish().await;
         }
-        Ok(answer)
+        Ok(answer.into_inner())
     }
 }

@@ -6,7 +6,7 @@ mod lease;
 mod maintenance;
 mod watch;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use etcd_client::proto::{
     PbClusterServer, PbKvServer, PbLeaseServer, PbMaintenanceServer, PbWatchServer,
@@ -19,7 +19,7 @@ use tonic::{Code, Response, Status, body::Body};
 use tower::Service;
 
 use super::{
-    core::Refusal,
+    core::{Core, Refusal},
     faults::{Fate, Rpc},
     link::Link,
     state::State,
@@ -91,6 +91,20 @@ impl Services {
         response.unwrap_or_else(|never| match never {})
     }
 
+    /// Runs a call that writes, unless its connection has been cut meanwhile: it may have been meant
+    /// for a store that a restored one has taken the place of.
+    fn write<R>(
+        &self,
+        run: impl FnOnce(&mut Core, Duration) -> Result<R, Refusal>,
+    ) -> Result<Response<R>, Status> {
+        self.state.lease_call(|core, now| {
+            if self.link.is_cut() {
+                return Err(Status::unavailable("the connection is closed"));
+            }
+            Ok(Response::new(run(core, now)?))
+        })
+    }
+
     /// Cuts the connection, so that there is nobody to answer.
     async fn vanish<T>(&self) -> T {
         self.link.cut();
@@ -147,5 +161,35 @@ fn unknown(path: &str) -> Status {
         Status::unimplemented(format!("unknown method {method} for service {service}"))
     } else {
         Status::unimplemented(format!("unknown service {service}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use etcd_client::proto::{PbKvService as _, PbPutRequest};
+    use tonic::Request;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_on_its_way_when_its_connection_was_cut_is_not_done() {
+        let state = Arc::new(State::new(String::new()));
+        let connect = || Services::new(state.clone(), state.door.admit().expect("open"));
+        let put = || {
+            let key = "key".into();
+            Request::new(PbPutRequest {
+                key,
+                ..PbPutRequest::default()
+            })
+        };
+        let (old, unaffected) = (connect(), connect());
+        old.put(put()).await.expect("it is connected");
+        old.link.cut();
+        old.put(put()).await.expect_err("it is cut");
+        unaffected.put(put()).await.expect("it is connected");
+        state.door.hang_up();
+        unaffected.put(put()).await.expect_err("it is cut");
+        connect().put(put()).await.expect("it is connected");
+        assert_eq!(state.call(|core| core.revision()), 4);
     }
 }

@@ -80,7 +80,7 @@ fn small(value: &u8) -> ::std::result::Result<(), &'static str> {
 }
 
 fn part(part: &Part) -> ::std::result::Result<(), &'static str> {
-    small(&u8::from(part.on))
+    small(&<u8 as ::std::convert::From<bool>>::from(part.on))
 }
 
 fn whole(app: &App) -> ::std::result::Result<(), &'static str> {
