@@ -805,6 +805,8 @@ async fn a_cached_value_is_as_old_as_it_may_be_and_never_older_than_an_own_write
     center.delete("k").await.unwrap();
     assert_eq!(value::<u32>(&center, "k").await, None);
     bench.coordinator.close().await;
+    let error = center.get::<u32>("k").await.unwrap_err();
+    assert!(matches!(error, Error::Closed { .. }), "{error}");
 }
 
 /// Polls `write` to its end; before its `poll`th poll the answers of etcd begin to be held back, and

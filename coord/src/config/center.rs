@@ -127,20 +127,18 @@ impl ConfigCenter {
     /// # Cancel safety
     /// Safe.
     pub async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<ConfigValue<T>>> {
+        self.engine.check_open(GET)?;
         let place = self.place(GET, key)?;
         let ttl = self.engine.options.config.cache_ttl;
+        if ttl.is_zero() {
+            return ConfigValue::read(GET, &self.current(GET, &place).await?);
+        }
         let (sent, writes) = (self.engine.clock.now(), self.cache.writes());
-        let cached = self.cache.get(&place.key, sent, ttl);
-        let seen = match cached {
-            Some(seen) => seen,
-            None => {
-                let seen = self.current(GET, &place).await?;
-                if !ttl.is_zero() {
-                    self.cache.keep(&place.key, sent, writes, &seen);
-                }
-                seen
-            }
-        };
+        if let Some(seen) = self.cache.get(&place.key, sent, ttl) {
+            return ConfigValue::read(GET, &seen);
+        }
+        let seen = self.current(GET, &place).await?;
+        self.cache.keep(&place.key, sent, writes, &seen);
         ConfigValue::read(GET, &seen)
     }
 

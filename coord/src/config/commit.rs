@@ -117,7 +117,10 @@ impl<'c> Commit<'c> {
             }
             let txn = self.txn(&seen, changes)?;
             (seen, revision) = match self.attempt(&txn, &seen).await? {
-                (Attempt::Done(version), _) => return Ok(version),
+                (Attempt::Done(version), _) => {
+                    self.tell(version);
+                    return Ok(version);
+                }
                 (Attempt::Lost(now), revision) => (now, revision),
             };
             match self.conflicts.next_try() {
@@ -139,7 +142,22 @@ impl<'c> Commit<'c> {
                 .collect(),
             ..Txn::default()
         };
-        Ok(self.send(&txn).await?.header.revision.into())
+        let version = self.send(&txn).await?.header.revision.into();
+        self.tell(version);
+        Ok(version)
+    }
+
+    fn tell(&self, version: Version) {
+        let author = self.center.note().author.as_deref();
+        for place in &self.places {
+            tracing::debug!(
+                target: "coord::config",
+                key = place.key.as_str(),
+                version = version.revision(),
+                author,
+                "config written"
+            );
+        }
     }
 
     /// `Conflict` unless the key `index` still has the version that its writer expects.

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     client::{Op, OpReply},
     error::{Context, Error, Result},
+    metrics,
 };
 
 const HISTORY: &str = "read the history of config";
@@ -140,7 +141,8 @@ impl ConfigCenter {
         self.commit(ROLL_BACK, vec![(place, None, change)]).await
     }
 
-    /// What is not filed yet, and what `past` reads. A record that cannot be read is passed over.
+    /// What is not filed yet, and what `past` reads. A record that cannot be read is counted, and
+    /// passed over.
     async fn steps(
         &self,
         operation: &'static str,
@@ -156,7 +158,13 @@ impl ConfigCenter {
         };
         let unfiled = Seen::read(place, replies).unfiled().into_iter();
         let unfiled = unfiled.filter_map(|(at, record)| Some((at, Record::read(&record)?)));
-        let filed = filed.iter().filter_map(|kv| place.filed(kv));
+        let filed = filed.iter().filter_map(|kv| {
+            let step = place.filed(kv);
+            if step.is_none() {
+                ::metrics::counter!(metrics::BAD_CONFIG_RECORDS).increment(1);
+            }
+            step
+        });
         Ok(unfiled.chain(filed).collect())
     }
 }
