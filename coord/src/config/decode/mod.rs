@@ -13,6 +13,7 @@
 //! | maps | keys below, percent-decoded, or one JSON object |
 
 mod access;
+mod checks;
 mod claim;
 mod deserializer;
 mod fault;
@@ -24,13 +25,14 @@ mod text;
 mod tree;
 mod value;
 
+pub use checks::{Checks, unchecked};
 pub use fault::Fault;
 pub use map::Map;
 pub use probe::{
     Probe, ViaClone, ViaConfig, ViaDisplay, ViaFromStr, ViaKey, ViaNothing, ViaSerde, ViaSerialize,
     ViaWriteConfig, ViaWriteKey, config, write_config,
 };
-pub use scope::{Checks, Default, Leaf, Scope, json, plain, toml, unchecked};
+pub use scope::{Default, Leaf, Scope, json, plain, toml};
 
 pub(crate) use claim::{claim, mended};
 pub(crate) use probe::WriteKey;
