@@ -74,6 +74,10 @@ async fn main() -> anyhow::Result<()> {
     let shop = config.load();
     println!("{} orders within {:?} again", shop.max_orders, shop.timeout);
 
+    // Without its required key the shop would refuse the change: it is closed first.
+    drop((config, values));
+    let end = center.transaction().delete("examples/shop/name");
+    end.delete(key).commit().await?;
     coordinator.close().await;
     Ok(())
 }
