@@ -1,6 +1,6 @@
 //! [`CoordConfig`]: what a struct says of its fields, and how it is made from keys.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use super::{decode::Scope, document::Format, encoder::Encoder, seed};
 
@@ -197,7 +197,7 @@ impl Shape {
 }
 
 /// One field of a config struct.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Field {
     name: &'static str,
     key: &'static str,
@@ -208,6 +208,19 @@ pub struct Field {
     doc: &'static str,
     default: Option<Fallback>,
     optional: bool,
+}
+
+/// Shows no default of a secret.
+impl fmt::Debug for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Field")
+            .field("name", &self.name)
+            .field("key", &self.key)
+            .field("type_name", &self.type_name)
+            .field("default", &self.default())
+            .field("secret", &self.secret)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Shapes are behind functions so that a type may contain itself.

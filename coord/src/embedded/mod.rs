@@ -46,11 +46,10 @@
 //! let server = Server::start().await?;
 //! let coordinator = server.coordinator().await?;
 //! let center = coordinator.config_center();
-//! let backup = center.set("shop/limit", &7).await?;
+//! let backup = center.set("shop/limit", &7).await?.revision();
 //!
 //! server.lose_reply(Rpc::Txn);
-//! let error = center.set("shop/limit", &8).await.unwrap_err();
-//! assert!(error.maybe_applied()); // it was, but its caller cannot know
+//! center.set("shop/limit", &8).await?; // asked again, and written once
 //! assert_eq!(server.revision(), backup + 1);
 //!
 //! server.restore(backup)?;

@@ -189,7 +189,9 @@ fn a_struct_describes_itself() {
     assert_eq!(address.aliases(), ["adress"]);
     assert!(!address.is_required());
     assert_eq!(field("motto").default(), Some("it's"));
-    assert!(field("code").is_secret() && field("code").default().is_none());
+    let code = field("code");
+    assert!(code.is_secret() && code.default().is_none());
+    assert!(format!("{code:?}").contains("default: None"), "{code:?}");
     assert!(field("routes").is_map());
     let below: Vec<_> = field("routes").fields().iter().map(Field::name).collect();
     assert_eq!(below, ["url", "timeout", "headers"]);
