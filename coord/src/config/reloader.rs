@@ -254,7 +254,11 @@ impl<T: CoordConfig> Reloader<T> {
                 denied(unknown, keys.get(key).map_or(0, |kv| kv.mod_revision))
             });
         let by_value = notes.iter().filter_map(|note| match note {
-            Note::Unknown(unknown, Unknown::Deny) => Some(denied(unknown, 0)),
+            Note::Unknown {
+                unknown,
+                policy: Unknown::Deny,
+                ..
+            } => Some(denied(unknown, 0)),
             _ => None,
         });
         by_shape.chain(by_value).collect()
@@ -271,8 +275,11 @@ impl<T: CoordConfig> Reloader<T> {
         };
         for note in &notes {
             match note {
-                Note::Unknown(_, Unknown::Ignore) => {}
-                Note::Unknown(unknown, _) => odd.unknown.push(unknown.clone()),
+                Note::Unknown {
+                    policy: Unknown::Ignore,
+                    ..
+                } => {}
+                Note::Unknown { unknown, .. } => odd.unknown.push(unknown.clone()),
                 Note::Warning(warning) => odd.warnings.push(warning.clone()),
             }
         }

@@ -75,14 +75,21 @@ pub struct Warning {
 /// What a decoding has to say beside faults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Note {
-    Unknown(UnknownKey, Unknown),
+    Unknown {
+        unknown: UnknownKey,
+        policy: Unknown,
+        /// How much of what is shown is the key: the rest is a member of the document in it.
+        key_len: usize,
+    },
     Warning(Warning),
 }
 
 impl Note {
     fn key(&self) -> &str {
         match self {
-            Self::Unknown(unknown, _) => &unknown.key,
+            Self::Unknown {
+                unknown, key_len, ..
+            } => &unknown.key[..*key_len],
             Self::Warning(warning) => &warning.key,
         }
     }
@@ -199,10 +206,22 @@ impl Decoding<'_> {
 
     fn stranger(&self, key: &[u8], did_you_mean: Option<String>) {
         let key = String::from_utf8_lossy(key).into_owned();
-        let unknown = UnknownKey { key, did_you_mean };
-        self.notes
-            .borrow_mut()
-            .push(Note::Unknown(unknown, self.policy.get()));
+        self.unknown(key.len(), UnknownKey { key, did_you_mean });
+    }
+
+    /// A member of the document at `place` that no field reads.
+    fn strange_member(&self, place: &Place<'_>, name: &str, did_you_mean: Option<String>) {
+        let whole = place.key(self.prefix);
+        let key = format!("{whole} (member `{name}`)");
+        self.unknown(whole.len(), UnknownKey { key, did_you_mean });
+    }
+
+    fn unknown(&self, key_len: usize, unknown: UnknownKey) {
+        self.notes.borrow_mut().push(Note::Unknown {
+            unknown,
+            policy: self.policy.get(),
+            key_len,
+        });
     }
 
     fn warn(&self, place: &Place<'_>, reason: impl Into<String>) {

@@ -387,11 +387,8 @@ impl<'e> Entry<'e> {
                 cx.policy.set(T::SHAPE.policy());
                 for name in members.keys() {
                     if !keys().any(|key| key.split('/').next() == Some(name)) {
-                        let whole = self.place.key(cx.prefix);
-                        cx.stranger(
-                            format!("{whole} (member `{name}`)").as_bytes(),
-                            nearest(name, keys()).map(str::to_owned),
-                        );
+                        let hint = nearest(name, keys()).map(str::to_owned);
+                        cx.strange_member(self.place, name, hint);
                     }
                 }
                 T::decode(&self.scope_of::<T>(Source::Document(Some(json))), None)

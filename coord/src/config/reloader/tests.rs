@@ -405,6 +405,19 @@ proptest! {
     }
 }
 
+#[test]
+fn what_was_said_of_an_entry_goes_with_it() {
+    let mut store = Followed::<App>::new();
+    new(store.write(&[("name", Some("n"))]));
+    for most in 1..4 {
+        let entry = format!(r#"{{"most":{most},"x":2}}"#);
+        new(store.write(&[("quotas/a", Some(&entry))]));
+        assert_eq!(store.odd.unknown.len(), 1, "{:?}", store.odd);
+    }
+    new(store.write(&[("quotas/a", Some(r#"{"most":4}"#))]));
+    assert_eq!(store.odd, Odd::default());
+}
+
 static READ: AtomicUsize = AtomicUsize::new(0);
 
 #[derive(Clone, Debug, PartialEq, serde::Deserialize)]
