@@ -14,7 +14,7 @@ use super::{
     probe::{Cloner, Entry, ReadKey, ReadVia},
     scope::{Found, Scope},
     text,
-    tree::Branch,
+    tree::{Branch, is_sound},
     value::{BOTH, NO_OBJECT, Node, Value},
 };
 use crate::{config::document::Format, key::decode_segment};
@@ -190,8 +190,14 @@ impl<M: Map> Reader<'_, M> {
             let was = child.keys().any(|kv| !dirty.contains_key(&kv.key))
                 || dirty
                     .range(own.clone()..)
-                    .map_while(|(key, old)| Some((key.strip_prefix(own.as_slice())?, old)))
-                    .any(|(rest, old)| old.is_some() && matches!(rest, [] | [b'/', ..]));
+                    .map_while(|(key, old)| Some((key.strip_prefix(own.as_slice())?, key, old)))
+                    // One that nobody reads was no part of an entry: that may stand under another
+                    // spelling of the same name.
+                    .any(|(rest, key, old)| {
+                        old.is_some()
+                            && matches!(rest, [] | [b'/', ..])
+                            && cx.prefix.strip(key).is_some_and(is_sound)
+                    });
             if was {
                 before.push((*segment, old.entry(&key)));
                 map.take(&key);
