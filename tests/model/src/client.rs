@@ -112,7 +112,9 @@ impl Protocol {
         let waited = attempt.phase == Phase::Queued;
         attempt.phase = Phase::Owner;
         if self.is_exclusive(a) && !attempt.tampered {
-            world.declared = world.declared.max(attempt.created);
+            for name in self.names_of(a) {
+                world.declared[name] = world.declared[name].max(attempt.created);
+            }
         }
         if !waited {
             // Nothing of its queue can concern it any more.

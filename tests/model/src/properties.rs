@@ -119,8 +119,11 @@ impl Protocol {
                 .entries(a, attempt.downgraded)
                 .all(|key| after.store.entries[usize::from(key)].first >= attempt.created);
             law(Law::First, was_first);
-            let grows =
-                attempt.tampered || !self.is_exclusive(a) || attempt.created == after.declared;
+            let grows = attempt.tampered
+                || !self.is_exclusive(a)
+                || self
+                    .names_of(a)
+                    .all(|name| attempt.created == after.declared[name]);
             law(Law::Tokens, grows);
         }
         broken

@@ -224,7 +224,7 @@ impl Model for Protocol {
                 rounds: scenario.go_rounds,
             },
             faults: scenario.faults,
-            declared: 0,
+            declared: [0; 2],
             written: 0,
             broken: 0,
         }]

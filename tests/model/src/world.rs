@@ -23,9 +23,9 @@ pub struct World {
     pub(crate) late: Vec<Late>,
     pub(crate) go: Go,
     pub(crate) faults: Faults,
-    /// The highest token that an exclusive holder has declared.
-    pub(crate) declared: Rev,
-    /// The highest token of a write that was applied.
+    /// For each name, the highest token that an exclusive holder has declared.
+    pub(crate) declared: [Rev; 2],
+    /// The highest token of a guarded write that was applied.
     pub(crate) written: Rev,
     /// The laws of steps that the last step broke.
     pub(crate) broken: u16,
@@ -233,7 +233,7 @@ impl World {
 
     fn revisions(&mut self, f: &mut impl FnMut(&mut Rev)) {
         f(&mut self.store.revision);
-        f(&mut self.declared);
+        self.declared.iter_mut().for_each(&mut *f);
         f(&mut self.written);
         for slot in &mut self.store.entries {
             f(&mut slot.created);
