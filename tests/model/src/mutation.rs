@@ -42,6 +42,10 @@ pub enum Mutation {
     NoBarrierWhenGone,
     /// A try that finds somebody says so before it looks for itself.
     BusyFirst,
+    /// A try that found somebody needs no barrier.
+    NoBarrierWhenBusy,
+    /// Whoever is the first at one of its names is at all of them.
+    OneNameIsEnough,
     /// The safety read compares a count.
     AuditByCount,
     /// A release is confirmed if something was deleted.

@@ -27,7 +27,7 @@ fn one(attempts: &[Plan], faults: Faults) -> Scenario {
 }
 
 /// One client with a session for each of two TTLs.
-fn moving(moves: &[u8], faults: Faults) -> Scenario {
+fn two_ttls(moves: &[u8], faults: Faults) -> Scenario {
     let attempts = [Plan::write(0).moves(moves)];
     Scenario::new("two sessions of one client", &[0, 0], &attempts).faults(faults)
 }
@@ -38,11 +38,11 @@ fn caught(mutation: Mutation, law: Law, scenario: Scenario) {
         Protocol::new(scenario.clone()),
         HasDiscoveries::Any,
     );
-    assert!(healthy.broken.is_empty(), "with the rule: {healthy}");
+    assert!(healthy.found.is_empty(), "with the rule: {healthy}");
     let until = HasDiscoveries::AnyOf(BTreeSet::from([law.name()]));
     let mutated = scenario.without(mutation);
     let report = check(mutated.name, Protocol::new(mutated.clone()), until);
-    let found = report.broken.iter().find(|(name, _)| *name == law.name());
+    let found = report.found.iter().find(|(name, _)| *name == law.name());
     match found {
         Some((_, steps)) => println!(
             "{mutation:?}: {} states of {}; {} steps: {steps:?}",
@@ -260,6 +260,37 @@ fn busy_first() {
 }
 
 #[test]
+fn no_barrier_when_busy() {
+    let scenario = two(
+        &[Plan::write(0).tries(), Plan::write(1)],
+        Faults { late: 1, ..none() },
+    );
+    caught(Mutation::NoBarrierWhenBusy, Law::NoOrphan, scenario);
+}
+
+#[test]
+fn one_name_is_enough() {
+    let plans = [
+        Plan::write(0).names(3),
+        Plan::write(1).names(1),
+        Plan::write(1).names(2),
+    ];
+    caught(Mutation::OneNameIsEnough, Law::First, two(&plans, none()));
+}
+
+/// Not a rule of the protocol but of its bounds: listed entries must be able to block by themselves.
+#[test]
+fn a_cut_list_of_permits_is_read_again_and_again() {
+    let one = Mode::Permits { take: 1, of: 3 };
+    let plans = [Plan::new(0, one), Plan::new(0, one), Plan::new(1, one)];
+    let mut scenario = two(&plans, none());
+    scenario.limit = 1;
+    assert!(no_circle(scenario.clone()).is_err());
+    scenario.limit = 3;
+    assert!(no_circle(scenario).is_ok());
+}
+
+#[test]
 fn audit_by_count() {
     let scenario = two(
         &[Plan::write(0), Plan::write(1)],
@@ -330,7 +361,7 @@ fn move_compares_creation() {
         past: 1,
         ..none()
     };
-    let scenario = moving(&[1, 0], faults);
+    let scenario = two_ttls(&[1, 0], faults);
     caught(Mutation::MoveComparesCreation, Law::Entry, scenario);
 }
 
@@ -344,25 +375,25 @@ fn move_takes_any_entry() {
     caught(
         Mutation::MoveTakesAnyEntry,
         Law::Entry,
-        moving(&[1], faults),
+        two_ttls(&[1], faults),
     );
 }
 
 #[test]
 fn move_counts_old_lease() {
-    let scenario = moving(&[1], Faults { past: 1, ..none() });
+    let scenario = two_ttls(&[1], Faults { past: 1, ..none() });
     caught(Mutation::MoveCountsOldLease, Law::Entry, scenario);
 }
 
 #[test]
 fn move_counts_new_lease() {
-    let scenario = moving(&[1], Faults { past: 1, ..none() });
+    let scenario = two_ttls(&[1], Faults { past: 1, ..none() });
     caught(Mutation::MoveCountsNewLease, Law::Entry, scenario);
 }
 
 #[test]
 fn moved_is_forgotten() {
-    let scenario = moving(&[1], Faults { past: 1, ..none() });
+    let scenario = two_ttls(&[1], Faults { past: 1, ..none() });
     caught(Mutation::MovedIsForgotten, Law::NoOrphan, scenario);
 }
 
@@ -373,6 +404,6 @@ fn moved_barrier_settles() {
         past: 1,
         ..none()
     };
-    let scenario = moving(&[1], faults);
+    let scenario = two_ttls(&[1], faults);
     caught(Mutation::MovedBarrierSettles, Law::NoOrphan, scenario);
 }
