@@ -34,8 +34,11 @@ pub(super) struct Commit<'c> {
     id: String,
     /// A copy of it may have been applied, or may still be.
     doubtful: bool,
+    /// What is written as a whole, if it is that: its keys are not told, they may be those of a
+    /// secret map's entries.
+    subject: Option<&'c str>,
     /// What must hold beside: if it does not, the write is not tried again.
-    guard: Option<Compare>,
+    guards: Vec<Compare>,
     conflicts: Backoff,
     failures: Backoff,
 }
@@ -80,16 +83,19 @@ impl<'c> Commit<'c> {
             places,
             id: format!("{:016x}", rand::random::<u64>()),
             doubtful: false,
-            guard: None,
+            subject: None,
+            guards: Vec::new(),
             conflicts: Backoff::for_call(&CONFLICTS),
             failures: Backoff::for_call(&center.engine().options.retry),
         })
     }
 
-    /// Writes only while `guard` holds too. [`run`](Self::run) then ends with a conflict at once: who
-    /// gave the guard has to read again.
-    pub(super) fn guarded(mut self, guard: Compare) -> Self {
-        self.guard = Some(guard);
+    /// Writes `subject` as a whole, and only while all `guards` hold too: nobody has written any of its
+    /// keys. [`run`](Self::run) then ends with a conflict at once: who gave the guards has to read
+    /// again.
+    pub(super) fn guarded(mut self, subject: &'c str, guards: Vec<Compare>) -> Self {
+        self.subject = Some(subject);
+        self.guards = guards;
         self
     }
 
@@ -124,8 +130,8 @@ impl<'c> Commit<'c> {
                 (Attempt::Lost(now), revision) => (now, revision),
             };
             match self.conflicts.next_try() {
-                Some(delay) if self.guard.is_none() => engine.clock.sleep(delay).await,
-                _ => return Err(self.conflict(0, &seen[0])),
+                Some(delay) if self.guards.is_empty() => engine.clock.sleep(delay).await,
+                _ => return Err(self.conflict(&seen[0], revision)),
             }
         }
     }
@@ -149,18 +155,22 @@ impl<'c> Commit<'c> {
 
     fn tell(&self, version: Version) {
         let author = self.center.note().author.as_deref();
-        for place in &self.places {
+        let tell = |key: &str| {
             tracing::debug!(
                 target: "coord::config",
-                key = place.key.as_str(),
+                key,
                 version = version.revision(),
                 author,
                 "config written"
             );
+        };
+        match self.subject {
+            Some(subject) => tell(subject),
+            None => self.places.iter().for_each(|it| tell(it.key.as_str())),
         }
     }
 
-    /// `Conflict` unless the key `index` still has the version that its writer expects.
+    /// `Conflict` unless the key still has the version that its writer expects.
     pub(super) fn expect(
         operation: &'static str,
         place: &Place,
@@ -176,17 +186,21 @@ impl<'c> Commit<'c> {
         })
     }
 
-    fn conflict(&self, index: usize, seen: &Seen) -> Error {
+    fn conflict(&self, seen: &Seen, revision: i64) -> Error {
         Error::Conflict {
-            context: self.context(index),
-            current: seen.version().revision(),
+            context: self.context(),
+            current: match self.subject {
+                Some(_) => revision,
+                None => seen.version().revision(),
+            },
         }
     }
 
-    fn context(&self, index: usize) -> Context {
+    fn context(&self) -> Context {
         let context = Context::new(self.operation);
-        match self.places.get(index) {
-            Some(place) => context.key(place.key.as_str()),
+        let first = self.places.first().map(|place| place.key.as_str());
+        match self.subject.or(first) {
+            Some(subject) => context.key(subject),
             None => context,
         }
     }
@@ -196,7 +210,7 @@ impl<'c> Commit<'c> {
             // Whatever became of the last copy: an earlier one may have been applied.
             error.certainty = Certainty::Unknown;
         }
-        error.into_error(self.context(0))
+        error.into_error(self.context())
     }
 
     fn reads(&self) -> Vec<Op> {
@@ -226,7 +240,7 @@ impl<'c> Commit<'c> {
             limit: options.history_limit,
         };
         let mut txn = Txn {
-            when: self.guard.iter().cloned().collect(),
+            when: self.guards.clone(),
             then: Vec::new(),
             otherwise: self.reads(),
         };
@@ -235,7 +249,9 @@ impl<'c> Commit<'c> {
             let step = if self.center.versioned() {
                 Step::new(place, seen, change, &stamp)
             } else {
-                Step::plain(place, Some(seen), change)
+                // The guards speak for its keys too.
+                let seen = Some(seen).filter(|_| self.guards.is_empty());
+                Step::plain(place, seen, change)
             };
             txn.when.extend(step.when);
             txn.then.extend(step.then);
