@@ -147,10 +147,12 @@ impl Unmixed for Optional {
     }
 }
 
-/// The same with more keys than one transaction compares: of those that stay, one by one.
+/// The same with more keys than one transaction compares, and the one that may be missing as their
+/// last.
 #[derive(CoordConfig, Debug, PartialEq)]
 #[coord(prefix = "wide", write)]
 struct Wide {
+    #[coord(key = "z")]
     left: Option<u32>,
     #[coord(map)]
     same: BTreeMap<String, u32>,
