@@ -115,16 +115,18 @@ impl<'c> Commit<'c> {
         let mut seen = self.read(reply);
         loop {
             let changes = decide(&seen)?;
-            let idle = |(change, seen): (&Change, &Seen)| {
-                change.value.is_none() && !seen.version().exists()
-            };
-            if changes.iter().zip(&seen).all(idle) {
+            let pairs = changes.iter().zip(&seen);
+            let written: Vec<_> = pairs
+                .map(|(change, seen)| change.value.is_some() || seen.version().exists())
+                .collect();
+            if !written.contains(&true) {
                 return Ok(revision.into());
             }
-            let txn = self.txn(&seen, changes)?;
-            (seen, revision) = match self.attempt(&txn, &seen).await? {
+            let (txn, prunes) = self.txn(&seen, changes)?;
+            (seen, revision) = match self.attempt(&txn, &seen, &written).await? {
                 (Attempt::Done(version), _) => {
                     self.tell(version);
+                    self.prune(prunes);
                     return Ok(version);
                 }
                 (Attempt::Lost(now), revision) => (now, revision),
@@ -231,7 +233,8 @@ impl<'c> Commit<'c> {
             .collect()
     }
 
-    fn txn(&self, seen: &[Seen], changes: Vec<Change>) -> Result<Txn> {
+    /// The write, and the prunes for which it has no room.
+    fn txn(&self, seen: &[Seen], changes: Vec<Change>) -> Result<(Txn, Vec<Op>)> {
         let options = &self.center.engine().options.config;
         let stamp = Stamp {
             id: &self.id,
@@ -268,45 +271,94 @@ impl<'c> Commit<'c> {
             ));
         }
         let room = MAX_OPS - txn.then.len();
-        txn.then.extend(prunes.into_iter().take(room));
-        Ok(txn)
+        let later = prunes.split_off(room.min(prunes.len()));
+        txn.then.extend(prunes);
+        Ok((txn, later))
     }
 
-    async fn attempt(&mut self, txn: &Txn, before: &[Seen]) -> Result<(Attempt, i64)> {
+    /// Behind the caller's back: the write is done, and what is not removed now is by a later one.
+    fn prune(&self, prunes: Vec<Op>) {
+        if prunes.is_empty() {
+            return;
+        }
+        let engine = self.center.engine();
+        let calls = engine.calls.clone();
+        let txn = Txn {
+            then: prunes,
+            ..Txn::default()
+        };
+        engine.tasks.spawn(async move {
+            if let Err(error) = calls.txn(txn).await {
+                tracing::debug!(target: "coord::config", %error, "old steps are not removed yet");
+            }
+        });
+    }
+
+    /// `written`: the keys of which this write leaves a trace.
+    async fn attempt(
+        &mut self,
+        txn: &Txn,
+        before: &[Seen],
+        written: &[bool],
+    ) -> Result<(Attempt, i64)> {
         let reply = self.send(txn).await?;
         let revision = reply.header.revision;
         if reply.succeeded {
             return Ok((Attempt::Done(revision.into()), revision));
         }
         let now = self.read(reply);
-        Ok(match self.own(before, &now).await? {
-            Some(version) => (Attempt::Done(version), revision),
-            None => (Attempt::Lost(now), revision),
-        })
+        if self.doubtful {
+            let pairs = self.places.iter().zip(before).zip(written);
+            let pairs = pairs.filter(|(_, written)| **written);
+            let own = self.own(pairs.map(|(pair, _)| pair)).await?;
+            if let Some(version) = own {
+                return Ok((Attempt::Done(version), revision));
+            }
+            // Nor will a late copy be applied: what it compares is gone.
+            self.doubtful = false;
+        }
+        Ok((Attempt::Lost(now), revision))
     }
 
     /// The version that a copy of this write made, if one of those whose answer was lost was applied.
-    async fn own(&self, before: &[Seen], now: &[Seen]) -> Result<Option<Version>> {
-        if !self.doubtful {
-            return Ok(None);
-        }
-        for ((place, before), now) in self.places.iter().zip(before).zip(now) {
-            let newest = now.newest();
-            if let Some((version, _)) = newest.filter(|(_, id)| *id == self.id) {
-                return Ok(Some(version));
-            }
-            let reads = vec![place.reads_since(before.latest())];
+    ///
+    /// # Errors
+    /// If nobody can tell.
+    async fn own(&self, written: impl Iterator<Item = (&Place, &Seen)>) -> Result<Option<Version>> {
+        for (place, before) in written {
+            let mut reads = place.reads_current().to_vec();
+            reads.push(place.reads_since(before.latest()));
             let reply = self.center.engine().read_all(reads).await;
-            let reply = reply.map_err(|error| self.failed(error))?;
-            let Some(OpReply::Get(past)) = reply.replies.into_iter().next() else {
-                continue;
+            let mut replies = reply.map_err(|error| self.failed(error))?.replies;
+            let filed = match replies.pop() {
+                Some(OpReply::Get(filed)) => filed.kvs,
+                _ => Vec::new(),
             };
-            let filed = past.kvs.iter().filter_map(|kv| place.filed(kv));
-            if let Some((version, _)) = { filed }.find(|(_, record)| record.id == self.id) {
-                return Ok(Some(version));
+            let now = Seen::read(place, replies);
+            let newest = now
+                .newest()
+                .filter(|(at, _)| at.revision() > before.latest());
+            let filed = filed.iter().filter_map(|kv| place.filed(kv));
+            let ids: Vec<_> = { filed.map(|(at, record)| (at, record.id)) }
+                .filter(|(_, id)| !id.is_empty())
+                .chain(newest)
+                .collect();
+            if let Some((version, _)) = ids.iter().find(|(_, id)| *id == self.id) {
+                return Ok(Some(*version));
+            }
+            // All or nothing: that this key was not written tells of all.
+            if i64::try_from(ids.len()) == Ok(now.writes() - before.writes()) {
+                return Ok(None);
             }
         }
-        Ok(None)
+        Err(Error::Unavailable {
+            context: self.context(),
+            maybe_applied: true,
+            detail:
+                "the answer was lost, and the steps that would tell whether it was done are no \
+                     longer in the history"
+                    .into(),
+        })
     }
 
     /// Sends it until it is answered. A write with history is safe to repeat whatever became of the

@@ -2,7 +2,7 @@
 
 use std::{future::poll_fn, pin::pin, task::Poll};
 
-use coord::{ConfigCenter, Coordinator, Options};
+use coord::{ConfigCenter, CoordConfig, Coordinator, Options, config::HistoryKind};
 use coord_tests::{Backend, Flow, Proxy, dropped_after, eventually, on_both};
 
 use super::{Bench, value};
@@ -10,6 +10,9 @@ use super::{Bench, value};
 on_both! {
     writers_that_race_lose_nothing,
     a_write_whose_answer_was_lost_is_done_once,
+    a_save_a_deletion_and_a_rollback_whose_answers_were_lost_are_done_once,
+    a_write_whose_trace_is_gone_is_not_done_twice,
+    without_history_a_write_whose_answer_was_lost_says_so,
     a_write_that_was_dropped_at_any_await_is_done_or_not,
 }
 
@@ -96,20 +99,9 @@ async fn with_a_lost_answer<T>(
 /// The answer to any of its requests is lost, after etcd has done what it asked: the write is done
 /// once, filed once, and is no conflict with itself.
 async fn a_write_whose_answer_was_lost_is_done_once(server: Backend) {
-    let proxy = Proxy::start(&server.endpoint()).await;
-    let options = |endpoint| {
-        let mut options = Options::test().endpoints([endpoint]);
-        options.retry.max_attempts = 20;
-        options
-    };
-    let direct = Coordinator::connect(options(server.endpoint()))
-        .await
-        .unwrap();
-    let other = direct.config_center();
-    let coordinator = Coordinator::connect(options(proxy.endpoint()))
-        .await
-        .unwrap();
-    let center = coordinator.config_center();
+    let it = Lossy::new(&server, |_| {}).await;
+    let (center, other) = (it.coordinator.config_center(), it.direct.config_center());
+    let proxy = &it.proxy;
     let mut expected = 0_u64;
     let mut version = center.set("n", &expected).await.unwrap();
     let add = async |center: &ConfigCenter| {
@@ -125,7 +117,7 @@ async fn a_write_whose_answer_was_lost_is_done_once(server: Backend) {
                 }
             };
             let write = async { add(&center).await };
-            let (done, reached) = with_a_lost_answer(&proxy, poll, write, others).await;
+            let (done, reached) = with_a_lost_answer(proxy, poll, write, others).await;
             assert!(done > version);
             let now = other.get::<u64>("n").await.unwrap().unwrap();
             let steps = if now.value == expected + 2 { 2 } else { 1 };
@@ -143,7 +135,7 @@ async fn a_write_whose_answer_was_lost_is_done_once(server: Backend) {
     for poll in 1.. {
         expected += 1;
         let write = center.compare_and_set("n", version, &expected);
-        let (done, reached) = with_a_lost_answer(&proxy, poll, write, async {}).await;
+        let (done, reached) = with_a_lost_answer(proxy, poll, write, async {}).await;
         version = done.unwrap();
         if !reached {
             break;
@@ -153,8 +145,179 @@ async fn a_write_whose_answer_was_lost_is_done_once(server: Backend) {
     let history = other.history::<u64>("n", 1_000).await.unwrap();
     let mut values = history.into_iter().map(|it| it.value.unwrap().unwrap());
     assert!(values.by_ref().take(100).eq((0..=expected).rev().take(100)));
-    coordinator.close().await;
-    direct.close().await;
+    it.close().await;
+}
+
+/// A coordinator whose answers can be lost, and one that sees what came of it.
+struct Lossy {
+    proxy: Proxy,
+    coordinator: Coordinator,
+    direct: Coordinator,
+}
+
+impl Lossy {
+    async fn new(server: &Backend, change: impl Fn(&mut Options)) -> Self {
+        let proxy = Proxy::start(&server.endpoint()).await;
+        let connect = async |endpoint| {
+            let mut options = Options::test().endpoints([endpoint]);
+            options.retry.max_attempts = 20;
+            change(&mut options);
+            Coordinator::connect(options).await.unwrap()
+        };
+        Self {
+            coordinator: connect(proxy.endpoint()).await,
+            direct: connect(server.endpoint()).await,
+            proxy,
+        }
+    }
+
+    async fn close(self) {
+        self.coordinator.close().await;
+        self.direct.close().await;
+    }
+}
+
+async fn a_save_a_deletion_and_a_rollback_whose_answers_were_lost_are_done_once(server: Backend) {
+    #[derive(CoordConfig)]
+    #[coord(prefix = "pair", write)]
+    struct Pair {
+        left: usize,
+        right: Option<usize>,
+    }
+    let it = Lossy::new(&server, |options| options.config.history_limit = 1_000).await;
+    let (center, other) = (it.coordinator.config_center(), it.direct.config_center());
+    let steps = async |key: &str| other.history::<usize>(key, 1_000).await.unwrap();
+    for poll in 1.. {
+        let first = other.set("k", &poll).await.unwrap();
+        let before = steps("k").await.len();
+        let delete = center.delete("k");
+        let (deleted, reached) = with_a_lost_answer(&it.proxy, poll, delete, async {}).await;
+        let history = steps("k").await;
+        assert_eq!(
+            (history.len(), history[0].kind),
+            (before + 1, HistoryKind::Deleted)
+        );
+        assert_eq!(history[0].version, deleted.unwrap());
+
+        let back = center.rollback("k", first);
+        let (back, also) = with_a_lost_answer(&it.proxy, poll, back, async {}).await;
+        let history = steps("k").await;
+        let kind = HistoryKind::RolledBack { to: first };
+        assert_eq!((history.len(), history[0].kind), (before + 2, kind));
+        assert_eq!(history[0].version, back.unwrap());
+        assert_eq!(value(&other, "k").await, Some(poll));
+
+        let (left, right) = (poll, (poll % 2 == 0).then_some(poll));
+        let before = [
+            steps("pair/left").await.len(),
+            steps("pair/right").await.len(),
+        ];
+        let pair = Pair { left, right };
+        let builder = it.coordinator.config();
+        let save = builder.save(&pair);
+        let (saved, too) = with_a_lost_answer(&it.proxy, poll, save, async {}).await;
+        assert_eq!(other.version("pair/left").await.unwrap(), saved.unwrap());
+        assert_eq!(value(&other, "pair/left").await, Some(left));
+        assert_eq!(value(&other, "pair/right").await, right);
+        // At the first there is nothing to delete.
+        let after = [
+            steps("pair/left").await.len(),
+            steps("pair/right").await.len(),
+        ];
+        let right = usize::from(poll > 1);
+        assert_eq!(after, [before[0] + 1, before[1] + right]);
+        if !reached && !also && !too {
+            break;
+        }
+    }
+    it.close().await;
+}
+
+/// The others write so often meanwhile that the history has forgotten it.
+async fn a_write_whose_trace_is_gone_is_not_done_twice(server: Backend) {
+    let it = Lossy::new(&server, |options| options.config.history_limit = 1).await;
+    let (center, other) = (it.coordinator.config_center(), it.direct.config_center());
+    let add = async |center: &ConfigCenter| {
+        let added = center.update("n", |old: Option<u32>| old.unwrap_or(0) + 1);
+        added.await
+    };
+    let (mut expected, mut untold) = (0, 0);
+    // How often a write is polled is not always the same: it may take some rounds to hit every answer.
+    let rounds = [0, 1].into_iter().chain([3; 20]);
+    for others in rounds {
+        if untold > 0 {
+            break;
+        }
+        for poll in 1.. {
+            let meanwhile = async {
+                for _ in 0..others {
+                    add(&other).await.unwrap();
+                    expected += 1;
+                }
+            };
+            let (done, reached) =
+                with_a_lost_answer(&it.proxy, poll, add(&center), meanwhile).await;
+            let now = value::<u32>(&other, "n").await.unwrap();
+            match done {
+                Ok(_) => expected += 1,
+                Err(error) => {
+                    assert!(error.maybe_applied() && others > 1, "{others}: {error}");
+                    untold += 1;
+                    // It has been, and nobody can tell.
+                    expected += 1;
+                }
+            }
+            assert_eq!(now, expected, "{others} others, lost at poll {poll}");
+            if !reached {
+                break;
+            }
+        }
+    }
+    assert!(untold > 0);
+    it.close().await;
+}
+
+async fn without_history_a_write_whose_answer_was_lost_says_so(server: Backend) {
+    let it = Lossy::new(&server, |options| options.config.versioning = false).await;
+    let (center, other) = (it.coordinator.config_center(), it.direct.config_center());
+    let mut version = other.set("n", &0).await.unwrap();
+    let mut expected = 0_u32;
+    let mut untold = [0; 3];
+    for how in (0..3).cycle().take(60) {
+        if untold[how] > 0 {
+            continue;
+        }
+        for poll in 1.. {
+            let new = expected + 1;
+            let write = async {
+                match how {
+                    0 => center.set("n", &new).await,
+                    1 => center.compare_and_set("n", version, &new).await,
+                    _ => {
+                        center
+                            .update("n", |old: Option<u32>| old.unwrap() + 1)
+                            .await
+                    }
+                }
+            };
+            let (done, reached) = with_a_lost_answer(&it.proxy, poll, write, async {}).await;
+            let now = other.get::<u32>("n").await.unwrap().unwrap();
+            match done {
+                Ok(done) => assert_eq!((now.value, now.version), (new, done)),
+                Err(error) => {
+                    assert!(error.maybe_applied(), "{error}");
+                    assert!(now.value == expected || now.value == new);
+                    untold[how] += 1;
+                }
+            }
+            (expected, version) = (now.value, now.version);
+            if !reached {
+                break;
+            }
+        }
+    }
+    assert!(!untold.contains(&0), "{untold:?}");
+    it.close().await;
 }
 
 async fn a_write_that_was_dropped_at_any_await_is_done_or_not(server: Backend) {

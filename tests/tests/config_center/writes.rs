@@ -1,13 +1,15 @@
 //! Several keys at once; what was before, and the way back.
 
 use coord::{Error, config::HistoryKind};
-use coord_tests::{Backend, on_both};
+use coord_tests::{Backend, eventually, on_both};
 
 use super::{Bench, conflict, value};
 
 on_both! {
     a_history_has_every_step_and_a_rollback_is_one_more,
     a_history_is_as_long_as_it_may_be,
+    the_history_of_many_keys_at_once_is_as_long_as_it_may_be,
+    what_another_client_has_put_is_replaced_whatever_it_is,
     without_versioning_a_write_is_one_put,
     a_transaction_is_one_revision_or_nothing,
 }
@@ -83,6 +85,52 @@ async fn a_history_is_as_long_as_it_may_be(server: Backend) {
     assert_eq!(values, [19, 18, 17, 16, 15, 14]);
     // Six steps are the value, its head and five that are filed.
     assert_eq!(bench.count("coord/history/").await, 6);
+    bench.coordinator.close().await;
+}
+
+/// One transaction has not room for all that it makes superfluous.
+async fn the_history_of_many_keys_at_once_is_as_long_as_it_may_be(server: Backend) {
+    let mut bench = Bench::with(server, |options| options.config.history_limit = 5).await;
+    let center = bench.center();
+    for round in 0..15 {
+        let all = center.transaction();
+        let all = (0..42).fold(all, |it, n| it.set(&format!("many/{n}"), &round));
+        all.commit().await.unwrap();
+    }
+    // The last of them are removed behind the writer's back.
+    eventually("the history to shrink", async || {
+        bench.count("coord/history/").await == 42 * 6
+    })
+    .await;
+    for n in [0, 41] {
+        let steps = center.history::<u32>(&format!("many/{n}"), 100).await;
+        let values = steps.unwrap().into_iter();
+        let values: Vec<_> = values.map(|it| it.value.unwrap().unwrap()).collect();
+        assert_eq!(values, [14, 13, 12, 11, 10, 9]);
+    }
+    bench.coordinator.close().await;
+}
+
+async fn what_another_client_has_put_is_replaced_whatever_it_is(server: Backend) {
+    let mut bench = Bench::new(server).await;
+    let center = bench.center();
+    // Too large to be filed as text in a request of 1.5 MiB: no byte of it is any.
+    bench
+        .raw
+        .put("/config/k", vec![0xff; 1 << 20], None)
+        .await
+        .unwrap();
+    let first = center.set("k", &1).await.unwrap();
+    bench
+        .raw
+        .put("/config/k", vec![0xff; 1 << 20], None)
+        .await
+        .unwrap();
+    center.delete("k").await.unwrap();
+    let steps = center.history::<u32>("k", 9).await.unwrap();
+    let kinds: Vec<_> = steps.iter().map(|it| it.kind).collect();
+    assert_eq!(kinds, [HistoryKind::Deleted, HistoryKind::Set]);
+    assert_eq!(steps[1].version, first);
     bench.coordinator.close().await;
 }
 
