@@ -84,8 +84,8 @@ impl<T: CoordConfig> ConfigBuilder<T> {
             self.center.place(SAVE, key.as_str())
         };
         let mut wanted = Vec::with_capacity(keys.len());
-        for (path, text) in &keys {
-            wanted.push((place_of(path)?, text.as_bytes()));
+        for (path, value) in &keys {
+            wanted.push((place_of(path)?, value.as_slice()));
         }
         let present = |path: &str| {
             let below = format!("{path}/");

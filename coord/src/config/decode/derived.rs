@@ -479,7 +479,7 @@ struct Part {
 }
 
 /// The one key that a document is in.
-fn document(text: &str) -> Keys {
+fn document<V: AsRef<[u8]>>(text: V) -> Keys {
     let mut keys = map(&[("x", text)]);
     let mut kv = keys.pop_first().expect("one").1;
     kv.key = b"/p".to_vec();

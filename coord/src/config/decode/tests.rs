@@ -95,7 +95,7 @@ fn refused<T: DeserializeOwned + Send + Sync + 'static>(keys: &[(&str, &str)], r
     }
 }
 
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Mode {
     Fast,

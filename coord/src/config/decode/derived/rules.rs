@@ -292,7 +292,7 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 fn name() -> impl Strategy<Value = String> {
-    "[a-c/%é. ]{1,3}"
+    "[a-c/%é. \n]{1,3}"
 }
 
 prop_compose! {
