@@ -115,6 +115,42 @@ struct Point {
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Name(String);
 
+/// As `serde_bytes` writes and reads it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Raw(pub(super) Vec<u8>);
+
+impl Serialize for Raw {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Bytes;
+        impl<'de> serde::de::Visitor<'de> for Bytes {
+            type Value = Raw;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("bytes")
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Raw, E> {
+                Ok(Raw(bytes.to_owned()))
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut from: A) -> Result<Raw, A::Error> {
+                let mut bytes = Vec::new();
+                while let Some(byte) = from.next_element()? {
+                    bytes.push(byte);
+                }
+                Ok(Raw(bytes))
+            }
+        }
+        from.deserialize_byte_buf(Bytes)
+    }
+}
+
 #[test]
 fn text_stands_as_it_is() {
     for plain in [

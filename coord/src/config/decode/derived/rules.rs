@@ -241,6 +241,8 @@ struct Everything {
     table: Point,
     #[coord(with = hex)]
     mask: u32,
+    bytes: Raw,
+    wide: Vec<u128>,
     #[coord(nested)]
     inner: Inner,
     #[coord(nested)]
@@ -255,6 +257,19 @@ struct Everything {
     by_number: BTreeMap<u16, String>,
     #[coord(flatten)]
     flat: Flat,
+}
+
+/// Writes a number, not a text.
+mod opposite {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<i8>, D::Error> {
+        Ok(Option::<i8>::deserialize(from)?.map(|it| !it))
+    }
+
+    pub(super) fn serialize<S: Serializer>(value: &Option<i8>, to: S) -> Result<S::Ok, S::Error> {
+        value.map(|it| !it).serialize(to)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, crate::CoordConfig)]
@@ -273,6 +288,12 @@ struct Packed {
     text: Option<String>,
     #[coord(default)]
     span: Duration,
+    #[coord(with = hex)]
+    mask: u32,
+    #[coord(with = opposite)]
+    turned: Option<i8>,
+    wide: i128,
+    bytes: Raw,
     #[coord(nested)]
     inner: Option<Inner>,
     #[coord(map)]
@@ -309,10 +330,11 @@ prop_compose! {
     fn packed()(
         text in proptest::option::of(text()),
         span in (0..1_000_000u64).prop_map(Duration::from_millis),
+        (mask, turned, wide, bytes) in any::<(u32, Option<i8>, i128, Vec<u8>)>(),
         inner in proptest::option::of(inner()),
         inners in proptest::collection::btree_map(name(), inner(), 0..3),
     ) -> Packed {
-        Packed { text, span, inner, inners }
+        Packed { text, span, mask, turned, wide, bytes: Raw(bytes), inner, inners }
     }
 }
 
@@ -321,7 +343,8 @@ prop_compose! {
         (text, name, number) in (text(), proptest::option::of(text()), any::<i64>()),
         millis in 0..1_000_000u64,
         list in proptest::collection::vec(text(), 0..3),
-        (x, documented, mask) in (any::<i32>(), any::<bool>(), any::<u32>()),
+        (x, y_of, documented, mask) in any::<(i32, Option<u8>, bool, u32)>(),
+        (bytes, wide) in any::<(Vec<u8>, Vec<u128>)>(),
         (inner, maybe) in (inner(), proptest::option::of(inner().prop_map(Box::new))),
         boxed in proptest::option::of(packed()),
         scalars in proptest::collection::btree_map(name(), any::<u8>().prop_map(Some), 0..3),
@@ -329,10 +352,10 @@ prop_compose! {
         by_number in proptest::collection::btree_map(any::<u16>(), text(), 0..3),
         (flat_x, y) in (any::<Option<u8>>(), any::<bool>()),
     ) -> Everything {
-        let point = Point { x, tags: list.clone() };
+        let point = Point { x, y: y_of, tags: list.clone() };
         Everything {
             text, name, number, timeout: Duration::from_millis(millis), list,
-            document: documented.then(|| point.clone()), table: point, mask,
+            document: documented.then(|| point.clone()), table: point, mask, bytes: Raw(bytes), wide,
             inner, maybe, boxed, scalars, structs, by_number,
             flat: Flat { x: flat_x, y },
         }

@@ -43,42 +43,6 @@ where
     })
 }
 
-/// As `serde_bytes` writes and reads it.
-#[derive(Clone, Debug, PartialEq)]
-struct Raw(Vec<u8>);
-
-impl Serialize for Raw {
-    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_bytes(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Raw {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Bytes;
-        impl<'de> serde::de::Visitor<'de> for Bytes {
-            type Value = Raw;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("bytes")
-            }
-
-            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Raw, E> {
-                Ok(Raw(bytes.to_owned()))
-            }
-
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut from: A) -> Result<Raw, A::Error> {
-                let mut bytes = Vec::new();
-                while let Some(byte) = from.next_element()? {
-                    bytes.push(byte);
-                }
-                Ok(Raw(bytes))
-            }
-        }
-        from.deserialize_byte_buf(Bytes)
-    }
-}
-
 #[test]
 fn what_no_text_stands_for_is_refused() {
     for nan in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
