@@ -640,3 +640,15 @@ fn a_very_deep_key_is_nobodys() {
         assert_eq!(decoded.value.is_ok(), segment == "any");
     }
 }
+
+/// Two segments that are one name when they are decoded: which of the two is meant cannot be known.
+#[test]
+fn one_entry_has_one_key() {
+    let keys = [("v/a", "1"), ("v/%61", "2"), ("v/b", "3")];
+    refused::<HashMap<String, u8>>(&keys, "v.a: another key stands for the same entry");
+    let both = read::<BTreeMap<String, u8>>(&[("v/a", "1"), ("v/%62", "2")]);
+    assert_eq!(both, Ok(BTreeMap::from([("a".into(), 1), ("b".into(), 2)])));
+    // A struct's fields are not decoded.
+    let point = read::<Point>(&[("v/x", "1"), ("v/%78", "2"), ("v/%58", "3")]);
+    assert_eq!(point, Ok(Point { x: 1, y: None }));
+}

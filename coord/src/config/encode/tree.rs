@@ -124,7 +124,9 @@ impl Serializer for Tree {
         variant: &'static str,
         value: &T,
     ) -> Result<Json> {
-        value.serialize(self).map(|json| tagged(Some(variant), json))
+        value
+            .serialize(self)
+            .map(|json| tagged(Some(variant), json))
     }
 
     fn serialize_seq(self, _len: Option<usize>) -> Result<Items> {
