@@ -14,7 +14,7 @@ use super::{gate::Identity, hub::Place, session::LockSession};
 #[cfg(feature = "embedded")]
 use crate::key::Layout;
 use crate::{
-    client::{Range, Span},
+    client::{KeyValue, Op, OpReply, Range, Span},
     error::{Context, Error, LostReason, Result},
     key::Key,
     session::{LeasedKey, Session, SessionState},
@@ -67,7 +67,8 @@ pub(super) struct Hold {
 }
 
 struct Queued {
-    entry: Key,
+    /// One in each queue.
+    entries: Vec<Key>,
     /// Its key goes with the last who hold it.
     session: Arc<LockSession>,
 }
@@ -75,12 +76,13 @@ struct Queued {
 impl Hold {
     pub(super) fn new(
         identity: Identity,
-        entry: Key,
+        entries: Vec<Key>,
         revision: i64,
         session: Arc<LockSession>,
     ) -> Arc<Self> {
         let belief = session.session().clone();
-        Self::of(identity, revision, belief, Some(Queued { entry, session }))
+        let queued = Queued { entries, session };
+        Self::of(identity, revision, belief, Some(queued))
     }
 
     fn of(
@@ -171,7 +173,7 @@ impl Held {
         token: i64,
         session: Session,
     ) -> Result<Self> {
-        let identity = Identity::new(0, layout.lock_queue(name)?, name.to_owned());
+        let identity = Identity::new(0, vec![layout.lock_queue(name)?], name.to_owned());
         Ok(Self(Hold::of(identity, token, session, None)))
     }
 
@@ -179,7 +181,7 @@ impl Held {
         &self.0
     }
 
-    /// The lock's name, as it was asked for.
+    /// The lock's name, as it was asked for. Of several: all of them, with commas between.
     #[must_use]
     pub fn key(&self) -> &str {
         self.0.identity.name()
@@ -216,7 +218,7 @@ impl Held {
         self.0.clone().lost()
     }
 
-    /// Asks etcd whether the queue entry is still there: one linearizable read.
+    /// Asks etcd whether the queue entry is still there, each one of several: one linearizable read.
     ///
     /// # Errors
     /// [`Error::Lost`] if it is not, [`Error::Unavailable`] or [`Error::Timeout`] if etcd could not
@@ -225,16 +227,23 @@ impl Held {
     /// # Cancel safety
     /// Safe to drop.
     pub async fn verify(&self) -> Result<()> {
-        if let (None, Some(Queued { entry, session })) = (self.0.loss(), &self.0.queued) {
-            let range = Range {
-                keys_only: true,
-                ..Range::new(Span::key(entry))
-            };
-            let reply =
-                session.engine().read(range).await.map_err(|error| {
-                    error.into_error(Context::new("verify lock").key(self.key()))
-                })?;
-            if reply.kvs.first().map(|kv| kv.create_revision) != Some(self.0.revision) {
+        if let (None, Some(Queued { entries, session })) = (self.0.loss(), &self.0.queued) {
+            let reads = entries.iter().map(|entry| {
+                Op::Get(Range {
+                    keys_only: true,
+                    ..Range::new(Span::key(entry))
+                })
+            });
+            let reply = session.engine().read_all(reads.collect()).await;
+            let reply = reply
+                .map_err(|error| error.into_error(Context::new("verify lock").key(self.key())))?;
+            let there = reply.replies.iter().all(|reply| match reply {
+                OpReply::Get(range) => {
+                    range.kvs.first().map(|kv| kv.create_revision) == Some(self.0.revision)
+                }
+                _ => false,
+            });
+            if !there {
                 self.0.lose(LostReason::Revoked);
             }
         }
@@ -253,7 +262,7 @@ impl Held {
 pub struct LockGuard {
     held: Held,
     // Before the entry, so that the release is not taken for a loss.
-    place: Option<Place>,
+    places: Vec<Place>,
     /// `None`: [detached](Held::detached).
     entry: Option<LeasedKey>,
 }
@@ -264,18 +273,16 @@ impl LockGuard {
     pub(crate) fn detached(held: &Held) -> Self {
         Self {
             held: Held(held.0.clone()),
-            place: None,
+            places: Vec::new(),
             entry: None,
         }
     }
 
-    pub(super) fn new(hold: Arc<Hold>, place: Option<Place>, entry: LeasedKey) -> Self {
-        if let Some(place) = &place {
-            place.own(&hold);
-        }
+    pub(super) fn new(hold: Arc<Hold>, places: Vec<Place>, entry: LeasedKey) -> Self {
+        places.iter().for_each(|place| place.own(&hold));
         Self {
             held: Held(hold),
-            place,
+            places,
             entry: Some(entry),
         }
     }
@@ -288,8 +295,12 @@ impl LockGuard {
     /// # Cancel safety
     /// Safe to drop: the release goes on in the background.
     pub async fn unlock(self) -> Result<Released> {
-        let Self { held, place, entry } = self;
-        drop(place);
+        let Self {
+            held,
+            places,
+            entry,
+        } = self;
+        drop(places);
         if let Some(reason) = held.0.loss() {
             return Err(held.0.error(reason));
         }
@@ -297,10 +308,8 @@ impl LockGuard {
             return Ok(Released { confirmed: true });
         };
         let deleted = entry.release().done().await?;
-        let confirmed = deleted
-            .iter()
-            .flatten()
-            .any(|kv| kv.create_revision == held.0.revision);
+        let of_this = |kv: &KeyValue| kv.create_revision == held.0.revision;
+        let confirmed = deleted.iter().all(|kv| kv.as_ref().is_some_and(of_this));
         Ok(Released { confirmed })
     }
 }
