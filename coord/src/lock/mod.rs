@@ -26,12 +26,14 @@ mod outcome;
 mod queue;
 mod request;
 mod session;
+mod transaction;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 pub use guard::{FencingToken, Held, LockGuard, Released};
 pub use outcome::{Outcome, Returns, Run};
 pub use request::Request;
+pub use transaction::LockTransaction;
 
 use self::{attempt::Acquire, gate::Gate, hub::Hub, session::Sessions};
 use crate::{
