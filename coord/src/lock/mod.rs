@@ -28,6 +28,7 @@ mod outcome;
 mod queue;
 mod request;
 mod session;
+mod transaction;
 
 use std::{fmt, sync::Arc};
 
@@ -35,6 +36,7 @@ pub use builder::LockBuilder;
 pub use guard::{FencingToken, Held, LockGuard, Released};
 pub use outcome::{Outcome, Returns, Run};
 pub use request::Request;
+pub use transaction::LockTransaction;
 
 use self::{hub::Hub, session::Sessions};
 use crate::engine::Engine;

@@ -4,6 +4,7 @@
 
 mod behaviour;
 mod faults;
+mod guard;
 mod interoperation;
 mod modes;
 mod several;
