@@ -327,7 +327,7 @@ impl<'c> Commit<'c> {
     async fn own(&self, written: impl Iterator<Item = (&Place, &Seen)>) -> Result<Option<Version>> {
         for (place, before) in written {
             let mut reads = place.reads_current().to_vec();
-            reads.push(place.reads_since(before.latest()));
+            reads.push(Op::Get(place.reads_since(before.latest())));
             let reply = self.center.engine().read_all(reads).await;
             let mut replies = reply.map_err(|error| self.failed(error))?.replies;
             let filed = match replies.pop() {

@@ -82,32 +82,44 @@ impl Place {
         }
     }
 
-    /// Reads the newest filed steps.
-    pub(super) fn reads_past(&self, limit: i64) -> Op {
-        Op::Get(Range {
-            limit,
+    /// Reads the newest filed steps, of those before `end`.
+    pub(super) fn reads_past(&self, end: Option<Version>, limit: usize) -> Range {
+        let from = self.past.as_bytes().to_vec();
+        let end = match end {
+            Some(version) => self.past.revision(version.revision()).as_bytes().to_vec(),
+            None => self.past.end(),
+        };
+        Range {
+            limit: limit as i64,
             order: Order::KeyDescending,
-            ..Range::new(Span::prefix(&self.past))
-        })
+            ..Range::new(Span::Interval(from, end))
+        }
+    }
+
+    /// Reads what is known of the newest write.
+    pub(super) fn reads_head(&self) -> Range {
+        Range::new(Span::key(&self.head))
     }
 
     /// Reads one filed step.
-    pub(super) fn reads_filed(&self, version: Version) -> Op {
-        Op::Get(Range::new(Span::key(
-            &self.past.revision(version.revision()),
-        )))
+    pub(super) fn reads_filed(&self, version: Version) -> Range {
+        Range::new(Span::key(&self.past.revision(version.revision())))
     }
 
     /// Reads the steps that were filed of revisions after `revision`.
-    pub(super) fn reads_since(&self, revision: i64) -> Op {
+    pub(super) fn reads_since(&self, revision: i64) -> Range {
         let from = self.past.revision(revision + 1).as_bytes().to_vec();
-        Op::Get(Range::new(Span::Interval(from, self.past.end())))
+        Range::new(Span::Interval(from, self.past.end()))
     }
 
-    /// A filed step, and when it was written.
+    /// The version of a filed step.
+    pub(super) fn version_of(&self, kv: &KeyValue) -> Option<Version> {
+        self.past.revision_of(&kv.key).map(Version::from)
+    }
+
+    /// A filed step, and its version.
     pub(super) fn filed(&self, kv: &KeyValue) -> Option<(Version, Record)> {
-        let revision = self.past.revision_of(&kv.key)?;
-        Some((revision.into(), Record::read(&kv.value)?))
+        Some((self.version_of(kv)?, Record::read(&kv.value)?))
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     decode::{self, Keys, Note, claim, is_sound},
     encoder::keys_of,
     history::{Change, MAX_KEYS, MAX_OPS, Place},
-    list::stored,
+    list::{Depth, Listing},
     shape::{CoordConfig, Field, Form, WriteConfig, flat},
     version::Version,
 };
@@ -239,7 +239,10 @@ impl<T: CoordConfig> ConfigBuilder<T> {
     /// What stands below the prefix now, in the order of keys, and the revision of that.
     async fn stored(&self, prefix: &Prefix) -> Result<(i64, Vec<KeyValue>)> {
         match self.span(prefix) {
-            Span::Interval(..) => stored(&self.center, SAVE, prefix.clone()).await,
+            Span::Interval(..) => {
+                let listing = Listing::below(&self.center, SAVE, prefix, Depth::Value);
+                listing.stored().await
+            }
             key @ Span::Key(_) => {
                 let reply = self.engine().read(Range::new(key)).await;
                 let reply = reply.map_err(|error| {

@@ -1,7 +1,10 @@
 //! Several keys at once; what was before, and the way back.
 
-use coord::{Error, config::HistoryKind};
-use coord_tests::{Backend, eventually, on_both};
+use coord::{
+    ConfigCenter, Error,
+    config::{HistoryKind, Version},
+};
+use coord_tests::{Backend, dropped_after, eventually, on_both};
 
 use super::{Bench, conflict, value};
 
@@ -10,6 +13,10 @@ on_both! {
     a_history_is_as_long_as_it_may_be,
     the_history_of_many_keys_at_once_is_as_long_as_it_may_be,
     what_another_client_has_put_is_replaced_whatever_it_is,
+    a_prefix_is_what_it_was,
+    a_prefix_whose_past_is_not_known_stays_as_it_is,
+    a_large_prefix_is_rolled_back_in_chunks,
+    replies_that_are_too_large_are_read_in_parts,
     without_versioning_a_write_is_one_put,
     a_transaction_is_one_revision_or_nothing,
 }
@@ -131,6 +138,180 @@ async fn what_another_client_has_put_is_replaced_whatever_it_is(server: Backend)
     let kinds: Vec<_> = steps.iter().map(|it| it.kind).collect();
     assert_eq!(kinds, [HistoryKind::Deleted, HistoryKind::Set]);
     assert_eq!(steps[1].version, first);
+    bench.coordinator.close().await;
+}
+
+/// All values below `prefix`, without it.
+async fn below(center: &ConfigCenter, prefix: &str) -> Vec<(String, String)> {
+    let all = center.list::<String>(prefix).await.unwrap();
+    let short = |key: String| key.rsplit_once('/').unwrap().1.to_owned();
+    all.into_iter()
+        .map(|it| (short(it.key), it.value))
+        .collect()
+}
+
+async fn a_prefix_is_what_it_was(server: Backend) {
+    let mut bench = Bench::new(server).await;
+    let center = bench.center();
+    let (put, gone) = ("/config/shop/foreign", "/config/shop/wiped");
+    bench.put(put, "f1").await;
+    let all = ["deleted", "same", "set", "twice", "wiped"];
+    let all = all.iter().fold(center.transaction(), |it, key| {
+        it.set(&format!("shop/{key}"), &format!("{key} 1"))
+    });
+    all.commit().await.unwrap();
+    center.set("shop/twice", "twice 2").await.unwrap();
+    center.set("shop/back", "back 1").await.unwrap();
+    center.delete("shop/back").await.unwrap();
+    let good = center.set("shop/foreign", "f2").await.unwrap();
+    let then = below(&center, "shop").await;
+
+    // Each way to become another one, before the next write here and after it.
+    center.set("shop/set", "set 2").await.unwrap();
+    center.set("shop/set", "set 3").await.unwrap();
+    center.delete("shop/deleted").await.unwrap();
+    center.set("shop/twice", "twice 3").await.unwrap();
+    bench.put("/config/shop/twice", "put").await;
+    bench.put(put, "f3").await;
+    center.set("shop/back", "back 2").await.unwrap();
+    center.set("shop/new", "new 1").await.unwrap();
+    bench.put("/config/shop/new and foreign", "n").await;
+    bench.raw.delete(gone, None).await.unwrap();
+    center.set("shop2/set", "stays").await.unwrap();
+    let bad = below(&center, "shop").await;
+    assert_ne!(bad, then);
+    let same = center.version("shop/same").await.unwrap();
+    let last = center.version("shop2/set").await.unwrap();
+    // The store knows nothing of the past any more.
+    bench.raw.compact(last.revision(), None).await.unwrap();
+
+    let alice = center.clone().author("alice");
+    let back = alice.rollback_prefix("shop", good).await.unwrap();
+    assert_eq!(below(&center, "shop").await, then);
+    assert_eq!(center.version("shop/same").await.unwrap(), same);
+    for (key, kind) in [
+        (
+            "set",
+            HistoryKind::RolledBack {
+                to: (good.revision() - 4).into(),
+            },
+        ),
+        ("new", HistoryKind::RolledBack { to: good }),
+        (
+            "wiped",
+            HistoryKind::RolledBack {
+                to: (good.revision() - 4).into(),
+            },
+        ),
+    ] {
+        let steps = center.history::<String>(&format!("shop/{key}"), 9).await;
+        let newest = &steps.unwrap()[0];
+        assert_eq!((newest.kind, newest.version), (kind, back), "{key}");
+        assert_eq!(newest.author.as_deref(), Some("alice"));
+    }
+    assert_eq!(
+        value::<String>(&center, "shop2/set").await.unwrap(),
+        "stays"
+    );
+    // There is nothing left to do, and the way forward is one back.
+    let again = alice.rollback_prefix("shop/", good).await.unwrap();
+    assert_eq!(again, back);
+    alice.rollback_prefix("shop", last).await.unwrap();
+    bench.raw.delete(gone, None).await.unwrap();
+    assert_eq!(below(&center, "shop").await, bad);
+    // What is yet to come is what is there.
+    let future = last.revision() + 1_000;
+    alice.rollback_prefix("shop", future).await.unwrap();
+    assert_eq!(below(&center, "shop").await, bad);
+    bench.coordinator.close().await;
+}
+
+async fn a_prefix_whose_past_is_not_known_stays_as_it_is(server: Backend) {
+    let mut bench = Bench::with(server, |options| options.config.history_limit = 2).await;
+    let center = bench.center();
+    bench.put("/config/shop/unknown", "1").await;
+    let good = center.set("shop/often", &0).await.unwrap();
+    center.set("shop/once", &0).await.unwrap();
+    bench.put("/config/shop/unknown", "2").await;
+    for n in 1..5 {
+        center.set("shop/often", &n).await.unwrap();
+    }
+    let then = below(&center, "shop").await;
+    for version in [good, Version::ABSENT] {
+        for chunks in [false, true] {
+            let error = match chunks {
+                true => center.rollback_prefix_in_chunks("shop", version).await,
+                false => center.rollback_prefix("shop", version).await,
+            };
+            let Err(Error::Invalid { faults, .. }) = error else {
+                panic!("{error:?}");
+            };
+            if version.exists() {
+                assert_eq!(faults.len(), 2, "{faults:?}");
+                assert!(faults[0].contains("often") && faults[0].contains("does not reach"));
+                assert!(faults[1].contains("unknown") && faults[1].contains("another client"));
+            }
+            assert_eq!(below(&center, "shop").await, then);
+        }
+    }
+    bench.coordinator.close().await;
+}
+
+async fn a_large_prefix_is_rolled_back_in_chunks(server: Backend) {
+    let bench = Bench::new(server).await;
+    let center = bench.center();
+    let fill = async |value: u32| {
+        let mut version = Version::ABSENT;
+        for chunk in 0..4 {
+            let all = (0..25).fold(center.transaction(), |it, n| {
+                it.set(&format!("shop/{chunk}{n:02}"), &value)
+            });
+            version = all.commit().await.unwrap();
+        }
+        version
+    };
+    let good = fill(1).await;
+    let then = below(&center, "shop").await;
+    fill(2).await;
+    let bad = below(&center, "shop").await;
+    let error = center.rollback_prefix("shop", good).await.unwrap_err();
+    assert!(error.to_string().contains("at most 42"), "{error}");
+    assert_eq!(below(&center, "shop").await, bad);
+    let last = center.rollback_prefix_in_chunks("shop", good).await;
+    assert_eq!(below(&center, "shop").await, then);
+    assert_eq!(center.version("shop/324").await.unwrap(), last.unwrap());
+    // Dropped at any await it is done in part; done again it is done.
+    fill(3).await;
+    for polls in 1.. {
+        let back = center.rollback_prefix_in_chunks("shop", good);
+        if dropped_after(polls, back).await.is_some() {
+            break;
+        }
+    }
+    assert_eq!(below(&center, "shop").await, then);
+    bench.coordinator.close().await;
+}
+
+/// More than one reply may hold: 64 MiB.
+async fn replies_that_are_too_large_are_read_in_parts(server: Backend) {
+    const LARGE: usize = 66;
+    let mut bench = Bench::new(server).await;
+    let center = bench.center();
+    let value = "x".repeat(1 << 20);
+    let record = format!(r#"{{"v":1,"id":"a","value":"{value}"}}"#);
+    for n in 0..LARGE {
+        bench.put(&format!("/config/large/{n:02}"), &value).await;
+        let filed = format!("coord/history/%2Fconfig%2Fk/at/{:020}", n + 1);
+        bench.put(&filed, &record).await;
+    }
+    assert_eq!(center.list::<String>("large").await.unwrap().len(), LARGE);
+    let steps = center.history::<String>("k", 1_000).await.unwrap();
+    let versions: Vec<_> = steps.iter().map(|it| it.version.revision()).collect();
+    assert!(
+        versions.iter().copied().eq((1..=LARGE as i64).rev()),
+        "{versions:?}"
+    );
+    assert_eq!(center.history::<String>("k", 65).await.unwrap().len(), 65);
     bench.coordinator.close().await;
 }
 

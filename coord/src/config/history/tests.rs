@@ -46,7 +46,7 @@ fn write(place: &Place, seen: &Seen, value: Option<&str>, id: &str, limit: u32) 
 fn known(etcd: &mut MiniEtcd, place: &Place) -> Vec<(i64, Option<Vec<u8>>, bool)> {
     let seen = read(etcd, place);
     let txn = Txn {
-        then: vec![place.reads_past(1_000)],
+        then: vec![Op::Get(place.reads_past(None, 1_000))],
         ..Txn::default()
     };
     let reply = etcd.txn(&txn).unwrap();
