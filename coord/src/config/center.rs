@@ -133,12 +133,15 @@ impl ConfigCenter {
         if ttl.is_zero() {
             return ConfigValue::read(GET, &self.current(GET, &place).await?);
         }
-        let (sent, writes) = (self.engine.clock.now(), self.cache.writes());
-        if let Some(seen) = self.cache.get(&place.key, sent, ttl) {
-            return ConfigValue::read(GET, &seen);
-        }
-        let seen = self.current(GET, &place).await?;
-        self.cache.keep(&place.key, sent, writes, &seen);
+        let now = self.engine.clock.now();
+        let seen = match self.cache.get(&place.key, now, ttl) {
+            Ok(seen) => seen,
+            Err(reading) => {
+                let seen = self.current(GET, &place).await?;
+                self.cache.keep(&place.key, &reading, &seen);
+                seen
+            }
+        };
         ConfigValue::read(GET, &seen)
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     center::ConfigCenter,
-    history::{Change, MAX_KEYS, MAX_OPS, Place, Seen, Stamp, Step},
+    history::{Change, Fate, MAX_KEYS, MAX_OPS, Place, Seen, Stamp, Step},
     version::Version,
 };
 use crate::{
@@ -335,20 +335,11 @@ impl<'c> Commit<'c> {
                 _ => Vec::new(),
             };
             let now = Seen::read(place, replies);
-            let newest = now
-                .newest()
-                .filter(|(at, _)| at.revision() > before.latest());
-            let filed = filed.iter().filter_map(|kv| place.filed(kv));
-            let ids: Vec<_> = { filed.map(|(at, record)| (at, record.id)) }
-                .filter(|(_, id)| !id.is_empty())
-                .chain(newest)
-                .collect();
-            if let Some((version, _)) = ids.iter().find(|(_, id)| *id == self.id) {
-                return Ok(Some(*version));
-            }
-            // All or nothing: that this key was not written tells of all.
-            if i64::try_from(ids.len()) == Ok(now.writes() - before.writes()) {
-                return Ok(None);
+            match place.fate(&self.id, before, &now, &filed) {
+                Fate::Done(version) => return Ok(Some(version)),
+                // All or nothing: what this key tells is so for all.
+                Fate::NotDone => return Ok(None),
+                Fate::Unknown => {}
             }
         }
         Err(Error::Unavailable {

@@ -121,6 +121,37 @@ impl Place {
     pub(super) fn filed(&self, kv: &KeyValue) -> Option<(Version, Record)> {
         Some((self.version_of(kv)?, Record::read(&kv.value)?))
     }
+
+    /// What became of the write `id` of what was `before`. `now` and `since`, what was filed of later
+    /// revisions than that, are of one revision.
+    pub(super) fn fate(&self, id: &str, before: &Seen, now: &Seen, since: &[KeyValue]) -> Fate {
+        let newest = now
+            .newest()
+            .filter(|(at, _)| at.revision() > before.latest());
+        let filed = since.iter().filter_map(|kv| self.filed(kv));
+        let filed = filed.map(|(at, record)| (at, record.id));
+        let mut known = 0;
+        for (version, of) in filed.chain(newest).filter(|(_, of)| !of.is_empty()) {
+            if of == id {
+                return Fate::Done(version);
+            }
+            known += 1;
+        }
+        match known == now.writes() - before.writes() {
+            true => Fate::NotDone,
+            false => Fate::Unknown,
+        }
+    }
+}
+
+/// What became of a write whose answer was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Done(Version),
+    /// And it never will be: what it compares is gone.
+    NotDone,
+    /// Not all steps since are in the history.
+    Unknown,
 }
 
 /// What a writer has read.
@@ -182,7 +213,7 @@ impl Seen {
     }
 
     /// How often the head was put: by every write once.
-    pub(super) fn writes(&self) -> i64 {
+    fn writes(&self) -> i64 {
         self.head.as_ref().map_or(0, |head| head.version)
     }
 
