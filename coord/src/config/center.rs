@@ -452,9 +452,8 @@ pub(super) fn encoded<T: Serialize + ?Sized>(
     key: &str,
     value: &T,
 ) -> Result<Vec<u8>> {
-    let text = encode(value).map_err(|reason| Error::Invalid {
+    encode(value).map_err(|reason| Error::Invalid {
         context: Context::new(operation).key(key),
         faults: vec![reason],
-    })?;
-    Ok(text.into_bytes())
+    })
 }

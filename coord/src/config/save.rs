@@ -86,13 +86,13 @@ impl<T: CoordConfig> ConfigBuilder<T> {
             faults,
         })?;
         let mut wanted = BTreeMap::new();
-        for (path, text) in keys {
+        for (path, value) in keys {
             let key = match path.as_str() {
                 "" => prefix.itself(),
                 path => prefix.key(path),
             };
             let place = self.center.place(SAVE, key.as_str())?;
-            wanted.insert(path, (place, text.into_bytes()));
+            wanted.insert(path, (place, value));
         }
         let mut backoff = Backoff::for_call(&CONFLICTS);
         loop {
