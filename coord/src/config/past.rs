@@ -95,7 +95,8 @@ impl ConfigCenter {
     /// The last `limit` steps of `key`, newest first, with the current value; deletions are steps
     /// too. How many older ones are kept is
     /// [`ConfigOptions::history_limit`](crate::ConfigOptions::history_limit). Of what other clients
-    /// have put, what was there at a write through a config center is known, without author and time.
+    /// have put, what was there at a write through a config center is known, without author and time;
+    /// of what they have deleted, nothing.
     ///
     /// # Errors
     /// As for [`get`](Self::get); a value that is no `T` is an error of its own step.

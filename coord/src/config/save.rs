@@ -42,6 +42,10 @@ impl<T: CoordConfig> ConfigBuilder<T> {
     /// field reads stay. Returns the version of what was written; the store's revision if nothing
     /// differs.
     ///
+    /// If somebody writes a key of the struct meanwhile it begins again: several that save at once do
+    /// not mix. (Of more than 43 keys that stay as they are not each is looked at again: that another
+    /// client, or [`ConfigCenter::delete`], deletes one in this moment counts as done after it.)
+    ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> coord::Result<()> {

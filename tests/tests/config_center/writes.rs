@@ -1,10 +1,13 @@
 //! Several keys at once; what was before, and the way back.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use coord::{
-    ConfigCenter, Error,
+    ConfigCenter, CoordConfig, Error,
     config::{HistoryKind, Version},
 };
 use coord_tests::{Backend, dropped_after, eventually, on_both};
+use etcd_client::{Txn, TxnOp};
 
 use super::{Bench, conflict, value};
 
@@ -19,12 +22,14 @@ on_both! {
     replies_that_are_too_large_are_read_in_parts,
     without_versioning_a_write_is_one_put,
     a_transaction_is_one_revision_or_nothing,
+    a_transaction_of_the_most_keys_is_one_change_of_what_is_bound,
 }
 
 async fn a_history_has_every_step_and_a_rollback_is_one_more(server: Backend) {
     let mut bench = Bench::new(server).await;
     let center = bench.center();
     let alice = center.clone().author("alice").comment("first");
+    let alice = alice.metadata("ticket", "OPS-1");
     let one = alice.set("k", &1).await.unwrap();
     let two = alice.set("k", &2).await.unwrap();
     let foreign = bench.put("/config/k", "3").await;
@@ -48,7 +53,11 @@ async fn a_history_has_every_step_and_a_rollback_is_one_more(server: Backend) {
             (one.revision(), set, Some(1), Some("alice")),
         ]
     );
-    assert_eq!(steps[3].comment.as_deref(), Some("first"));
+    for (step, told) in steps.iter().zip([false, false, true, true]) {
+        let ticket = step.metadata.get("ticket").map(String::as_str);
+        assert_eq!(step.comment.as_deref(), told.then_some("first"));
+        assert_eq!(ticket, told.then_some("OPS-1"));
+    }
     assert!(steps[1].at.is_none() && steps[2].at.is_some());
     assert_eq!(center.history::<u32>("k", 2).await.unwrap().len(), 2);
     assert!(center.history::<u32>("other", 2).await.unwrap().is_empty());
@@ -75,6 +84,12 @@ async fn a_history_has_every_step_and_a_rollback_is_one_more(server: Backend) {
     let steps = center.history::<u32>("k", 2).await.unwrap();
     assert!(steps[0].value.as_ref().unwrap().is_err());
     assert!(steps[1].value.as_ref().unwrap().is_ok());
+
+    // To be deleted, when it is.
+    center.delete("k").await.unwrap();
+    let nothing = center.rollback("k", deleted).await.unwrap();
+    assert_eq!(center.history::<u32>("k", 100).await.unwrap().len(), 10);
+    assert_eq!(center.transaction().commit().await.unwrap(), nothing);
     bench.coordinator.close().await;
 }
 
@@ -138,6 +153,54 @@ async fn what_another_client_has_put_is_replaced_whatever_it_is(server: Backend)
     let kinds: Vec<_> = steps.iter().map(|it| it.kind).collect();
     assert_eq!(kinds, [HistoryKind::Deleted, HistoryKind::Set]);
     assert_eq!(steps[1].version, first);
+    bench.coordinator.close().await;
+}
+
+/// As many keys as one transaction here takes, and as many as one of etcd's does.
+async fn a_transaction_of_the_most_keys_is_one_change_of_what_is_bound(server: Backend) {
+    #[derive(CoordConfig, Debug)]
+    #[coord(prefix = "many")]
+    struct Many {
+        #[coord(map)]
+        all: BTreeMap<String, u32>,
+    }
+    const ROUNDS: u32 = 10;
+    let mut bench = Bench::new(server).await;
+    let center = bench.center();
+    let config = bench.coordinator.config::<Many>().start().await.unwrap();
+    let mut changes = config.changes();
+    // Whoever reads meanwhile sees all of one round.
+    let reader = config.clone();
+    let reader = tokio::spawn(async move {
+        loop {
+            let now = reader.load();
+            let rounds: BTreeSet<_> = now.all.values().collect();
+            assert!(rounds.len() <= 1, "{rounds:?}");
+            assert!([0, 42, 128].contains(&now.all.len()), "{}", now.all.len());
+            if rounds.contains(&(2 * ROUNDS)) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    let key = |n| format!("many/all/{n:03}");
+    for round in 1..=2 * ROUNDS {
+        let version = if round <= ROUNDS {
+            let all = (0..42).fold(center.transaction(), |it, n| it.set(&key(n), &round));
+            all.commit().await.unwrap().revision()
+        } else {
+            let put = |n| TxnOp::put(format!("/config/{}", key(n)), round.to_string(), None);
+            let all = Txn::new().and_then((0..128).map(put).collect::<Vec<_>>());
+            let reply = bench.raw.txn(all).await.unwrap();
+            reply.header().unwrap().revision()
+        };
+        let change = changes.next().await.unwrap();
+        assert_eq!(
+            (change.revision, change.new.all[&"000".to_owned()]),
+            (version, round)
+        );
+    }
+    reader.await.unwrap();
     bench.coordinator.close().await;
 }
 
