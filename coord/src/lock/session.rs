@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicI64, Ordering},
     },
     time::Duration,
 };
@@ -20,7 +20,7 @@ use crate::{
     error::{Context, Error, LostReason, Result},
     key::Key,
     retry::Backoff,
-    session::{LeasedKey, PastDeadline, Session, SessionSpec},
+    session::{LeasedKey, Nonce, Nonces, PastDeadline, Session, SessionSpec},
 };
 
 /// One lock session: one lease with its session key.
@@ -36,7 +36,7 @@ pub(super) struct LockSession {
     /// Which cluster this is: two coordinators on one cluster mean the same locks.
     cluster: u64,
     engine: Engine,
-    nonces: AtomicU64,
+    nonces: Nonces,
     _session_key: LeasedKey,
 }
 
@@ -68,8 +68,8 @@ impl LockSession {
     }
 
     /// A number that no other attempt of this session has.
-    pub(super) fn nonce(&self) -> u64 {
-        self.nonces.fetch_add(1, Ordering::Relaxed)
+    pub(super) fn nonce(&self) -> Nonce {
+        self.nonces.take()
     }
 }
 
@@ -136,8 +136,13 @@ async fn open(engine: Engine, ttl: Duration) -> Result<Arc<LockSession>> {
         })
         .await?;
     let key = engine.layout.lock_session(session.lease());
-    let mut session_key =
-        LeasedKey::prepare(&session, vec![key.clone()], None, engine.keeper.undo());
+    let mut session_key = LeasedKey::prepare(
+        &session,
+        vec![key.clone()],
+        None,
+        None,
+        engine.keeper.undo(),
+    );
     let mut backoff = Backoff::endless(Duration::from_millis(50), Duration::from_secs(1));
     let header = loop {
         let put = Txn {
@@ -175,7 +180,7 @@ async fn open(engine: Engine, ttl: Duration) -> Result<Arc<LockSession>> {
         incarnation: AtomicI64::new(header.revision),
         cluster: header.cluster_id,
         engine: engine.clone(),
-        nonces: AtomicU64::new(0),
+        nonces: Nonces::default(),
         _session_key: session_key,
         session,
     });
