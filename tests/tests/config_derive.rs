@@ -190,8 +190,8 @@ async fn an_alias_gives_way_to_its_key(server: Backend) {
         .await;
     let status = config.status();
     assert_eq!((status.applied_revision, status.refusal), (before, None));
-    let keys = [("/gateway/listen", None), ("/gateway/address", None)];
-    bench.change(&config, &keys).await;
+    bench.change(&config, &[("/gateway/listen", None)]).await;
+    bench.change(&config, &[("/gateway/address", None)]).await;
     assert_eq!(config.load().address.to_string(), "127.0.0.1");
     assert_eq!(config.status().warnings, []);
 }
