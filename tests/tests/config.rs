@@ -308,6 +308,7 @@ impl Drop for Told {
 
 #[derive(CoordConfig, Debug)]
 #[coord(prefix = "told")]
+#[expect(dead_code, reason = "only its drop is looked at")]
 struct Tells {
     it: Told,
 }
