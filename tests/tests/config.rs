@@ -447,7 +447,10 @@ async fn follows_every_change_and_keeps_the_last_good_value(server: Backend) {
         (config.load().limit, config.load().name.as_str()),
         (30, "two")
     );
-    assert_eq!(config.status().refusal, None);
+    assert_eq!(
+        (config.status().refusal, config.status().refusals),
+        (None, 1)
+    );
 
     // Deleted keys are their defaults again; a required one cannot be missing.
     let keys = ["limit", "level", "ports", "db/host", "db/pin"].map(|key| (key, None));

@@ -32,6 +32,7 @@ pub(super) struct Store<T> {
 pub(super) struct Record {
     pub(super) applied_revision: i64,
     pub(super) refusal: Option<Refusal>,
+    pub(super) refusals: u64,
     pub(super) unknown: Vec<UnknownKey>,
     pub(super) warnings: Vec<Warning>,
 }
@@ -202,6 +203,7 @@ impl<T> Writer<T> {
             .is_some_and(|before| before.faults == refusal.faults);
         // The same faults with a later change elsewhere are not news.
         if !known {
+            record.refusals += 1;
             ::metrics::counter!(metrics::CONFIG_REFUSALS, "prefix" => self.prefix.clone())
                 .increment(1);
             tracing::warn!(

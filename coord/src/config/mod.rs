@@ -202,6 +202,7 @@ impl<T> Config<T> {
             heard: None,
             verified: None,
             refusal: record.refusal,
+            refusals: record.refusals,
             unknown: record.unknown,
             warnings: record.warnings,
             reconnects: 0,
@@ -275,15 +276,16 @@ impl<T> Inner<T> {
     }
 
     /// Asks how far the store is, again and again: no event tells of a write outside the prefix, and
-    /// the first answer may come from a member that has not seen it yet.
+    /// the first answer may come from a member that has not seen it yet. Not before an event of a
+    /// write inside it would have come.
     async fn ask(&self) -> Infallible {
         let Origin::Watched { clock, asked, .. } = &self.origin else {
             return std::future::pending().await;
         };
-        let mut backoff = Backoff::endless(Duration::from_millis(20), Duration::from_secs(10));
+        let mut backoff = Backoff::endless(Duration::from_millis(4), Duration::from_secs(10));
         loop {
-            asked.notify_one();
             clock.sleep(backoff.next_delay()).await;
+            asked.notify_one();
         }
     }
 
