@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 use crate::{
-    client::{CallError, Client, Op, Range, RangeReply, Reason, Span, Txn, TxnReply},
+    client::{
+        CallError, Certainty, Client, Op, Range, RangeReply, Reason, Span, TimeToLive, Txn,
+        TxnReply,
+    },
     clock::Clock,
     error::{Error, Result},
     key::Layout,
@@ -72,7 +75,33 @@ impl Engine {
         self.repeat(|| self.calls.txn(txn.clone())).await
     }
 
+    /// What etcd says about a lease, asked as often as a read.
+    pub(crate) async fn time_to_live(&self, lease: i64) -> Result<TimeToLive, CallError> {
+        self.repeat(|| self.calls.lease_time_to_live(lease)).await
+    }
+
+    /// A write for the caller, repeated as the options say for as long as it is certain that no copy
+    /// was carried out, nor will be.
+    pub(crate) async fn write(&self, txn: Txn) -> Result<TxnReply, CallError> {
+        self.repeat_if(
+            || self.calls.txn(txn.clone()),
+            |error| error.certainty != Certainty::Unknown,
+        )
+        .await
+    }
+
     async fn repeat<T, F>(&self, call: impl Fn() -> F) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<T, CallError>>,
+    {
+        self.repeat_if(call, |_| true).await
+    }
+
+    async fn repeat_if<T, F>(
+        &self,
+        call: impl Fn() -> F,
+        safe: impl Fn(&CallError) -> bool,
+    ) -> Result<T, CallError>
     where
         F: Future<Output = Result<T, CallError>>,
     {
@@ -82,8 +111,9 @@ impl Engine {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
+            let passing = matches!(error.reason, Reason::Unavailable | Reason::Timeout);
             match backoff.next_try() {
-                Some(delay) if matches!(error.reason, Reason::Unavailable | Reason::Timeout) => {
+                Some(delay) if passing && safe(&error) => {
                     self.clock.sleep(delay).await;
                 }
                 _ => return Err(error),

@@ -26,29 +26,29 @@ thread_local! {
     static INSIDE: RefCell<Vec<Identity>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Which lock: the cluster and the queue on it, under the name that the user gave. Cheap to clone.
+/// Which lock: the cluster and the queue on it, or several, under the name that the user gave. Cheap
+/// to clone.
 #[derive(Clone)]
-pub(super) struct Identity(Arc<(u64, Prefix, String)>);
+pub(super) struct Identity(Arc<(u64, Vec<Prefix>, String)>);
 
 impl Identity {
-    pub(super) fn new(cluster: u64, queue: Prefix, name: String) -> Self {
-        Self(Arc::new((cluster, queue, name)))
+    pub(super) fn new(cluster: u64, queues: Vec<Prefix>, name: String) -> Self {
+        Self(Arc::new((cluster, queues, name)))
     }
 
     pub(super) fn name(&self) -> &str {
         &self.0.2
     }
 
-    /// True in the poll of a body that holds this lock: whoever waits for it there waits for itself.
+    /// True in the poll of a body that holds this lock, or one of these: whoever waits for it there waits for itself.
     ///
     /// This is "the same task" in the sense that matters: a sibling in a `join!` is polled outside
     /// the other's gate and waits properly, a spawned task is another one.
     pub(super) fn is_held_here(&self) -> bool {
-        let (cluster, queue, _) = &*self.0;
+        let (cluster, queues, _) = &*self.0;
         INSIDE.with_borrow(|inside| {
-            inside
-                .iter()
-                .any(|held| held.0.0 == *cluster && held.0.1 == *queue)
+            let mut here = inside.iter().filter(|held| held.0.0 == *cluster);
+            here.any(|held| held.0.1.iter().any(|queue| queues.contains(queue)))
         })
     }
 }

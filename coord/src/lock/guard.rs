@@ -4,17 +4,17 @@ use std::{
     fmt,
     ops::Deref,
     pin::pin,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
 use tokio_util::sync::CancellationToken;
 
-use super::{gate::Identity, hub::Place, session::LockSession};
+use super::{gate::Identity, hub::Place, session::LockSession, transaction::LockTransaction};
 #[cfg(feature = "embedded")]
 use crate::key::Layout;
 use crate::{
-    client::{Range, Span},
+    client::{KeyValue, Op, OpReply, Range, Span},
     error::{Context, Error, LostReason, Result},
     key::Key,
     session::{LeasedKey, Session, SessionState},
@@ -66,21 +66,23 @@ pub(super) struct Hold {
     signal: CancellationToken,
 }
 
-struct Queued {
-    entry: Key,
+pub(super) struct Queued {
+    /// One in each queue.
+    pub(super) entries: Vec<Key>,
     /// Its key goes with the last who hold it.
-    session: Arc<LockSession>,
+    pub(super) session: Arc<LockSession>,
 }
 
 impl Hold {
     pub(super) fn new(
         identity: Identity,
-        entry: Key,
+        entries: Vec<Key>,
         revision: i64,
         session: Arc<LockSession>,
     ) -> Arc<Self> {
         let belief = session.session().clone();
-        Self::of(identity, revision, belief, Some(Queued { entry, session }))
+        let queued = Queued { entries, session };
+        Self::of(identity, revision, belief, Some(queued))
     }
 
     fn of(
@@ -101,6 +103,15 @@ impl Hold {
 
     pub(super) fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// The create revision of the entry.
+    pub(super) fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    pub(super) fn queued(&self) -> Option<&Queued> {
+        self.queued.as_ref()
     }
 
     /// The entry is gone. The first reason stays.
@@ -137,6 +148,13 @@ impl Hold {
     pub(super) fn error(&self, reason: LostReason) -> Error {
         Error::lost("hold lock", self.identity.name(), reason)
     }
+
+    pub(super) fn check(&self) -> Result<()> {
+        match self.loss() {
+            None => Ok(()),
+            Some(reason) => Err(self.error(reason)),
+        }
+    }
 }
 
 /// A lock that is held, as the code that it protects sees it.
@@ -171,7 +189,7 @@ impl Held {
         token: i64,
         session: Session,
     ) -> Result<Self> {
-        let identity = Identity::new(0, layout.lock_queue(name)?, name.to_owned());
+        let identity = Identity::new(0, vec![layout.lock_queue(name)?], name.to_owned());
         Ok(Self(Hold::of(identity, token, session, None)))
     }
 
@@ -179,7 +197,7 @@ impl Held {
         &self.0
     }
 
-    /// The lock's name, as it was asked for.
+    /// The lock's name, as it was asked for. Of several: all of them, with commas between.
     #[must_use]
     pub fn key(&self) -> &str {
         self.0.identity.name()
@@ -216,7 +234,7 @@ impl Held {
         self.0.clone().lost()
     }
 
-    /// Asks etcd whether the queue entry is still there: one linearizable read.
+    /// Asks etcd whether the queue entry is still there, each one of several: one linearizable read.
     ///
     /// # Errors
     /// [`Error::Lost`] if it is not, [`Error::Unavailable`] or [`Error::Timeout`] if etcd could not
@@ -225,23 +243,110 @@ impl Held {
     /// # Cancel safety
     /// Safe to drop.
     pub async fn verify(&self) -> Result<()> {
-        if let (None, Some(Queued { entry, session })) = (self.0.loss(), &self.0.queued) {
-            let range = Range {
-                keys_only: true,
-                ..Range::new(Span::key(entry))
-            };
-            let reply =
-                session.engine().read(range).await.map_err(|error| {
-                    error.into_error(Context::new("verify lock").key(self.key()))
-                })?;
-            if reply.kvs.first().map(|kv| kv.create_revision) != Some(self.0.revision) {
+        if let (None, Some(Queued { entries, session })) = (self.0.loss(), &self.0.queued) {
+            let reads = entries.iter().map(|entry| {
+                Op::Get(Range {
+                    keys_only: true,
+                    ..Range::new(Span::key(entry))
+                })
+            });
+            let reply = session.engine().read_all(reads.collect()).await;
+            let reply = reply
+                .map_err(|error| error.into_error(Context::new("verify lock").key(self.key())))?;
+            let there = reply.replies.iter().all(|reply| match reply {
+                OpReply::Get(range) => {
+                    range.kvs.first().map(|kv| kv.create_revision) == Some(self.0.revision)
+                }
+                _ => false,
+            });
+            if !there {
                 self.0.lose(LostReason::Revoked);
             }
         }
-        match self.0.loss() {
-            None => Ok(()),
-            Some(reason) => Err(self.0.error(reason)),
+        self.0.check()
+    }
+
+    /// Renews the lock's lease now instead of when it is due: from then on [`remaining`](Self::remaining)
+    /// is as long as it can be. Before a step that must not be cut short, say.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] if etcd has not confirmed it within
+    /// [`request_timeout`](crate::Options::request_timeout), [`Error::Lost`].
+    ///
+    /// # Cancel safety
+    /// Safe to drop.
+    pub async fn refresh(&self) -> Result<()> {
+        if let (None, Some(Queued { session, .. })) = (self.0.loss(), &self.0.queued) {
+            let engine = session.engine();
+            let limit = engine.options.request_timeout;
+            let renewal = engine.keeper.renew(session.session());
+            tokio::select! {
+                biased;
+                _ = self.lost() => {}
+                outcome = engine.clock.timeout(limit, renewal) => {
+                    outcome.map_err(|_elapsed| Error::Timeout {
+                        context: Context::new("refresh lock").key(self.key()),
+                        limit,
+                        maybe_applied: true,
+                        holder: None,
+                        position: None,
+                    })?;
+                }
+            }
         }
+        self.0.check()
+    }
+
+    /// Asks etcd how long the lock's lease lives if it is not renewed again; in whole seconds. What may
+    /// be relied on is [`remaining`](Self::remaining), which is less.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] if the lease is gone, [`Error::Unavailable`] or [`Error::Timeout`] if etcd could
+    /// not say.
+    ///
+    /// # Cancel safety
+    /// Safe to drop.
+    pub async fn time_to_live(&self) -> Result<Duration> {
+        self.0.check()?;
+        let Some(Queued { session, .. }) = &self.0.queued else {
+            return Ok(self.0.session.ttl());
+        };
+        let lease = session.session().lease();
+        let found = session.engine().time_to_live(lease).await;
+        let found = found.map_err(|error| {
+            error.into_error(Context::new("ask for the time to live of lock").key(self.key()))
+        })?;
+        if found.remaining.is_none() {
+            session.session().mark_lost(LostReason::Revoked);
+        }
+        self.0.check()?;
+        Ok(found.remaining.unwrap_or_default())
+    }
+
+    /// A transaction on etcd that is carried out only while this lock is held.
+    ///
+    /// This is the fencing token, compared by etcd itself: the transaction demands that the queue entry
+    /// of this holder is still there. So a holder that was paused past its lease writes nothing, whatever
+    /// it believes.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> coord::Result<()> {
+    /// # let server = coord::embedded::Server::start().await?;
+    /// # let coordinator = server.coordinator().await?;
+    /// let guard = coordinator.lock("orders/42").acquire().await?;
+    /// guard
+    ///     .transaction()
+    ///     .compare("orders/42/shipped", 0) // if it is not there yet
+    ///     .put("orders/42/shipped", "2026-11-22")
+    ///     .delete("orders/42/draft")
+    ///     .commit()
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn transaction(&self) -> LockTransaction {
+        LockTransaction::new(self.0.clone())
     }
 }
 
@@ -250,64 +355,76 @@ impl Held {
 /// The lock may be lost while the guard lives (see [`Held::lost`]); code that must not run on then
 /// stands in [`LockBuilder::run`](super::LockBuilder::run) or in a `#[locked]` function.
 #[must_use = "a guard that is dropped releases its lock at once"]
-pub struct LockGuard {
+pub struct LockGuard(Arc<Ownership>);
+
+/// The right to a lock, and the duty to give it back: with the last guard.
+struct Ownership {
     held: Held,
+    /// `None`: given back, or [detached](Held::detached).
+    standing: Mutex<Option<Standing>>,
+}
+
+/// What is given back.
+struct Standing {
     // Before the entry, so that the release is not taken for a loss.
-    place: Option<Place>,
-    /// `None`: [detached](Held::detached).
-    entry: Option<LeasedKey>,
+    places: Vec<Place>,
+    entry: LeasedKey,
 }
 
 impl LockGuard {
     /// A guard of a [detached](Held::detached) lock.
     #[cfg(feature = "embedded")]
     pub(crate) fn detached(held: &Held) -> Self {
-        Self {
+        Self(Arc::new(Ownership {
             held: Held(held.0.clone()),
-            place: None,
-            entry: None,
-        }
+            standing: Mutex::new(None),
+        }))
     }
 
-    pub(super) fn new(hold: Arc<Hold>, place: Option<Place>, entry: LeasedKey) -> Self {
-        if let Some(place) = &place {
-            place.own(&hold);
-        }
-        Self {
+    pub(super) fn new(hold: Arc<Hold>, places: Vec<Place>, entry: LeasedKey) -> Self {
+        places.iter().for_each(|place| place.own(&hold));
+        Self(Arc::new(Ownership {
             held: Held(hold),
-            place,
-            entry: Some(entry),
-        }
+            standing: Mutex::new(Some(Standing { places, entry })),
+        }))
     }
 
     /// Releases the lock and waits until etcd has confirmed it.
     ///
     /// # Errors
-    /// [`Error::Lost`] if it was lost before, [`Error::Closed`] if the coordinator is.
+    /// [`Error::Lost`] if it was lost before, or would have been while etcd did not answer;
+    /// [`Error::Closed`] if the coordinator is.
     ///
     /// # Cancel safety
     /// Safe to drop: the release goes on in the background.
     pub async fn unlock(self) -> Result<Released> {
-        let Self { held, place, entry } = self;
-        drop(place);
-        if let Some(reason) = held.0.loss() {
-            return Err(held.0.error(reason));
-        }
-        let Some(entry) = entry else {
+        self.0.held.0.check()?;
+        let hold = self.0.held.0.clone();
+        let Some(Standing { places, entry }) = self.0.give_back() else {
             return Ok(Released { confirmed: true });
         };
-        let deleted = entry.release().done().await?;
-        let confirmed = deleted
-            .iter()
-            .flatten()
-            .any(|kv| kv.create_revision == held.0.revision);
+        drop(places);
+        let deleted = tokio::select! {
+            biased;
+            deleted = entry.release().done() => deleted?,
+            reason = hold.clone().lost() => return Err(hold.error(reason)),
+        };
+        let of_this = |kv: &KeyValue| kv.create_revision == hold.revision;
+        let confirmed = deleted.iter().all(|kv| kv.as_ref().is_some_and(of_this));
         Ok(Released { confirmed })
+    }
+}
+
+impl Ownership {
+    fn give_back(&self) -> Option<Standing> {
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        standing.take()
     }
 }
 
 impl fmt::Debug for LockGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("LockGuard").field(&self.held).finish()
+        f.debug_tuple("LockGuard").field(&self.0.held).finish()
     }
 }
 
@@ -315,6 +432,6 @@ impl Deref for LockGuard {
     type Target = Held;
 
     fn deref(&self) -> &Held {
-        &self.held
+        &self.0.held
     }
 }

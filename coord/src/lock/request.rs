@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{LockGuard, Locks, Wait};
+use super::{LockGuard, Locks, builder::Wait};
 use crate::error::Result;
 
 /// A key, or why there is none, and how long to wait.

@@ -41,12 +41,15 @@ struct Belief {
     word: AtomicU64,
     changing: Mutex<Changing>,
     states: watch::Sender<SessionState>,
+    /// When the newest confirmed renewal was sent.
+    confirmed: watch::Sender<Instant>,
 }
 
-#[derive(Default)]
 struct Changing {
     /// How often it became `Unverified`.
     renewal: u64,
+    /// What `confirmed` will say with the next announcement.
+    confirmed: Instant,
     next_waiter: u64,
     waiters: HashMap<u64, Arc<AtomicWaker>>,
 }
@@ -74,8 +77,14 @@ impl Session {
             clock,
             keeper,
             word: AtomicU64::new(encode(SessionState::Live, terms.deadline(sent, ttl))),
-            changing: Mutex::default(),
+            changing: Mutex::new(Changing {
+                renewal: 0,
+                confirmed: sent,
+                next_waiter: 0,
+                waiters: HashMap::new(),
+            }),
             states: watch::Sender::new(SessionState::Live),
+            confirmed: watch::Sender::new(sent),
         }))
     }
 
@@ -133,6 +142,16 @@ impl Session {
         self.0.states.subscribe()
     }
 
+    /// Done when a renewal is confirmed that was sent at `asked` or later; never, if it is lost before.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub(super) async fn confirmed_since(&self, asked: Instant) {
+        let mut confirmed = self.0.confirmed.subscribe();
+        // The sender is in `self`: it cannot be gone.
+        let _ = confirmed.wait_for(|sent| *sent >= asked).await;
+    }
+
     /// Declares it lost (its user saw its key deleted): keep-alives stop, waiters wake, the lease is
     /// revoked in the background. The first reason stays.
     pub(crate) fn mark_lost(&self, reason: LostReason) {
@@ -187,7 +206,10 @@ impl Session {
     pub(crate) fn renewed(&self, sent: Instant, ttl: Duration) -> SessionState {
         let fresh = self.0.terms.deadline(sent, ttl);
         self.change(|changing, now, (state, deadline)| match state {
-            SessionState::Live | SessionState::Unverified => (state, deadline.max(fresh)),
+            SessionState::Live | SessionState::Unverified => {
+                changing.confirmed = changing.confirmed.max(sent);
+                (state, deadline.max(fresh))
+            }
             SessionState::Overdue if now < fresh => match self.0.past_deadline {
                 PastDeadline::Resume => (SessionState::Live, fresh),
                 // One that was sent before the deadline had passed says nothing of the time since.
@@ -225,6 +247,12 @@ impl Session {
         self.0.states.send_if_modified(|seen| {
             let (state, _) = self.0.read();
             std::mem::replace(seen, state) != state
+        });
+        let confirmed = self.0.changing().confirmed;
+        self.0.confirmed.send_if_modified(|seen| {
+            let newer = confirmed > *seen;
+            *seen = confirmed.max(*seen);
+            newer
         });
         if matches!(self.0.read().0, SessionState::Lost(_)) {
             let waiters = std::mem::take(&mut self.0.changing().waiters);

@@ -97,6 +97,13 @@ impl Heart {
         true
     }
 
+    /// Renews it at `now`, whenever it is due; if a keep-alive is unanswered, once more after that.
+    pub(super) fn hurry(&mut self, now: Instant, lease: i64) {
+        if let Some(life) = self.lives.get_mut(&lease) {
+            life.next = now;
+        }
+    }
+
     /// Renews it no more. `None`: it was not renewed any more.
     pub(super) fn remove(&mut self, lease: i64) -> Option<Session> {
         self.lives.remove(&lease).map(|life| life.session)

@@ -119,6 +119,18 @@ impl Keeper {
         }
     }
 
+    /// Renews the lease now instead of when it is due. Done when etcd has confirmed it; never, if the
+    /// session is lost before.
+    ///
+    /// # Cancel safety
+    /// Safe: a keep-alive may be sent all the same.
+    pub(crate) async fn renew(&self, session: &Session) {
+        let asked = self.shared.clock.now();
+        self.shared.heart().hurry(asked, session.lease());
+        self.shared.poke.notify_one();
+        session.confirmed_since(asked).await;
+    }
+
     /// Ends renewals and the belief in the lease, and revokes it with all its keys. Best effort: it
     /// is tried for as long as the lease can live, and after an error the lease runs out by itself.
     ///

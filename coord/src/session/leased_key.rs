@@ -1,9 +1,10 @@
-//! [`LeasedKey`]: a key that lives with a session, and owns its undo.
+//! [`LeasedKey`]: a key, or several that are put together, that lives with a session, and owns its undo.
 
-use super::{Receipt, Session, Undo, UndoQueue};
+use super::{Nonce, Receipt, Session, Undo, UndoQueue};
 use crate::{client::Op, key::Key};
 
-/// A key that is or may come to be on etcd under a session's lease.
+/// A key that is or may come to be on etcd under a session's lease; or several, put and undone
+/// together.
 ///
 /// It is made *before* the transaction that puts it is sent: if the caller is dropped in between,
 /// the drop hands the key to the undo queue.
@@ -15,11 +16,12 @@ use crate::{client::Op, key::Key};
 /// | a copy unanswered, or one that ended unknown | sets the fence and deletes the key |
 #[derive(Debug)]
 pub(crate) struct LeasedKey {
-    key: Key,
+    keys: Vec<Key>,
     fence: Option<Key>,
     session: Session,
     undo: UndoQueue,
     puts: Puts,
+    nonce: Option<Nonce>,
 }
 
 /// What became of the copies of the put. An answer settles only its own copy.
@@ -33,33 +35,35 @@ struct Puts {
 impl LeasedKey {
     /// `fence`: the session key whose rewriting keeps late copies of the put from taking effect
     /// (the put's transaction must compare its `mod_revision`). Without one an unknown put is undone
-    /// by a plain delete.
+    /// by a plain delete. `nonce`: the number in the keys' names, if others are to use it again.
     pub(crate) fn prepare(
         session: &Session,
-        key: Key,
+        keys: Vec<Key>,
         fence: Option<Key>,
+        nonce: Option<Nonce>,
         undo: &UndoQueue,
     ) -> Self {
         Self {
-            key,
+            keys,
             fence,
             session: session.clone(),
             undo: undo.clone(),
             puts: Puts::default(),
+            nonce,
         }
     }
 
-    pub(crate) fn key(&self) -> &Key {
-        &self.key
+    pub(crate) fn keys(&self) -> &[Key] {
+        &self.keys
     }
 
-    /// The put, for a transaction.
-    pub(crate) fn put(&self, value: Vec<u8>) -> Op {
-        Op::Put {
-            key: self.key.as_bytes().to_vec(),
-            value,
+    /// The put of each key, for one transaction.
+    pub(crate) fn puts(&self, value: &[u8]) -> impl Iterator<Item = Op> {
+        self.keys.iter().map(|key| Op::Put {
+            key: key.as_bytes().to_vec(),
+            value: value.to_vec(),
             lease: self.session.lease(),
-        }
+        })
     }
 
     /// A copy of the put is about to be sent: say so *before* it is, and then say how it ended with
@@ -86,25 +90,40 @@ impl LeasedKey {
         self.puts.unknown = true;
     }
 
-    /// Deletes the key in the background and returns what can be waited for.
+    /// Deletes the keys in the background and returns what can be waited for.
     pub(crate) fn release(mut self) -> Receipt {
-        self.take_undo()
-            .map_or_else(Receipt::nothing, |undo| self.undo.push(undo))
+        self.undo().unwrap_or_else(Receipt::nothing)
     }
 
     /// Nothing is to be undone: the key is known to be gone, or its session is.
     pub(crate) fn forget(mut self) {
+        self.nonce = None;
         drop(self.take_undo());
+    }
+
+    fn undo(&mut self) -> Option<Receipt> {
+        let undo = self.take_undo();
+        let nonce = self.nonce.take();
+        if let Some(undo) = undo {
+            return Some(self.undo.push(undo, nonce));
+        }
+        // No copy of the put was applied or ever will be.
+        if let Some(nonce) = nonce {
+            nonce.give_back();
+        }
+        None
     }
 
     /// What undoes it; once.
     fn take_undo(&mut self) -> Option<Undo> {
         let puts = std::mem::take(&mut self.puts);
         let unsure = puts.unknown || puts.in_flight;
-        if !unsure && !puts.applied {
+        if unsure {
+            self.nonce = None;
+        } else if !puts.applied {
             return None;
         }
-        let keys = vec![self.key.clone()];
+        let keys = std::mem::take(&mut self.keys);
         Some(match &self.fence {
             Some(session_key) if unsure => Undo::Fence {
                 session_key: session_key.clone(),
@@ -118,9 +137,7 @@ impl LeasedKey {
 
 impl Drop for LeasedKey {
     fn drop(&mut self) {
-        if let Some(undo) = self.take_undo() {
-            drop(self.undo.push(undo));
-        }
+        drop(self.undo());
     }
 }
 

@@ -18,7 +18,7 @@ use std::{
 use tokio::sync::{Notify, oneshot};
 
 use self::ledger::{Found, Ledger, Next};
-use super::server::Server;
+use super::{nonce::Nonce, server::Server};
 use crate::{
     client::{KeyValue, Reason},
     clock::Clock,
@@ -71,14 +71,15 @@ impl UndoQueue {
         Self(shared)
     }
 
-    /// Never blocks. The receipt may be dropped.
-    pub(crate) fn push(&self, undo: Undo) -> Receipt {
+    /// Never blocks. The receipt may be dropped. `nonce` can be used again once the keys are surely
+    /// gone for good.
+    pub(super) fn push(&self, undo: Undo, nonce: Option<Nonce>) -> Receipt {
         let (reply, receipt) = oneshot::channel();
         {
             let mut ledger = self.0.ledger();
             // Asked under the lock: after `close` nothing comes in any more.
             if !self.0.closed.load(Ordering::SeqCst) {
-                ledger.push(self.0.clock.now(), undo, reply);
+                ledger.push(self.0.clock.now(), undo, nonce, reply);
             }
         }
         self.0.pushed.notify_one();

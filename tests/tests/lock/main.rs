@@ -3,10 +3,14 @@
 #![allow(clippy::unwrap_used)]
 
 mod behaviour;
+mod cluster;
 mod faults;
+mod guard;
 mod interoperation;
+mod modes;
+mod several;
 
-use std::time::Duration;
+use std::{pin::pin, task::Poll, time::Duration};
 
 use coord::{Coordinator, Options};
 use coord_tests::{Backend, eventually};
@@ -46,4 +50,21 @@ async fn queue_is(store: &Client, name: &str, length: usize) {
         queue(&mut store.clone(), name).await.len() == length
     })
     .await;
+}
+
+/// Polls `future` at most `polls` times, then drops it.
+async fn polled<F: Future>(future: F, mut polls: usize) -> Option<F::Output> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|cx| {
+        if polls == 0 {
+            return Poll::Ready(None);
+        }
+        polls -= 1;
+        let polled = future.as_mut().poll(cx).map(Some);
+        if polls == 0 && polled.is_pending() {
+            return Poll::Ready(None);
+        }
+        polled
+    })
+    .await
 }

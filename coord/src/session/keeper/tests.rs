@@ -454,7 +454,10 @@ async fn closing_revokes_all_at_once_and_runs_the_undo_queue_dry() {
     let (mut rig, first, _peer) = Rig::beating(PastDeadline::Dead).await;
     let second = rig.open(PastDeadline::Resume).await;
     let key = crate::key::Layout::new("", "", "", "").lock_session(1);
-    let undone = rig.keeper.undo().push(Undo::Delete { keys: vec![key] });
+    let undone = rig
+        .keeper
+        .undo()
+        .push(Undo::Delete { keys: vec![key] }, None);
     let closing = tokio::spawn({
         let keeper = rig.keeper.clone();
         async move { keeper.close(Duration::from_secs(1)).await }
@@ -522,4 +525,49 @@ async fn health_shows_every_session() {
     assert_eq!(shown.purpose, "test");
     assert_eq!(shown.state, SessionState::Live);
     assert_eq!(shown.remaining, BELIEVED - MS * 100);
+}
+
+#[tokio::test]
+async fn a_renewal_that_is_asked_for_is_sent_at_once_and_confirmed_by_its_own_answer() {
+    let (rig, session, mut peer) = Rig::beating(PastDeadline::Dead).await;
+    rig.advance(MS * 100).await;
+    let renew = || rig.keeper.renew(&session);
+    let mut first = pin!(renew());
+    assert!(poll!(first.as_mut()).is_pending());
+    assert_eq!(peer.lease().await, session.lease());
+    // Asked while one is under way: its answer says nothing of the time since.
+    rig.advance(MS * 100).await;
+    let mut second = pin!(renew());
+    assert!(poll!(second.as_mut()).is_pending());
+    assert!(peer.is_quiet().await, "one at a time");
+    peer.answer(session.lease(), Some(TTL));
+    first.await;
+    assert!(poll!(second.as_mut()).is_pending());
+    assert_eq!(peer.lease().await, session.lease());
+    peer.answer(session.lease(), Some(TTL));
+    second.await;
+    assert_eq!(session.deadline(), rig.clock.now() + BELIEVED);
+    // The next one is due an interval later.
+    assert!(peer.is_quiet().await);
+}
+
+#[tokio::test]
+async fn a_renewal_that_is_asked_for_survives_its_stream_and_ends_with_nobody_waiting() {
+    let (mut rig, session, mut peer) = Rig::beating(PastDeadline::Dead).await;
+    rig.advance(MS * 100).await;
+    let mut renewal = pin!(rig.keeper.renew(&session));
+    assert!(poll!(renewal.as_mut()).is_pending());
+    assert_eq!(peer.lease().await, session.lease());
+    drop(peer);
+    rig.advance(MS * 3_000).await;
+    let mut peer = rig.beats.keep_alives().await;
+    assert_eq!(peer.lease().await, session.lease());
+    peer.answer(session.lease(), Some(TTL));
+    renewal.await;
+    rig.advance(MS * 100).await;
+    drop(rig.keeper.renew(&session));
+    session.mark_lost(LostReason::Revoked);
+    let mut never = pin!(rig.keeper.renew(&session));
+    rest().await;
+    assert!(poll!(never.as_mut()).is_pending());
 }
