@@ -4,10 +4,11 @@ use std::{
     fmt,
     ops::Deref,
     pin::pin,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 
 use super::{gate::Identity, hub::Place, session::LockSession, transaction::LockTransaction};
@@ -67,21 +68,45 @@ pub(super) struct Hold {
 }
 
 pub(super) struct Queued {
-    /// One in each queue.
-    pub(super) entries: Vec<Key>,
+    /// What it is held by: one in each queue.
+    entries: ArcSwap<Vec<Key>>,
+    /// What it is held by after a downgrade; of one that cannot be downgraded none.
+    readers: Vec<Key>,
     /// Its key goes with the last who hold it.
     pub(super) session: Arc<LockSession>,
+}
+
+impl Queued {
+    /// What it is held by: one in each queue.
+    pub(super) fn entries(&self) -> Arc<Vec<Key>> {
+        self.entries.load_full()
+    }
+
+    /// What it is held by after a downgrade; of one that cannot be downgraded none.
+    pub(super) fn readers(&self) -> &[Key] {
+        &self.readers
+    }
+
+    /// From now on it is held by its read entries. Returns those that it was held by so far.
+    pub(super) fn downgrade(&self) -> Arc<Vec<Key>> {
+        self.entries.swap(Arc::new(self.readers.clone()))
+    }
 }
 
 impl Hold {
     pub(super) fn new(
         identity: Identity,
         entries: Vec<Key>,
+        readers: Vec<Key>,
         revision: i64,
         session: Arc<LockSession>,
     ) -> Arc<Self> {
         let belief = session.session().clone();
-        let queued = Queued { entries, session };
+        let queued = Queued {
+            entries: ArcSwap::from_pointee(entries),
+            readers,
+            session,
+        };
         Self::of(identity, revision, belief, Some(queued))
     }
 
@@ -243,14 +268,15 @@ impl Held {
     /// # Cancel safety
     /// Safe to drop.
     pub async fn verify(&self) -> Result<()> {
-        if let (None, Some(Queued { entries, session })) = (self.0.loss(), &self.0.queued) {
+        if let (None, Some(queued)) = (self.0.loss(), &self.0.queued) {
+            let entries = queued.entries();
             let reads = entries.iter().map(|entry| {
                 Op::Get(Range {
                     keys_only: true,
                     ..Range::new(Span::key(entry))
                 })
             });
-            let reply = session.engine().read_all(reads.collect()).await;
+            let reply = queued.session.engine().read_all(reads.collect()).await;
             let reply = reply
                 .map_err(|error| error.into_error(Context::new("verify lock").key(self.key())))?;
             let there = reply.replies.iter().all(|reply| match reply {
@@ -355,20 +381,20 @@ impl Held {
 /// The lock may be lost while the guard lives (see [`Held::lost`]); code that must not run on then
 /// stands in [`LockBuilder::run`](super::LockBuilder::run) or in a `#[locked]` function.
 #[must_use = "a guard that is dropped releases its lock at once"]
-pub struct LockGuard(Arc<Ownership>);
+pub struct LockGuard(pub(super) Arc<Ownership>);
 
 /// The right to a lock, and the duty to give it back: with the last guard.
-struct Ownership {
+pub(super) struct Ownership {
     held: Held,
     /// `None`: given back, or [detached](Held::detached).
     standing: Mutex<Option<Standing>>,
 }
 
 /// What is given back.
-struct Standing {
+pub(super) struct Standing {
     // Before the entry, so that the release is not taken for a loss.
-    places: Vec<Place>,
-    entry: LeasedKey,
+    pub(super) places: Vec<Place>,
+    pub(super) entry: LeasedKey,
 }
 
 impl LockGuard {
@@ -416,9 +442,13 @@ impl LockGuard {
 }
 
 impl Ownership {
+    /// What is to be given back, if it still is.
+    pub(super) fn standing(&self) -> MutexGuard<'_, Option<Standing>> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn give_back(&self) -> Option<Standing> {
-        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
-        standing.take()
+        self.standing().take()
     }
 }
 

@@ -19,6 +19,7 @@
 
 mod attempt;
 mod builder;
+mod downgrade;
 mod entry;
 mod gate;
 mod guard;

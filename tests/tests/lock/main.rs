@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod behaviour;
+mod downgrade;
 mod faults;
 mod guard;
 mod interoperation;
