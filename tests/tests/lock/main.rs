@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod behaviour;
+mod cluster;
 mod downgrade;
 mod faults;
 mod guard;
