@@ -4,7 +4,10 @@ use std::{
     fmt,
     ops::Deref,
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -62,6 +65,8 @@ pub(super) struct Hold {
     session: Session,
     /// What stands for it on etcd; a [detached](Held::detached) one has nothing there.
     queued: Option<Queued>,
+    /// Its entry is going, and that is no loss.
+    given_back: AtomicBool,
     /// Why this one entry is gone, if its session is not.
     gone: OnceLock<LostReason>,
     signal: CancellationToken,
@@ -121,6 +126,7 @@ impl Hold {
             revision,
             session,
             queued,
+            given_back: AtomicBool::new(false),
             gone: OnceLock::new(),
             signal: CancellationToken::new(),
         })
@@ -172,6 +178,34 @@ impl Hold {
 
     pub(super) fn error(&self, reason: LostReason) -> Error {
         Error::lost("hold lock", self.identity.name(), reason)
+    }
+
+    /// See [`Held::verify`].
+    pub(super) async fn verify(&self) -> Result<()> {
+        if let (None, Some(queued)) = (self.loss(), &self.queued) {
+            let entries = queued.entries();
+            let reads = entries.iter().map(|entry| {
+                Op::Get(Range {
+                    keys_only: true,
+                    ..Range::new(Span::key(entry))
+                })
+            });
+            let reply = queued.session.engine().read_all(reads.collect()).await;
+            let reply = reply.map_err(|error| {
+                error.into_error(Context::new("verify lock").key(self.identity.name()))
+            })?;
+            let there = reply.replies.iter().all(|reply| match reply {
+                OpReply::Get(range) => {
+                    range.kvs.first().map(|kv| kv.create_revision) == Some(self.revision)
+                }
+                _ => false,
+            });
+            // One that is being given back is gone for that reason.
+            if !there && !self.given_back.load(Ordering::SeqCst) {
+                self.lose(LostReason::Revoked);
+            }
+        }
+        self.check()
     }
 
     pub(super) fn check(&self) -> Result<()> {
@@ -268,28 +302,7 @@ impl Held {
     /// # Cancel safety
     /// Safe to drop.
     pub async fn verify(&self) -> Result<()> {
-        if let (None, Some(queued)) = (self.0.loss(), &self.0.queued) {
-            let entries = queued.entries();
-            let reads = entries.iter().map(|entry| {
-                Op::Get(Range {
-                    keys_only: true,
-                    ..Range::new(Span::key(entry))
-                })
-            });
-            let reply = queued.session.engine().read_all(reads.collect()).await;
-            let reply = reply
-                .map_err(|error| error.into_error(Context::new("verify lock").key(self.key())))?;
-            let there = reply.replies.iter().all(|reply| match reply {
-                OpReply::Get(range) => {
-                    range.kvs.first().map(|kv| kv.create_revision) == Some(self.0.revision)
-                }
-                _ => false,
-            });
-            if !there {
-                self.0.lose(LostReason::Revoked);
-            }
-        }
-        self.0.check()
+        self.0.verify().await
     }
 
     /// Renews the lock's lease now instead of when it is due: from then on [`remaining`](Self::remaining)
@@ -448,7 +461,14 @@ impl Ownership {
     }
 
     fn give_back(&self) -> Option<Standing> {
+        self.held.0.given_back.store(true, Ordering::SeqCst);
         self.standing().take()
+    }
+}
+
+impl Drop for Ownership {
+    fn drop(&mut self) {
+        self.give_back();
     }
 }
 
