@@ -45,6 +45,8 @@ pub(super) struct Acquire<'a> {
     pub(super) service: Option<&'a str>,
     /// Join the queue; else only take a lock that nobody has.
     pub(super) waits: bool,
+    /// Inside of a body that holds it: one guard more, instead of an error.
+    pub(super) reentrant: bool,
 }
 
 /// What an acquire is at, for the error if its limit passes.
@@ -103,8 +105,11 @@ impl Acquire<'_> {
 
     async fn attempt(&self, session: &Arc<LockSession>, trace: &Trace) -> Result<Ended> {
         let identity = Identity::new(session.cluster(), self.queue.clone(), self.name.to_owned());
-        if identity.is_held_here() {
-            return Err(gate::would_deadlock(self.name));
+        if let Some(outer) = identity.held_here() {
+            return match self.reentrant {
+                true => Ok(Ended::Granted(LockGuard::again(outer))),
+                false => Err(gate::would_deadlock(self.name)),
+            };
         }
         let engine = &self.shared.engine;
         let key = entry::key(self.queue, session.session().lease(), session.nonce());

@@ -6,6 +6,7 @@ use super::{
     Held, LockGuard, Locks, Shared,
     attempt::{self, Acquire},
     gate::Gate,
+    terms::Terms,
 };
 use crate::error::{Error, Result};
 
@@ -31,6 +32,7 @@ pub struct LockBuilder {
     locks: Locks,
     name: String,
     wait: Wait,
+    pub(super) terms: Terms,
 }
 
 impl LockBuilder {
@@ -39,6 +41,7 @@ impl LockBuilder {
             locks,
             name,
             wait: Wait::Default,
+            terms: Terms::default(),
         }
     }
 
@@ -71,11 +74,18 @@ impl LockBuilder {
     /// Safe to drop at any moment: the place in the queue is given up in the background.
     pub async fn acquire(self) -> Result<LockGuard> {
         // On the heap: it is some 20 kB, and would be so in the future of every caller's caller.
-        Box::pin(self.acquire_or_time_out()).await
+        let terms = self.terms;
+        let acquired = Box::pin(self.acquire_or_time_out()).await;
+        acquired.map(|guard| guard.under(terms))
     }
 
     async fn acquire_or_time_out(self) -> Result<LockGuard> {
-        let Self { locks, name, wait } = self;
+        let Self {
+            locks,
+            name,
+            wait,
+            terms,
+        } = self;
         let Shared { engine, .. } = &*locks.shared;
         let queue = engine.layout.lock_queue(&name)?;
         let acquire = Acquire {
@@ -84,6 +94,7 @@ impl LockBuilder {
             queue: &queue,
             service: locks.service.as_deref(),
             waits: wait != Wait::Try,
+            reentrant: terms.reentrant || engine.options.lock.reentrant,
         };
         let limit = match wait {
             Wait::Default => engine.options.lock.wait,
@@ -134,10 +145,12 @@ impl LockBuilder {
 
     /// Acquires the lock and runs `body` under it; then releases it in the background.
     ///
-    /// Once the lock is lost, `body` is dropped and not polled again.
+    /// Once the lock is lost, `body` is dropped and not polled again. [`on_lost`](Self::on_lost) and
+    /// [`release`](Self::release) say otherwise.
     ///
     /// # Errors
-    /// As [`acquire`](Self::acquire); [`Error::Lost`] if the lock was lost before `body` was done.
+    /// As [`acquire`](Self::acquire); [`Error::Lost`] if the lock was lost before `body` was done, or
+    /// could not be [confirmed](Self::confirm).
     ///
     /// # Cancel safety
     /// Safe to drop: `body` is dropped, the lock is released in the background.
@@ -146,6 +159,8 @@ impl LockBuilder {
         F: AsyncFnOnce(&Held) -> T,
     {
         let guard = self.acquire().await?;
-        Gate::new(&guard, body(&guard)).await
+        let output = Gate::new(&guard, body(&guard)).await?;
+        guard.leave(true).await?;
+        Ok(output)
     }
 }

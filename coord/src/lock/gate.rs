@@ -9,13 +9,17 @@ use std::{
     cell::RefCell,
     fmt,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{Context, Poll, ready},
 };
 
 use pin_project_lite::pin_project;
 
-use super::guard::{Held, Hold};
+use super::{
+    guard::{Hold, LockGuard, Ownership},
+    terms::OnLost,
+    warden,
+};
 use crate::{
     error::{Error, LostReason, Result},
     key::Prefix,
@@ -23,7 +27,7 @@ use crate::{
 
 thread_local! {
     /// The locks of the gates that are being polled on this thread, the innermost last.
-    static INSIDE: RefCell<Vec<Identity>> = const { RefCell::new(Vec::new()) };
+    static INSIDE: RefCell<Vec<Weak<Ownership>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Which lock: the cluster and the queue on it, under the name that the user gave. Cheap to clone.
@@ -39,17 +43,20 @@ impl Identity {
         &self.0.2
     }
 
-    /// True in the poll of a body that holds this lock: whoever waits for it there waits for itself.
+    /// In the poll of a body that holds this lock: its hold. Whoever waits for it there waits for
+    /// itself.
     ///
     /// This is "the same task" in the sense that matters: a sibling in a `join!` is polled outside
     /// the other's gate and waits properly, a spawned task is another one.
-    pub(super) fn is_held_here(&self) -> bool {
-        let (cluster, queue, _) = &*self.0;
-        INSIDE.with_borrow(|inside| {
-            inside
-                .iter()
-                .any(|held| held.0.0 == *cluster && held.0.1 == *queue)
-        })
+    pub(super) fn held_here(&self) -> Option<Arc<Ownership>> {
+        let inside = INSIDE.with_borrow(Clone::clone);
+        let mut inside = inside.iter().rev().filter_map(Weak::upgrade);
+        // A body that runs on without the lock waits for it like anybody else.
+        inside.find(|owner| owner.hold().identity().is(self) && owner.hold().loss().is_none())
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        (self.0.0, &self.0.1) == (other.0.0, &other.0.1)
     }
 }
 
@@ -63,8 +70,8 @@ impl fmt::Debug for Identity {
 struct Inside;
 
 impl Inside {
-    fn enter(identity: &Identity) -> Self {
-        INSIDE.with_borrow_mut(|inside| inside.push(identity.clone()));
+    fn enter(owner: &Weak<Ownership>) -> Self {
+        INSIDE.with_borrow_mut(|inside| inside.push(owner.clone()));
         Self
     }
 }
@@ -79,6 +86,8 @@ pin_project! {
     /// See the [module](self). A struct, not an `async fn`: that would hold the body twice.
     pub(super) struct Gate<F> {
         hold: Arc<Hold>,
+        owner: Weak<Ownership>,
+        on_lost: OnLost,
         lost: Pin<Box<dyn Future<Output = LostReason> + Send>>,
         #[pin]
         body: Option<F>,
@@ -86,10 +95,12 @@ pin_project! {
 }
 
 impl<F> Gate<F> {
-    pub(super) fn new(held: &Held, body: F) -> Self {
+    pub(super) fn new(guard: &LockGuard, body: F) -> Self {
         Self {
-            hold: held.hold().clone(),
-            lost: Box::pin(held.hold().clone().lost()),
+            hold: guard.hold().clone(),
+            owner: Arc::downgrade(guard.owner()),
+            on_lost: guard.on_lost(),
+            lost: Box::pin(guard.hold().clone().lost()),
             body: Some(body),
         }
     }
@@ -100,14 +111,21 @@ impl<F: Future> Future for Gate<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let loss = this
-            .hold
-            .loss()
-            .or_else(|| match this.lost.as_mut().poll(cx) {
-                Poll::Ready(reason) => Some(reason),
-                Poll::Pending => None,
-            });
+        let loss = match this.on_lost {
+            OnLost::Continue => None,
+            OnLost::Cancel | OnLost::Abort => {
+                this.hold
+                    .loss()
+                    .or_else(|| match this.lost.as_mut().poll(cx) {
+                        Poll::Ready(reason) => Some(reason),
+                        Poll::Pending => None,
+                    })
+            }
+        };
         if let Some(reason) = loss {
+            if *this.on_lost == OnLost::Abort {
+                warden::abort(this.hold, reason);
+            }
             this.body.set(None);
             return Poll::Ready(Err(this.hold.error(reason)));
         }
@@ -116,12 +134,18 @@ impl<F: Future> Future for Gate<F> {
             return Poll::Pending;
         };
         let output = {
-            let _inside = Inside::enter(this.hold.identity());
+            let _inside = Inside::enter(this.owner);
             ready!(body.poll(cx))
         };
         // What the body has captured goes before the lock does.
         this.body.set(None);
-        Poll::Ready(Ok(output))
+        // It may have taken long over its last step.
+        match this.hold.loss() {
+            Some(reason) if *this.on_lost != OnLost::Continue => {
+                Poll::Ready(Err(this.hold.error(reason)))
+            }
+            _ => Poll::Ready(Ok(output)),
+        }
     }
 }
 

@@ -4,12 +4,14 @@
 
 mod behaviour;
 mod faults;
+mod gate;
 mod guard;
 mod interoperation;
+mod reentry;
 
 use std::time::Duration;
 
-use coord::{Coordinator, Options};
+use coord::{Coordinator, Error, LostReason, Options};
 use coord_tests::{Backend, eventually};
 use etcd_client::{Client, GetOptions, KeyValue};
 
@@ -47,4 +49,12 @@ async fn queue_is(store: &Client, name: &str, length: usize) {
         queue(&mut store.clone(), name).await.len() == length
     })
     .await;
+}
+
+#[track_caller]
+fn lost(reason: LostReason, outcome: coord::Result<impl std::fmt::Debug>) {
+    let Err(Error::Lost { reason: found, .. }) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!(found, reason);
 }
