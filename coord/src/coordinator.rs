@@ -243,6 +243,29 @@ impl Coordinator {
         self.locks().lock(key)
     }
 
+    /// Several locks at once: all of them, or none yet. A name that is given twice is one lock.
+    ///
+    /// They are asked for in one transaction and stand at the same place in every queue, so two calls
+    /// with the same names in any order never wait for each other. They are held, lost and released
+    /// together, and have one fencing token. At most 42 names.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> coord::Result<()> {
+    /// # let server = coord::embedded::Server::start().await?;
+    /// # let coordinator = server.coordinator().await?;
+    /// let (from, to) = (17, 4);
+    /// coordinator
+    ///     .lock_all([format!("accounts/{from}"), format!("accounts/{to}")])
+    ///     .run(async |held| println!("{} with token {}", held.key(), held.fencing_token()))
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn lock_all<K: Into<String>>(&self, keys: impl IntoIterator<Item = K>) -> LockBuilder {
+        self.locks().lock_all(keys.into_iter().map(K::into))
+    }
+
     pub(crate) fn locks(&self) -> Locks {
         self.alive.locks.for_module(self.engine.module.clone())
     }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | config | `/<ns>config/<prefix>/…`, or any absolute key that starts with `/` |
 //! | config history | `<ns>coord/history/<config key, encoded>/head`, `…/at/<revision>` |
-//! | lock queue | `<ns>coord/lock/<name>!/<mode><lease hex>.<nonce>` |
+//! | lock queue | `<ns>coord/lock/<name>!/<mode><lease hex>.<nonce>`; of a semaphore, and `.<take>of<permits>` |
 //! | lock session | `<ns>coord/session/<lease hex>` |
 //! | registry | `<ns>coord/svc/<service>/<zone or ->/<instance>`, `<ns>coord/inst/<service>/<instance>` |
 //! | instance ids | `<ns>coord/id/<pool>/slot/<number>`, `<ns>coord/id/<pool>/own/<uuid>` |
@@ -190,6 +190,13 @@ impl Layout {
         )))
     }
 
+    /// The queue of the lock that other clients call `name`: as it stands, with neither namespace nor
+    /// end mark.
+    pub(crate) fn raw_lock_queue(&self, name: &str) -> Result<Prefix> {
+        text("acquire lock", name)?;
+        Ok(Prefix(format!("{name}/")))
+    }
+
     /// The session key of the lock session with `lease`.
     pub(crate) fn lock_session(&self, lease: i64) -> Key {
         Key(format!(
@@ -253,16 +260,7 @@ pub(crate) fn decode_segment(segment: &str) -> Option<Cow<'_, str>> {
 }
 
 fn check(operation: &'static str, key: &str) -> Result<()> {
-    if key.is_empty() {
-        return Err(Error::invalid(operation, "the key is empty"));
-    }
-    if key.len() > MAX_KEY {
-        let fault = format!(
-            "the key has {} bytes; at most {MAX_KEY} are allowed",
-            key.len()
-        );
-        return Err(Error::invalid(operation, fault));
-    }
+    text(operation, key)?;
     if key
         .split('/')
         .skip(usize::from(key.starts_with('/')))
@@ -272,6 +270,21 @@ fn check(operation: &'static str, key: &str) -> Result<()> {
             operation,
             format!("`{key}` has an empty segment"),
         ));
+    }
+    Ok(())
+}
+
+/// What is asked of every key, also of one that others chose.
+fn text(operation: &'static str, key: &str) -> Result<()> {
+    if key.is_empty() {
+        return Err(Error::invalid(operation, "the key is empty"));
+    }
+    if key.len() > MAX_KEY {
+        let fault = format!(
+            "the key has {} bytes; at most {MAX_KEY} are allowed",
+            key.len()
+        );
+        return Err(Error::invalid(operation, fault));
     }
     if key.chars().any(char::is_control) {
         return Err(Error::invalid(

@@ -3,7 +3,14 @@
 //! # The transaction
 //! If the entry does not exist and the session's incarnation is the expected one, list who is there
 //! and put the entry; else read the entry and the session key. The list is made before the put, so it
-//! holds exactly those ahead.
+//! holds exactly those ahead. A try lists nobody: it compares that nobody is there to conflict with.
+//! Only permits cannot be compared: a try for them joins the queue, and leaves it at once unless it
+//! owns.
+//!
+//! # Several names
+//! All entries are put in one transaction, so they have the same create revision in every queue.
+//! Whoever waits for whom is told by revisions alone, so no two acquires ever wait for each other.
+//! The attempt owns once it owns in each queue.
 //!
 //! # Unknown answers
 //! The entry's key belongs to this attempt alone, so the same transaction is sent again until one
@@ -11,39 +18,57 @@
 //! that was never answered is undone by the fence, not by a plain delete: the `LeasedKey` knows.
 //! It exists before the first copy is sent; so the future may be dropped at every await.
 
+mod answer;
+mod line;
+mod refusal;
+
 use std::{
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use self::{answer::Answer, line::Line};
 use super::{
-    Shared, entry,
-    gate::{self, Identity},
+    Shared,
+    gate::{self, Here, Identity},
     guard::{Hold, LockGuard},
     hub::Peek,
-    queue::{self, Step},
+    modes::Mode,
+    queue::{self, Listed, Step},
     session::LockSession,
 };
 use crate::{
     client::{
-        CallError, Certainty, Compare, CompareOp, KeyValue, Op, OpReply, Order, Range, RangeReply,
-        Reason, Span, Txn, TxnReply,
+        CallError, Certainty, Compare, CompareOp, KeyValue, Op, Order, Range, Reason, Span, Txn,
     },
-    error::{Context, Error, Holder, LostReason, Result},
-    key::Prefix,
+    error::{Context, Error, LostReason, Result},
+    key::{Key, Prefix},
     retry::Backoff,
     session::LeasedKey,
 };
+
+/// What errors say was being done.
+pub(super) const OPERATION: &str = "acquire lock";
+
+/// How many names one acquire takes. etcd takes 128 operations and as many compares, and a name may
+/// need three of each.
+pub(super) const MOST_NAMES: usize = 42;
 
 /// What is asked for.
 #[derive(Debug)]
 pub(super) struct Acquire<'a> {
     pub(super) shared: &'a Shared,
+    /// The name or names, as they are called in errors.
     pub(super) name: &'a str,
-    pub(super) queue: &'a Prefix,
-    pub(super) service: Option<&'a str>,
-    /// Join the queue; else only take a lock that nobody has.
+    /// One for each name, no two of them the same: no more than [`MOST_NAMES`].
+    pub(super) queues: &'a [Prefix],
+    pub(super) mode: Mode,
+    /// What the entries say.
+    pub(super) value: &'a [u8],
+    /// Of the session's lease, if it is not the options'.
+    pub(super) ttl: Option<Duration>,
+    /// Stay in the queue; else only take a lock that can be had at once.
     pub(super) waits: bool,
     /// Inside of a body that holds it: one guard more, instead of an error.
     pub(super) reentrant: bool,
@@ -52,14 +77,16 @@ pub(super) struct Acquire<'a> {
 /// What an acquire is at, for the error if its limit passes.
 #[derive(Debug, Default)]
 pub(super) struct Trace {
-    place: Mutex<Option<Peek>>,
+    places: Mutex<Vec<Peek>>,
     trouble: Mutex<Option<Error>>,
 }
 
 impl Trace {
+    /// How many are ahead, if that is known: in the queue where they are most.
     pub(super) fn position(&self) -> Option<u32> {
-        let place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
-        place.as_ref()?.position()
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let positions: Option<Vec<u32>> = places.iter().map(Peek::position).collect();
+        positions?.into_iter().max()
     }
 
     /// The last failure, if nothing has worked since.
@@ -90,7 +117,7 @@ impl Acquire<'_> {
     pub(super) async fn run(&self, trace: &Trace) -> Result<LockGuard> {
         let mut backoff = Backoff::endless(Duration::from_millis(20), Duration::from_secs(2));
         loop {
-            match self.shared.sessions.get().await {
+            match self.shared.sessions.get(self.ttl).await {
                 Ok(session) => {
                     if let Ended::Granted(guard) = self.attempt(&session, trace).await? {
                         return Ok(guard);
@@ -104,29 +131,36 @@ impl Acquire<'_> {
     }
 
     async fn attempt(&self, session: &Arc<LockSession>, trace: &Trace) -> Result<Ended> {
-        let identity = Identity::new(session.cluster(), self.queue.clone(), self.name.to_owned());
-        if let Some(outer) = identity.held_here() {
-            return match self.reentrant {
-                true => Ok(Ended::Granted(LockGuard::again(outer))),
-                false => Err(gate::would_deadlock(self.name)),
-            };
+        let identity = Identity::new(
+            session.cluster(),
+            self.queues.to_vec(),
+            self.mode,
+            self.name.to_owned(),
+        );
+        match identity.held_here() {
+            Here::No => {}
+            Here::Covered(outer) if self.reentrant => {
+                return Ok(Ended::Granted(LockGuard::again(outer)));
+            }
+            Here::Covered(_) | Here::Other => return Err(gate::would_deadlock(self.name)),
         }
         let engine = &self.shared.engine;
-        let key = entry::key(self.queue, session.session().lease(), session.nonce());
-        let value = self.shared.identity.value(self.service, &engine.clock);
+        let (lease, nonce) = (session.session().lease(), session.nonce());
+        let keys = self.queues.iter();
         let mut entry = LeasedKey::prepare(
             session.session(),
-            key.clone(),
+            keys.flat_map(|queue| self.mode.entries(queue, lease, nonce))
+                .collect(),
             Some(session.key().clone()),
             engine.keeper.undo(),
         );
-        let mut place = self.shared.hub.join(self.queue, key.as_bytes());
+        let mut line = Line::join(self, &entry);
         let mut lost = pin!(session.session().lost());
         let mut backoff = Backoff::endless(Duration::from_millis(20), Duration::from_secs(1));
 
-        let (revision, step) = loop {
+        let (revision, granted) = loop {
             let expected = session.incarnation();
-            let request = self.transaction(&entry, &value, session, expected);
+            let request = self.transaction(&entry, session, expected);
             entry.sent();
             let answer = tokio::select! {
                 biased;
@@ -136,29 +170,32 @@ impl Acquire<'_> {
                     return Ok(Ended::Again);
                 }
             };
-            match answer.map(Answer::of) {
+            match answer.map(|reply| Answer::of(reply, self.queues.len(), entry.keys().len())) {
                 Ok(Answer::Put { revision, ahead }) => {
                     entry.applied();
-                    let alone = ahead.kvs.is_empty() && !ahead.more;
-                    if place.is_none() && !alone {
-                        place = Some(self.shared.hub.open(self.queue, key.as_bytes()));
+                    if !self.waits && !self.lets_in(&ahead) {
+                        // Those behind do not wait for the error message.
+                        drop((line, entry));
+                        return Err(self.refused(&ahead).await);
                     }
-                    let step = match &place {
-                        Some(place) => place.put(revision, &ahead.kvs, ahead.more),
-                        None => Step::Own,
-                    };
-                    break (revision, step);
+                    break (revision, line.put(revision, &ahead));
                 }
                 Ok(Answer::There { revision }) => {
                     entry.applied();
-                    if !self.waits {
-                        // A try is put only into an empty queue, so it is the first one.
-                        break (revision, Step::Own);
+                    if self.waits {
+                        line.found(revision);
+                        break (revision, false);
                     }
-                    let place = place
-                        .get_or_insert_with(|| self.shared.hub.open(self.queue, key.as_bytes()));
-                    place.found(revision);
-                    break (revision, Step::Wait);
+                    // A try is put only where it owns at once; permits are put in any case.
+                    if self.joins() && !self.still_lets_in(&entry, revision).await? {
+                        return Ok(Ended::Again);
+                    }
+                    break (revision, true);
+                }
+                Ok(Answer::Torn) => {
+                    // Somebody has deleted a part of it by hand; the rest goes as well.
+                    entry.applied();
+                    return Ok(Ended::Again);
                 }
                 Ok(Answer::NoSession) => {
                     session.session().mark_lost(LostReason::Revoked);
@@ -167,10 +204,7 @@ impl Acquire<'_> {
                 }
                 Ok(Answer::Busy { first }) => {
                     entry.refused();
-                    return Err(Error::Busy {
-                        context: self.context(),
-                        holder: Some(Box::new(entry::holder(&first))),
-                    });
+                    return Err(self.busy(Some(&first)));
                 }
                 Ok(Answer::Moved { incarnation }) if incarnation > expected => {
                     entry.refused();
@@ -204,61 +238,118 @@ impl Acquire<'_> {
         };
         trace.set_trouble(None);
 
-        let step = match (step, &place) {
-            (Step::Wait | Step::Read, Some(place)) => {
-                *trace.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(place.peek());
-                tokio::select! {
-                    biased;
-                    _ = &mut lost => {
-                        entry.forget();
-                        return Ok(Ended::Again);
-                    }
-                    step = place.decided() => step,
+        let places = if granted {
+            // It owned at once: nothing of its queues can concern it any more.
+            Vec::new()
+        } else {
+            *trace.places.lock().unwrap_or_else(PoisonError::into_inner) = line.peek();
+            let step = tokio::select! {
+                biased;
+                _ = &mut lost => {
+                    entry.forget();
+                    return Ok(Ended::Again);
                 }
-            }
-            (step, _) => {
-                // It was the first one at once: nothing of its queue can concern it any more.
-                place = None;
-                step
+                step = line.decided() => step,
+            };
+            match step {
+                Step::Own => line.into_places(),
+                Step::Stuck(key) => return Err(self.stuck(&key)),
+                Step::Contradicted(key) => {
+                    drop((line, entry));
+                    return Err(self.contradicted(&key).await);
+                }
+                Step::Wait | Step::Read | Step::Gone => return Ok(Ended::Again),
             }
         };
-        match step {
-            Step::Own if session.session().is_live() => {}
-            Step::Stuck(key) => return Err(self.stuck(&key)),
-            _ => return Ok(Ended::Again),
+        if !session.session().is_live() {
+            return Ok(Ended::Again);
         }
-        let hold = Hold::new(identity, key, revision, session.clone());
+        let hold = Hold::new(identity, self.heads(&entry), revision, session.clone());
         tracing::debug!(target: "coord::lock", lock = self.name, token = revision, "lock acquired");
-        Ok(Ended::Granted(LockGuard::new(hold, place, entry)))
+        Ok(Ended::Granted(LockGuard::new(hold, places, entry)))
     }
 
-    fn transaction(
-        &self,
-        entry: &LeasedKey,
-        value: &[u8],
-        session: &LockSession,
-        incarnation: i64,
-    ) -> Txn {
-        let own = Span::key(entry.key());
+    /// How many keys the attempt has in each queue.
+    fn keys_each(&self, entry: &LeasedKey) -> usize {
+        entry.keys().len() / self.queues.len()
+    }
+
+    /// The entry of each queue: the first of its keys.
+    fn heads(&self, entry: &LeasedKey) -> Vec<Key> {
+        let keys = entry.keys().iter();
+        keys.step_by(self.keys_each(entry)).cloned().collect()
+    }
+
+    /// The queues are not compared: the attempt joins them, and lists who is ahead.
+    fn joins(&self) -> bool {
+        self.waits || matches!(self.mode, Mode::Permits(_))
+    }
+
+    fn transaction(&self, entry: &LeasedKey, session: &LockSession, incarnation: i64) -> Txn {
         let own_session = Span::key(session.key());
+        let own = || entry.keys().iter().map(Span::key);
+        let equal = |span, revision| Compare::create_revision(span, CompareOp::Equal, revision);
+        let incarnation = Compare::mod_revision(own_session.clone(), CompareOp::Equal, incarnation);
         let mut txn = Txn {
-            when: vec![
-                Compare::create_revision(own.clone(), CompareOp::Equal, 0),
-                Compare::mod_revision(own_session.clone(), CompareOp::Equal, incarnation),
-            ],
-            then: vec![entry.put(value.to_vec())],
-            otherwise: vec![Op::Get(Range::new(own)), Op::Get(Range::new(own_session))],
+            when: own()
+                .map(|key| equal(key, 0))
+                .chain([incarnation])
+                .collect(),
+            then: Vec::new(),
+            otherwise: own()
+                .chain([own_session])
+                .map(|key| Op::Get(Range::new(key)))
+                .collect(),
         };
-        if self.waits {
-            txn.then.insert(0, Op::Get(queue::ahead_of_new(self.queue)));
-        } else {
-            let all = Span::prefix(self.queue);
-            // True of no key at all, and of no key that exists.
-            txn.when
-                .push(Compare::create_revision(all, CompareOp::Equal, 0));
-            txn.otherwise.push(Op::Get(front(self.queue)));
+        for queue in self.queues {
+            if self.joins() {
+                let ranges = queue::ahead_of_new(queue, self.mode).into_iter();
+                txn.then.extend(ranges.map(Op::Get));
+            } else {
+                // True of no key at all, and of no key that exists.
+                let spans = self.mode.conflicting(queue).into_iter();
+                txn.when.extend(spans.map(|span| equal(span, 0)));
+                txn.otherwise.extend(self.fronts(queue));
+            }
         }
+        txn.then.extend(entry.puts(self.value));
         txn
+    }
+
+    /// Who is first of those that an entry may conflict with.
+    fn fronts(&self, queue: &Prefix) -> impl Iterator<Item = Op> {
+        let spans = self.mode.conflicting(queue).into_iter();
+        spans.map(|span| {
+            Op::Get(Range {
+                limit: 1,
+                order: Order::CreateAscending,
+                ..Range::new(span)
+            })
+        })
+    }
+
+    fn lets_in(&self, ahead: &[Listed]) -> bool {
+        let mut queues = self.queues.iter().zip(ahead);
+        queues.all(|(queue, listed)| listed.lets_in(queue, self.mode))
+    }
+
+    /// A try for permits found itself in the queue. True: it owns; an error says why not. False: its
+    /// entry is gone.
+    async fn still_lets_in(&self, entry: &LeasedKey, revision: i64) -> Result<bool> {
+        for (queue, head) in self.queues.iter().zip(self.heads(entry)) {
+            let read = queue::ahead_of(queue, self.mode, head.as_bytes(), revision);
+            let reply = self.shared.engine.calls.txn(read).await;
+            let reply = reply.map_err(|error| error.into_error(self.context()))?;
+            let mut listed = Listed::of(reply.replies);
+            if listed.kvs.first().map(|kv| kv.create_revision) != Some(revision) {
+                return Ok(false);
+            }
+            listed.kvs.remove(0);
+            if !listed.lets_in(queue, self.mode) {
+                return Err(self.refused(&[listed]).await);
+            }
+        }
+        Ok(true)
     }
 
     /// What a failed call means for the acquire: an error for good, or try again.
@@ -288,124 +379,11 @@ impl Acquire<'_> {
         }
     }
 
-    /// Who is first in the queue, for an error message.
-    pub(super) async fn holder(&self) -> Result<Option<Holder>> {
-        let engine = &self.shared.engine;
-        let limit = engine.options.request_timeout.min(Duration::from_secs(1));
-        match engine
-            .clock
-            .timeout(limit, engine.calls.range(front(self.queue)))
-            .await
-        {
-            Ok(Ok(reply)) => Ok(reply.kvs.first().map(entry::holder)),
-            Ok(Err(error)) => Err(error.into_error(self.context())),
-            Err(_) => Ok(None),
-        }
-    }
-
-    fn stuck(&self, key: &[u8]) -> Error {
-        let key = String::from_utf8_lossy(key);
-        Error::Invalid {
-            context: self.context(),
-            faults: vec![format!(
-                "the queue entry `{key}` ahead has no lease, so nothing will ever remove it: \
-                 no lock client leaves such a key; delete it by hand"
-            )],
-        }
-    }
-
     pub(super) fn context(&self) -> Context {
-        Context::new("acquire lock").key(self.name)
+        Context::new(OPERATION).key(self.name)
     }
 }
 
-/// The first entry of a queue: its holder's.
-fn front(queue: &Prefix) -> Range {
-    Range {
-        limit: 1,
-        order: Order::CreateAscending,
-        ..Range::new(Span::prefix(queue))
-    }
-}
-
-/// What the transaction says.
-#[derive(Debug)]
-enum Answer {
-    /// The entry is there now; these are ahead.
-    Put { revision: i64, ahead: RangeReply },
-    /// The entry was there already: an earlier copy was applied.
-    There { revision: i64 },
-    /// The session key is gone, and with it the lease.
-    NoSession,
-    /// A try found somebody.
-    Busy { first: KeyValue },
-    /// The session's incarnation is another one.
-    Moved { incarnation: i64 },
-}
-
-impl Answer {
-    fn of(reply: TxnReply) -> Self {
-        let revision = reply.header.revision;
-        let mut ranges = reply.replies.into_iter().filter_map(|reply| match reply {
-            OpReply::Get(range) => Some(range),
-            OpReply::Put | OpReply::Delete(_) | OpReply::Txn(_) => None,
-        });
-        if reply.succeeded {
-            let ahead = ranges.next().unwrap_or_default();
-            return Self::Put { revision, ahead };
-        }
-        let mut first = || ranges.next().and_then(|range| range.kvs.into_iter().next());
-        // The order matters: a try whose first copy was applied finds itself in the queue.
-        match (first(), first(), first()) {
-            (Some(own), _, _) => Self::There {
-                revision: own.create_revision,
-            },
-            (None, None, _) => Self::NoSession,
-            (None, Some(_), Some(first)) => Self::Busy { first },
-            (None, Some(session), None) => Self::Moved {
-                incarnation: session.mod_revision,
-            },
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(mod_revision: i64) -> RangeReply {
-        RangeReply {
-            kvs: vec![KeyValue {
-                create_revision: 3,
-                mod_revision,
-                ..KeyValue::default()
-            }],
-            ..RangeReply::default()
-        }
-    }
-
-    fn otherwise(ranges: Vec<RangeReply>) -> Answer {
-        Answer::of(TxnReply {
-            replies: ranges.into_iter().map(OpReply::Get).collect(),
-            ..TxnReply::default()
-        })
-    }
-
-    #[test]
-    fn a_failed_compare_is_explained_in_order() {
-        let none = RangeReply::default;
-        // An earlier copy was applied: even a try that finds itself in the queue has not lost.
-        let there = otherwise(vec![at(3), at(7), at(3)]);
-        assert!(matches!(there, Answer::There { revision: 3 }), "{there:?}");
-        let dead = otherwise(vec![none(), none(), at(3)]);
-        assert!(matches!(dead, Answer::NoSession), "{dead:?}");
-        let busy = otherwise(vec![none(), at(7), at(5)]);
-        assert!(matches!(busy, Answer::Busy { .. }), "{busy:?}");
-        // After a fence the queue may be empty: that is not "busy".
-        let moved = otherwise(vec![none(), at(9), none()]);
-        assert!(
-            matches!(moved, Answer::Moved { incarnation: 9 }),
-            "{moved:?}"
-        );
-    }
+fn oldest(kvs: Vec<KeyValue>) -> Option<KeyValue> {
+    kvs.into_iter().min_by_key(|kv| kv.create_revision)
 }

@@ -4,11 +4,16 @@ use std::time::Duration;
 
 use super::{
     Held, LockGuard, Locks, Shared,
-    attempt::{self, Acquire},
+    attempt::{self, Acquire, MOST_NAMES, OPERATION},
     gate::Gate,
+    modes::{Mode, Permits},
     terms::Terms,
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Context, Error, Result},
+    key::Prefix,
+    options,
+};
 
 /// How long to stand in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,26 +28,114 @@ pub(crate) enum Wait {
     Try,
 }
 
-/// Says how a lock is to be acquired, and acquires it.
+/// Says how a lock is to be acquired, or several at once, and acquires it.
 ///
-/// From `coord.lock("orders/42")`.
+/// From `coord.lock("orders/42")` or `coord.lock_all(["accounts/1", "accounts/2"])`.
+///
+/// # Modes
+/// A lock is held in one of three modes. All of them stand in one queue, first come, first served, so
+/// nobody starves: a reader that comes after a waiting writer waits behind it.
+///
+/// | mode | held together with |
+/// |---|---|
+/// | [`write`](Self::write), the default, and other clients' locks | nobody |
+/// | [`read`](Self::read) | readers |
+/// | [`permits`](Self::permits) | others with permits, as long as there are enough |
 #[derive(Clone, Debug)]
 #[must_use = "nothing is acquired before `acquire`, `try_acquire` or `run` is awaited"]
 pub struct LockBuilder {
     locks: Locks,
-    name: String,
+    names: Vec<String>,
+    raw: bool,
+    kind: Kind,
+    take: Option<u32>,
+    ttl: Option<Duration>,
     wait: Wait,
     pub(super) terms: Terms,
 }
 
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Write,
+    Downgradable,
+    Read,
+    Permits(u32),
+}
+
+/// What is asked for, once it is known to be possible.
+struct Asked {
+    queues: Vec<Prefix>,
+    mode: Mode,
+}
+
 impl LockBuilder {
-    pub(super) fn new(locks: Locks, name: String) -> Self {
+    pub(super) fn new(locks: Locks, names: Vec<String>) -> Self {
         Self {
             locks,
-            name,
+            names,
+            raw: false,
+            kind: Kind::Write,
+            take: None,
+            ttl: None,
             wait: Wait::Default,
             terms: Terms::default(),
         }
+    }
+
+    /// Shared with other readers, and with nobody else.
+    pub fn read(mut self) -> Self {
+        self.kind = Kind::Read;
+        self
+    }
+
+    /// Exclusive. The default.
+    pub fn write(mut self) -> Self {
+        self.kind = Kind::Write;
+        self
+    }
+
+    /// Exclusive, and may become a reader later without letting go:
+    /// [`LockGuard::downgrade`](super::LockGuard::downgrade).
+    pub fn downgradable(mut self) -> Self {
+        self.kind = Kind::Downgradable;
+        self
+    }
+
+    /// A semaphore of `permits`: as many can be taken at once, all told. One is taken, or as many as
+    /// [`take`](Self::take) says.
+    ///
+    /// All who use it must say the same number: while others with another one hold it or wait, the
+    /// acquire is [`Error::Invalid`] and names both. The number can change once nobody does.
+    pub fn permits(mut self, permits: u32) -> Self {
+        self.kind = Kind::Permits(permits);
+        self
+    }
+
+    /// How many of the [`permits`](Self::permits) are taken, together. Default: 1.
+    pub fn take(mut self, permits: u32) -> Self {
+        self.take = Some(permits);
+        self
+    }
+
+    /// How long the lock stays taken after its holder has crashed; in whole seconds. It is renewed
+    /// for as long as the holder lives. Default: [`LockOptions::ttl`](crate::LockOptions::ttl).
+    ///
+    /// All locks of a coordinator with the same TTL share one lease; the first use of another TTL
+    /// opens a lease for it, which is kept.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    /// The name as it stands on etcd: neither the namespace nor the options' prefix is put before
+    /// it, and no `!` behind it. To join a lock of Go's `concurrency.NewMutex(session, name)` or of
+    /// `etcdctl lock name`, whose keys stand below `name/`.
+    ///
+    /// As there, a lock `jobs` is then held up by the lock `jobs/1`, whose keys stand below `jobs/`
+    /// as well.
+    pub fn raw(mut self) -> Self {
+        self.raw = true;
+        self
     }
 
     /// Waits in the queue for at most `limit`, the time to connect and to open the session included.
@@ -66,9 +159,12 @@ impl LockBuilder {
     /// Waits for the lock.
     ///
     /// # Errors
-    /// [`Error::Timeout`] with the holder and the number of those ahead, [`Error::Invalid`] for an
-    /// impossible name, [`Error::WouldDeadlock`] if this is called from a body that holds the lock,
-    /// [`Error::Denied`] and [`Error::Closed`]. While etcd cannot be reached it goes on trying.
+    /// [`Error::Timeout`] with the holder and the number of those ahead; [`Error::Invalid`] for an
+    /// impossible name or mode, for a semaphore that others use with another number of permits, and
+    /// for a key in the queue that has no lease, so that it would never go;
+    /// [`Error::WouldDeadlock`] if this is called from a body that holds the lock, or one of these, in
+    /// whatever mode; [`Error::Denied`] and [`Error::Closed`]. While etcd cannot be reached it goes
+    /// on trying.
     ///
     /// # Cancel safety
     /// Safe to drop at any moment: the place in the queue is given up in the background.
@@ -79,20 +175,98 @@ impl LockBuilder {
         acquired.map(|guard| guard.under(terms))
     }
 
+    /// Everything that is wrong with it, at once.
+    fn check(&self) -> Result<Asked> {
+        let mut faults = Vec::new();
+        let mut queues: Vec<Prefix> = Vec::new();
+        let layout = &self.locks.shared.engine.layout;
+        for name in &self.names {
+            let queue = match self.raw {
+                true => layout.raw_lock_queue(name),
+                false => layout.lock_queue(name),
+            };
+            match queue {
+                // A name that is given twice is one lock.
+                Ok(queue) if queues.contains(&queue) => {}
+                Ok(queue) => queues.push(queue),
+                Err(Error::Invalid { faults: more, .. }) => faults.extend(more),
+                Err(error) => return Err(error),
+            }
+        }
+        if self.names.is_empty() {
+            faults.push("there is no name to lock".into());
+        }
+        if queues.len() > MOST_NAMES {
+            let names = queues.len();
+            faults.push(format!(
+                "{names} names are too many: etcd takes 128 operations in a transaction, which is \
+                 enough for {MOST_NAMES} names"
+            ));
+        }
+        for outer in &queues {
+            let mut others = queues.iter().filter(|queue| *queue != outer);
+            if let Some(inner) = others.find(|queue| outer.strip(queue.as_bytes()).is_some()) {
+                faults.push(format!(
+                    "the raw lock `{inner}` stands below the raw lock `{outer}`: they cannot be \
+                     held together"
+                ));
+            }
+        }
+        let take = self.take.unwrap_or(1);
+        let mode = match self.kind {
+            Kind::Permits(0) => {
+                faults.push("a semaphore has one permit at least".into());
+                Mode::WRITE
+            }
+            Kind::Permits(of) => {
+                if !(1..=of).contains(&take) {
+                    faults.push(format!("{take} of {of} permits cannot be taken"));
+                }
+                Mode::Permits(Permits { take, of })
+            }
+            kind => {
+                if self.take.is_some() {
+                    faults.push("`take` says how many of the `permits`, and there are none".into());
+                }
+                match kind {
+                    Kind::Downgradable => Mode::Write { downgradable: true },
+                    Kind::Read => Mode::Read,
+                    Kind::Write | Kind::Permits(_) => Mode::WRITE,
+                }
+            }
+        };
+        if let Some(ttl) = self.ttl {
+            faults.extend(options::ttl_fault("ttl", ttl));
+        }
+        match faults.is_empty() {
+            true => Ok(Asked { queues, mode }),
+            false => Err(Error::Invalid {
+                context: Context::new(OPERATION).key(self.names.join(", ")),
+                faults,
+            }),
+        }
+    }
+
     async fn acquire_or_time_out(self) -> Result<LockGuard> {
+        let Asked { queues, mode } = self.check()?;
         let Self {
             locks,
-            name,
+            names,
+            ttl,
             wait,
             terms,
+            ..
         } = self;
-        let Shared { engine, .. } = &*locks.shared;
-        let queue = engine.layout.lock_queue(&name)?;
+        let Shared {
+            engine, identity, ..
+        } = &*locks.shared;
         let acquire = Acquire {
             shared: &locks.shared,
-            name: &name,
-            queue: &queue,
-            service: locks.service.as_deref(),
+            name: &names.join(", "),
+            queues: &queues,
+            mode,
+            value: &identity.value(mode, locks.service.as_deref(), &engine.clock),
+            ttl,
             waits: wait != Wait::Try,
             reentrant: terms.reentrant || engine.options.lock.reentrant,
         };
@@ -131,7 +305,10 @@ impl LockBuilder {
         })
     }
 
-    /// Takes the lock if nobody holds it or waits for it.
+    /// Takes the lock if it can be had at once: if nobody holds it or waits for it whom this one would
+    /// have to wait for.
+    ///
+    /// For [permits](Self::permits) it is in the queue for a moment, also if it does not get them.
     ///
     /// # Errors
     /// [`Error::Busy`] with the holder; else as [`acquire`](Self::acquire), but an unreachable etcd is

@@ -1,27 +1,12 @@
-//! What a queue entry says: its key, its value, and who holds.
+//! What a queue entry says: its value, and who holds.
 
 use serde::Serialize;
 
-use crate::{
-    client::KeyValue,
-    clock::Clock,
-    error::Holder,
-    host,
-    key::{Key, Prefix},
-};
+use super::modes::Mode;
+use crate::{client::KeyValue, clock::Clock, error::Holder, host};
 
 /// The format of the value. Readers take what is newer, with its unknown fields.
 const FORMAT: u32 = 1;
-
-/// The mode letter of an exclusive entry. It sorts after the hex digits that entries of Go's clients
-/// begin with, so each kind of entry is one range of keys.
-const EXCLUSIVE: char = 'x';
-
-/// The key of one attempt. `nonce` is never used twice with one lease, so a repeated or late copy of
-/// the attempt's put, or of its delete, touches no other attempt.
-pub(super) fn key(queue: &Prefix, lease: i64, nonce: u64) -> Key {
-    queue.key(&format!("{EXCLUSIVE}{lease:016x}.{nonce:x}"))
-}
 
 /// Who this process is, as its entries say.
 #[derive(Clone, Debug)]
@@ -39,7 +24,7 @@ impl Identity {
     }
 
     /// The value of an entry that is about to be put.
-    pub(super) fn value(&self, service: Option<&str>, clock: &Clock) -> Vec<u8> {
+    pub(super) fn value(&self, mode: Mode, service: Option<&str>, clock: &Clock) -> Vec<u8> {
         #[derive(Serialize)]
         struct Record<'a> {
             v: u32,
@@ -52,7 +37,7 @@ impl Identity {
         }
         let record = Record {
             v: FORMAT,
-            mode: EXCLUSIVE,
+            mode: mode.letter(),
             host: &self.host,
             pid: self.pid,
             service,

@@ -17,6 +17,7 @@ use pin_project_lite::pin_project;
 
 use super::{
     guard::{Hold, LockGuard, Ownership},
+    modes::Mode,
     terms::OnLost,
     warden,
 };
@@ -30,33 +31,73 @@ thread_local! {
     static INSIDE: RefCell<Vec<Weak<Ownership>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Which lock: the cluster and the queue on it, under the name that the user gave. Cheap to clone.
+/// Which lock, and how it is held. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Identity(Arc<(u64, Prefix, String)>);
+pub(super) struct Identity(Arc<Lock>);
+
+struct Lock {
+    cluster: u64,
+    /// One, or several that are held together.
+    queues: Vec<Prefix>,
+    mode: Mode,
+    /// As the user calls it.
+    name: String,
+}
+
+/// What the body that is being polled holds of a lock.
+pub(super) enum Here {
+    /// Nothing.
+    No,
+    /// All of it, in a mode that is enough.
+    Covered(Arc<Ownership>),
+    /// A part of it, or in another mode.
+    Other,
+}
 
 impl Identity {
-    pub(super) fn new(cluster: u64, queue: Prefix, name: String) -> Self {
-        Self(Arc::new((cluster, queue, name)))
+    pub(super) fn new(cluster: u64, queues: Vec<Prefix>, mode: Mode, name: String) -> Self {
+        Self(Arc::new(Lock {
+            cluster,
+            queues,
+            mode,
+            name,
+        }))
     }
 
     pub(super) fn name(&self) -> &str {
-        &self.0.2
+        &self.0.name
     }
 
-    /// In the poll of a body that holds this lock: its hold. Whoever waits for it there waits for
-    /// itself.
+    /// What is held of it in the poll of a body. Whoever waits for that there waits for itself.
     ///
     /// This is "the same task" in the sense that matters: a sibling in a `join!` is polled outside
     /// the other's gate and waits properly, a spawned task is another one.
-    pub(super) fn held_here(&self) -> Option<Arc<Ownership>> {
+    pub(super) fn held_here(&self) -> Here {
         let inside = INSIDE.with_borrow(Clone::clone);
-        let mut inside = inside.iter().rev().filter_map(Weak::upgrade);
-        // A body that runs on without the lock waits for it like anybody else.
-        inside.find(|owner| owner.hold().identity().is(self) && owner.hold().loss().is_none())
+        let mut here = Here::No;
+        // A body that runs on without its lock waits for it like anybody else.
+        let held = inside.iter().rev().filter_map(Weak::upgrade);
+        for owner in held.filter(|owner| owner.hold().loss().is_none()) {
+            let outer = owner.hold().identity();
+            if outer.covers(self) {
+                return Here::Covered(owner);
+            }
+            if outer.overlaps(self) {
+                here = Here::Other;
+            }
+        }
+        here
     }
 
-    fn is(&self, other: &Self) -> bool {
-        (self.0.0, &self.0.1) == (other.0.0, &other.0.1)
+    fn overlaps(&self, other: &Self) -> bool {
+        self.0.cluster == other.0.cluster
+            && (self.0.queues.iter()).any(|queue| other.0.queues.contains(queue))
+    }
+
+    fn covers(&self, other: &Self) -> bool {
+        self.0.cluster == other.0.cluster
+            && (other.0.queues.iter()).all(|queue| self.0.queues.contains(queue))
+            && self.0.mode.covers(other.0.mode)
     }
 }
 

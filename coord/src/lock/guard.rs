@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     gate::Identity,
     hub::Place,
+    modes::Mode,
     session::LockSession,
     terms::{OnLost, Release, Terms},
     transaction::LockTransaction,
@@ -21,7 +22,7 @@ use super::{
 #[cfg(feature = "embedded")]
 use crate::key::Layout;
 use crate::{
-    client::{Range, Span},
+    client::{KeyValue, Op, OpReply, Range, Span},
     clock::{Clock, Instant},
     error::{Context, Error, LostReason, Result},
     key::Key,
@@ -77,7 +78,8 @@ pub(super) struct Hold {
 }
 
 pub(super) struct Queued {
-    pub(super) entry: Key,
+    /// One in each queue.
+    pub(super) entries: Vec<Key>,
     /// Its key goes with the last who hold it.
     pub(super) session: Arc<LockSession>,
 }
@@ -85,12 +87,13 @@ pub(super) struct Queued {
 impl Hold {
     pub(super) fn new(
         identity: Identity,
-        entry: Key,
+        entries: Vec<Key>,
         revision: i64,
         session: Arc<LockSession>,
     ) -> Arc<Self> {
         let belief = session.session().clone();
-        Self::of(identity, revision, belief, Some(Queued { entry, session }))
+        let queued = Queued { entries, session };
+        Self::of(identity, revision, belief, Some(queued))
     }
 
     fn of(
@@ -208,7 +211,8 @@ impl Held {
         token: i64,
         session: Session,
     ) -> Result<Self> {
-        let identity = Identity::new(0, layout.lock_queue(name)?, name.to_owned());
+        let queues = vec![layout.lock_queue(name)?];
+        let identity = Identity::new(0, queues, Mode::WRITE, name.to_owned());
         Ok(Self(Hold::of(identity, token, session, None)))
     }
 
@@ -216,7 +220,7 @@ impl Held {
         &self.0
     }
 
-    /// The lock's name, as it was asked for.
+    /// The lock's name, as it was asked for. Of several: all of them, with commas between.
     #[must_use]
     pub fn key(&self) -> &str {
         self.0.identity.name()
@@ -256,7 +260,7 @@ impl Held {
         self.0.clone().lost()
     }
 
-    /// Asks etcd whether the queue entry is still there: one linearizable read.
+    /// Asks etcd whether the queue entry is still there, each one of several: one linearizable read.
     ///
     /// # Errors
     /// [`Error::Lost`] if it is not, [`Error::Unavailable`] or [`Error::Timeout`] if etcd could not
@@ -265,16 +269,23 @@ impl Held {
     /// # Cancel safety
     /// Safe to drop.
     pub async fn verify(&self) -> Result<()> {
-        if let (None, Some(Queued { entry, session })) = (self.0.loss(), &self.0.queued) {
-            let range = Range {
-                keys_only: true,
-                ..Range::new(Span::key(entry))
-            };
-            let reply =
-                session.engine().read(range).await.map_err(|error| {
-                    error.into_error(Context::new("verify lock").key(self.key()))
-                })?;
-            if reply.kvs.first().map(|kv| kv.create_revision) != Some(self.0.revision) {
+        if let (None, Some(Queued { entries, session })) = (self.0.loss(), &self.0.queued) {
+            let reads = entries.iter().map(|entry| {
+                Op::Get(Range {
+                    keys_only: true,
+                    ..Range::new(Span::key(entry))
+                })
+            });
+            let reply = session.engine().read_all(reads.collect()).await;
+            let reply = reply
+                .map_err(|error| error.into_error(Context::new("verify lock").key(self.key())))?;
+            let there = reply.replies.iter().all(|reply| match reply {
+                OpReply::Get(range) => {
+                    range.kvs.first().map(|kv| kv.create_revision) == Some(self.0.revision)
+                }
+                _ => false,
+            });
+            if !there {
                 self.0.lose(LostReason::Revoked);
             }
         }
@@ -386,7 +397,7 @@ pub(super) struct Ownership {
 /// What is given back.
 struct Standing {
     // Before the entry, so that the release is not taken for a loss.
-    place: Option<Place>,
+    places: Vec<Place>,
     entry: LeasedKey,
 }
 
@@ -397,11 +408,9 @@ impl LockGuard {
         Self::of(Held(held.0.clone()), None)
     }
 
-    pub(super) fn new(hold: Arc<Hold>, place: Option<Place>, entry: LeasedKey) -> Self {
-        if let Some(place) = &place {
-            place.own(&hold);
-        }
-        Self::of(Held(hold), Some(Standing { place, entry }))
+    pub(super) fn new(hold: Arc<Hold>, places: Vec<Place>, entry: LeasedKey) -> Self {
+        places.iter().for_each(|place| place.own(&hold));
+        Self::of(Held(hold), Some(Standing { places, entry }))
     }
 
     fn of(held: Held, standing: Option<Standing>) -> Self {
@@ -455,17 +464,22 @@ impl LockGuard {
 
     /// The end of a section, as its terms say. `proves`: it is to be confirmed, if that is asked for.
     pub(super) async fn leave(self, proves: bool) -> Result<()> {
-        let hold = self.hold().clone();
         let Terms {
             confirm, release, ..
         } = self.terms;
-        if !(proves && confirm) {
-            if release == Release::Wait {
-                // What becomes of the lock after the body is nothing that the body has to know.
-                drop(self.unlock().await);
-            }
-            return Ok(());
+        // On the heap, as the acquire is: few sections wait for their end.
+        if proves && confirm {
+            return Box::pin(self.prove()).await;
         }
+        if release == Release::Wait {
+            // What becomes of the lock after the body is nothing that the body has to know.
+            drop(Box::pin(self.unlock()).await);
+        }
+        Ok(())
+    }
+
+    async fn prove(self) -> Result<()> {
+        let hold = self.hold().clone();
         let context = Context::new("confirm lock").key(hold.identity.name());
         let unconfirmed = |context| Error::Lost {
             context,
@@ -511,22 +525,20 @@ impl LockGuard {
             return Ok(Released { confirmed: false });
         };
         let standing = standing.into_inner();
-        let Some(Standing { place, entry }) = standing.unwrap_or_else(PoisonError::into_inner)
+        let Some(Standing { places, entry }) = standing.unwrap_or_else(PoisonError::into_inner)
         else {
             return Ok(Released {
                 confirmed: hold.queued.is_none(),
             });
         };
-        drop(place);
+        drop(places);
         let deleted = tokio::select! {
             biased;
             deleted = entry.release().done() => deleted?,
             reason = hold.clone().lost() => return Err(hold.error(reason)),
         };
-        let confirmed = deleted
-            .iter()
-            .flatten()
-            .any(|kv| kv.create_revision == hold.revision);
+        let of_this = |kv: &KeyValue| kv.create_revision == hold.revision;
+        let confirmed = deleted.iter().all(|kv| kv.as_ref().is_some_and(of_this));
         Ok(Released { confirmed })
     }
 }

@@ -23,10 +23,11 @@ use tokio::sync::Notify;
 
 use super::{
     guard::Hold,
-    queue::{Step, View},
+    modes::Mode,
+    queue::{Listed, Step, View},
 };
 use crate::{
-    client::{CallError, Client, KeyValue, Range, RangeReply, Reason, Span},
+    client::{CallError, Client, Reason, Span, Txn, TxnReply},
     clock::{Clock, Instant},
     engine::Engine,
     error::LostReason,
@@ -94,13 +95,13 @@ impl Hub {
     }
 
     /// A place in the queue, if the name is watched already. Taken before the acquire is sent.
-    pub(super) fn join(&self, queue: &Prefix, entry: &[u8]) -> Option<Place> {
+    pub(super) fn join(&self, queue: &Prefix, mode: Mode, entry: &[u8]) -> Option<Place> {
         let names = locked(&self.names);
-        Some(self.sit(names.get(queue)?, entry))
+        Some(self.sit(names.get(queue)?, mode, entry))
     }
 
     /// A place in the queue; the name is watched from now on.
-    pub(super) fn open(&self, queue: &Prefix, entry: &[u8]) -> Place {
+    pub(super) fn open(&self, queue: &Prefix, mode: Mode, entry: &[u8]) -> Place {
         let mut names = locked(&self.names);
         let name = names.entry(queue.clone()).or_insert_with(|| {
             let name = Arc::new(Name {
@@ -116,16 +117,16 @@ impl Hub {
             self.tasks.spawn(self.clone().follow(name.clone()));
             name
         });
-        self.sit(name, entry)
+        self.sit(name, mode, entry)
     }
 
     /// With the map locked, so that the name does not end in between.
-    fn sit(&self, name: &Arc<Name>, entry: &[u8]) -> Place {
+    fn sit(&self, name: &Arc<Name>, mode: Mode, entry: &[u8]) -> Place {
         let now = self.clock.now();
         let mut room = name.room();
         let id = room.next;
         room.next += 1;
-        let view = View::new(entry.to_vec(), room.told, now);
+        let view = View::new(name.queue.clone(), mode, entry.to_vec(), room.told, now);
         let seat = Seat {
             view,
             waker: None,
@@ -153,14 +154,14 @@ impl Hub {
         let period = (self.audit_after / 4).min(LINGER);
         let mut tick = self.clock.sleep(period);
         loop {
-            for (id, range) in name.wanted_reads() {
-                let read = self.read(range);
+            for (id, read) in name.wanted_reads() {
+                let read = self.read(read);
                 reads.push(async move { (id, read.await) });
             }
             tokio::select! {
                 signal = signals.next() => name.apply(&signal, self.clock.now()),
                 Some((id, reply)) = reads.next() => {
-                    if name.answered(id, &reply, self.clock.now()) {
+                    if name.answered(id, reply, self.clock.now()) {
                         tracing::warn!(target: "coord::lock", queue = %name.queue,
                             "etcd did not tell of a deletion in a lock's queue; watching anew");
                         name.apply(&Signal::Closed, self.clock.now());
@@ -181,10 +182,10 @@ impl Hub {
     }
 
     /// A linearizable read, repeated until it is answered.
-    async fn read(&self, range: Range) -> RangeReply {
+    async fn read(&self, read: Txn) -> TxnReply {
         let mut backoff = Backoff::endless(Duration::from_millis(50), Duration::from_secs(2));
         loop {
-            match self.calls.range(range.clone()).await {
+            match self.calls.txn(read.clone()).await {
                 Ok(reply) => return reply,
                 Err(CallError {
                     reason: Reason::BadToken,
@@ -212,11 +213,11 @@ impl Name {
         locked(&self.room)
     }
 
-    fn wanted_reads(&self) -> Vec<(u64, Range)> {
+    fn wanted_reads(&self) -> Vec<(u64, Txn)> {
         self.room()
             .seats
             .iter_mut()
-            .filter_map(|(id, seat)| Some((*id, seat.view.start_read(&self.queue)?)))
+            .filter_map(|(id, seat)| Some((*id, seat.view.start_read()?)))
             .collect()
     }
 
@@ -247,15 +248,15 @@ impl Name {
     }
 
     /// True: an event was missed.
-    fn answered(&self, id: u64, reply: &RangeReply, now: Instant) -> bool {
+    fn answered(&self, id: u64, reply: TxnReply, now: Instant) -> bool {
+        let at = reply.header.revision;
+        let listed = Listed::of(reply.replies);
         let (missed, told) = {
             let mut room = self.room();
             let Some(seat) = room.seats.get_mut(&id) else {
                 return false;
             };
-            let missed = seat
-                .view
-                .read(reply.header.revision, &reply.kvs, reply.more, now);
+            let missed = seat.view.read(at, &listed, now);
             (missed, seat.told())
         };
         told.into_iter().for_each(Told::pass_on);
@@ -308,11 +309,12 @@ pub(super) struct Place {
 
 impl Place {
     /// The acquire was answered; see [`View::put`].
-    pub(super) fn put(&self, revision: i64, ahead: &[KeyValue], more: bool) -> Step {
+    pub(super) fn put(&self, revision: i64, ahead: &Listed) -> Step {
         let now = self.clock.now();
         self.with(|seat| {
-            seat.waited = !ahead.is_empty();
-            seat.view.put(revision, ahead, more, now)
+            let step = seat.view.put(revision, ahead, now);
+            seat.waited = step != Step::Own;
+            step
         })
     }
 
@@ -343,6 +345,11 @@ impl Place {
             })
         })
         .await
+    }
+
+    /// What follows now.
+    pub(super) fn step(&self) -> Step {
+        self.with(|seat| seat.view.step())
     }
 
     /// It owns: from now on `hold` is told when the entry is gone.

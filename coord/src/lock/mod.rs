@@ -23,6 +23,7 @@ mod entry;
 mod gate;
 mod guard;
 mod hub;
+mod modes;
 mod outcome;
 mod queue;
 mod reentry;
@@ -91,6 +92,10 @@ impl Locks {
     }
 
     pub(crate) fn lock(&self, key: impl Into<String>) -> LockBuilder {
-        LockBuilder::new(self.clone(), key.into())
+        self.lock_all([key.into()])
+    }
+
+    pub(crate) fn lock_all(&self, keys: impl IntoIterator<Item = String>) -> LockBuilder {
+        LockBuilder::new(self.clone(), keys.into_iter().collect())
     }
 }

@@ -11,41 +11,81 @@
 //!    entry has it, begins at a revision ≤ H. Deletions that arrive while a reply is under way are
 //!    kept, and applied to it if they are later than H: else a reply that is overtaken by a deletion
 //!    would bring the deleted entry back, and the wait would never end.
-//! 2. A read asks for entries created up to R, newest first. Its first one must be the entry itself,
-//!    else the entry is gone: an empty list does not mean that it owns. It is sent once the watch is
-//!    open; if that was opened anew since, rule 1 makes it void.
+//! 2. A read asks, in one transaction, for the entry itself and for those that were created before R,
+//!    newest first. Its first key must be the entry itself, created at R, else the entry is gone: an
+//!    empty list does not mean that it owns. It is sent once the watch is open; if that was opened
+//!    anew since, rule 1 makes it void.
 //! 3. All deletions of one revision are applied, the own entry first, before anything is concluded: a
 //!    revoked lease deletes the holder's and the waiter's entry together.
 //! 4. Whether a list is complete is told by `more`, never by `count` (which ignores the filter).
+//! 5. Only those are listed that the entry's mode can conflict with, each range with a limit of its
+//!    own: a list that was cut to what does not conflict would say "nobody ahead".
 
 use std::collections::{HashMap, HashSet};
 
+use super::modes::{Kind, Mode};
 use crate::{
-    client::{KeyValue, Order, Range, Span},
+    client::{KeyValue, Op, OpReply, Order, Range, Span, Txn},
     clock::Instant,
     key::Prefix,
 };
 
-/// How many entries ahead are listed at once. Further ones matter only once these are gone.
-const NEAREST: usize = 32;
+/// How many entries ahead are listed at once, beyond those that the entry could own with. Further
+/// ones matter only once these are gone.
+const NEAREST: u32 = 32;
 
-/// The range of an acquire: who is ahead of an entry that is about to be put. Ordered by creation,
+/// The ranges of an acquire: who is ahead of an entry that is about to be put. Ordered by creation,
 /// newest first, so that a cut list holds the nearest ones.
-pub(super) fn ahead_of_new(queue: &Prefix) -> Range {
-    Range {
-        limit: NEAREST as i64,
+pub(super) fn ahead_of_new(queue: &Prefix, mode: Mode) -> Vec<Range> {
+    let list = |span| Range {
+        limit: i64::from(NEAREST) + i64::from(mode.room()),
         order: Order::CreateDescending,
         keys_only: true,
-        ..Range::new(Span::prefix(queue))
+        ..Range::new(span)
+    };
+    mode.conflicting(queue).into_iter().map(list).collect()
+}
+
+/// The read for the entry `entry` that was created at `revision`: itself, and who is ahead (rule 2).
+pub(super) fn ahead_of(queue: &Prefix, mode: Mode, entry: &[u8], revision: i64) -> Txn {
+    let own = Range {
+        keys_only: true,
+        ..Range::new(Span::Key(entry.to_vec()))
+    };
+    let ahead = ahead_of_new(queue, mode).into_iter().map(|range| Range {
+        max_create_revision: revision - 1,
+        ..range
+    });
+    Txn {
+        then: std::iter::once(own).chain(ahead).map(Op::Get).collect(),
+        ..Txn::default()
     }
 }
 
-/// The range of a read for an entry created at `revision`: itself and who is ahead (rule 2).
-fn ahead_of(queue: &Prefix, revision: i64) -> Range {
-    Range {
-        limit: NEAREST as i64 + 1,
-        max_create_revision: revision,
-        ..ahead_of_new(queue)
+/// What ranges of one queue, made at one revision, have listed together.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Listed {
+    pub(super) kvs: Vec<KeyValue>,
+    pub(super) more: bool,
+}
+
+impl Listed {
+    pub(super) fn of(replies: impl IntoIterator<Item = OpReply>) -> Self {
+        let mut listed = Self::default();
+        for reply in replies {
+            if let OpReply::Get(range) = reply {
+                listed.kvs.extend(range.kvs);
+                listed.more |= range.more;
+            }
+        }
+        listed
+    }
+
+    /// Whether an entry of this mode, put in the transaction that made this list, owns at once: then
+    /// no watch is needed to say so.
+    pub(super) fn lets_in(&self, queue: &Prefix, mode: Mode) -> bool {
+        let mut kinds = self.kvs.iter().map(|kv| Kind::of(queue, &kv.key));
+        !self.more && mode.owns_behind(kinds.clone()) && !kinds.any(|kind| mode.contradicts(kind))
     }
 }
 
@@ -66,20 +106,31 @@ pub(super) enum Step {
     Gone,
     /// This entry is ahead and has no lease: no crash will ever remove it.
     Stuck(Vec<u8>),
+    /// This entry is ahead, of a semaphore of another size under the same name.
+    Contradicted(Vec<u8>),
 }
 
 /// The entries ahead, at one revision (rule 1).
 #[derive(Debug)]
 struct Snapshot {
     at: i64,
-    /// With their leases.
-    ahead: HashMap<Vec<u8>, i64>,
+    ahead: HashMap<Vec<u8>, Ahead>,
     complete: bool,
+}
+
+/// One entry ahead.
+#[derive(Clone, Copy, Debug)]
+struct Ahead {
+    kind: Kind,
+    lease: i64,
+    created: i64,
 }
 
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct View {
+    queue: Prefix,
+    mode: Mode,
     entry: Vec<u8>,
     /// R, once an answer told it.
     created: Option<i64>,
@@ -99,8 +150,16 @@ pub(super) struct View {
 impl View {
     /// A view for the entry `entry` that is about to be sent. `from`: everything deleted after this
     /// revision will be told from now on.
-    pub(super) fn new(entry: Vec<u8>, from: Option<i64>, now: Instant) -> Self {
+    pub(super) fn new(
+        queue: Prefix,
+        mode: Mode,
+        entry: Vec<u8>,
+        from: Option<i64>,
+        now: Instant,
+    ) -> Self {
         Self {
+            queue,
+            mode,
             entry,
             created: None,
             from,
@@ -115,23 +174,16 @@ impl View {
 
     /// The acquire was answered: the entry was put at `revision`, and `ahead` is the list made in the
     /// same transaction.
-    pub(super) fn put(
-        &mut self,
-        revision: i64,
-        ahead: &[KeyValue],
-        more: bool,
-        now: Instant,
-    ) -> Step {
+    pub(super) fn put(&mut self, revision: i64, ahead: &Listed, now: Instant) -> Step {
         self.found(revision, now);
         if self.gone {
             return Step::Gone;
         }
-        self.install(revision, ahead, more, now);
+        self.install(revision, &ahead.kvs, ahead.more, now);
         self.told.clear();
-        match &self.known {
-            // It was the first one in the very transaction that put it: no watch is needed to say so.
-            Some(known) if known.complete && ahead.is_empty() => Step::Own,
-            _ => self.step(),
+        match ahead.lets_in(&self.queue, self.mode) {
+            true => Step::Own,
+            false => self.step(),
         }
     }
 
@@ -188,19 +240,20 @@ impl View {
     }
 
     /// The read to send now, if one is wanted and none is under way.
-    pub(super) fn start_read(&mut self, queue: &Prefix) -> Option<Range> {
+    pub(super) fn start_read(&mut self) -> Option<Txn> {
         let created = self.created?;
         if self.reading || self.step() != Step::Read {
             return None;
         }
         self.reading = true;
-        Some(ahead_of(queue, created))
+        Some(ahead_of(&self.queue, self.mode, &self.entry, created))
     }
 
-    /// The read was answered. True: an audit found an entry gone that no event had told of.
-    pub(super) fn read(&mut self, at: i64, kvs: &[KeyValue], more: bool, now: Instant) -> bool {
+    /// The read was answered, at the revision `at`. True: an audit found an entry gone that no event
+    /// had told of.
+    pub(super) fn read(&mut self, at: i64, listed: &Listed, now: Instant) -> bool {
         self.reading = false;
-        let missed = self.judge(at, kvs, more, now);
+        let missed = self.judge(at, &listed.kvs, listed.more, now);
         self.told.clear();
         missed
     }
@@ -240,7 +293,14 @@ impl View {
             ahead: ahead
                 .iter()
                 .filter(|kv| !gone.contains(kv.key.as_slice()))
-                .map(|kv| (kv.key.clone(), kv.lease))
+                .map(|kv| {
+                    let ahead = Ahead {
+                        kind: Kind::of(&self.queue, &kv.key),
+                        lease: kv.lease,
+                        created: kv.create_revision,
+                    };
+                    (kv.key.clone(), ahead)
+                })
                 .collect(),
             complete: !more,
         });
@@ -256,22 +316,36 @@ impl View {
             return Step::Wait;
         };
         match &self.known {
-            Some(known) if from <= known.at && !self.audit => match known.ahead.is_empty() {
-                true if known.complete => Step::Own,
-                true => Step::Read,
-                false => match known.ahead.iter().find(|(_, lease)| **lease == 0) {
-                    Some((key, _)) => Step::Stuck(key.clone()),
-                    None => Step::Wait,
-                },
-            },
+            Some(known) if from <= known.at && !self.audit => self.conclude(known),
             _ => Step::Read,
+        }
+    }
+
+    /// What follows from a snapshot that is usable.
+    fn conclude(&self, known: &Snapshot) -> Step {
+        let first = |is: &dyn Fn(&Ahead) -> bool| {
+            let mut ahead = known.ahead.iter();
+            ahead
+                .find(|(_, ahead)| is(ahead))
+                .map(|(key, _)| key.clone())
+        };
+        if let Some(key) = first(&|ahead| self.mode.contradicts(ahead.kind)) {
+            return Step::Contradicted(key);
+        }
+        let kinds = known.ahead.values().map(|ahead| ahead.kind);
+        match self.mode.owns_behind(kinds) {
+            true if known.complete => Step::Own,
+            true => Step::Read,
+            false => first(&|ahead| ahead.lease == 0).map_or(Step::Wait, Step::Stuck),
         }
     }
 
     /// How many are ahead, if that is known.
     pub(super) fn position(&self) -> Option<u32> {
         let known = self.known.as_ref().filter(|known| known.complete)?;
-        u32::try_from(known.ahead.len()).ok()
+        // What was put at one revision is one owner's.
+        let owners: HashSet<i64> = known.ahead.values().map(|ahead| ahead.created).collect();
+        u32::try_from(owners.len()).ok()
     }
 }
 

@@ -1,6 +1,7 @@
 //! [`LockSession`]: the lease that this coordinator's locks live with, and its incarnation.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicI64, AtomicU64, Ordering},
@@ -74,37 +75,45 @@ impl LockSession {
 
 type Opening = Shared<BoxFuture<'static, Result<Arc<LockSession>>>>;
 
-/// The current lock session; a new one after it was lost. Many callers at once share one opening.
+/// The current lock session of each TTL in use; a new one after it was lost. Many callers at once
+/// share one opening.
 #[derive(Debug)]
 pub(super) struct Sessions {
     engine: Engine,
-    current: Mutex<Option<Opening>>,
+    current: Mutex<HashMap<Duration, Opening>>,
 }
 
 impl Sessions {
     pub(super) fn new(engine: Engine) -> Self {
         Self {
             engine,
-            current: Mutex::new(None),
+            current: Mutex::default(),
         }
     }
 
+    /// The session whose lease has the TTL `ttl`; else the options'.
+    ///
     /// # Cancel safety
     /// Safe: the opening goes on in the background, for the next caller.
-    pub(super) async fn get(&self) -> Result<Arc<LockSession>> {
+    pub(super) async fn get(&self, ttl: Option<Duration>) -> Result<Arc<LockSession>> {
+        let ttl = ttl.unwrap_or(self.engine.options.lock.ttl);
         let opening = {
             let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-            match current.as_ref().map(|opening| (opening, opening.peek())) {
+            match current.get(&ttl).map(|opening| (opening, opening.peek())) {
                 Some((_, Some(Ok(open)))) if open.session.is_live() => return Ok(open.clone()),
                 Some((opening, None)) => opening.clone(),
-                _ => current.insert(self.start()).clone(),
+                _ => {
+                    let opening = self.start(ttl);
+                    current.insert(ttl, opening.clone());
+                    opening
+                }
             }
         };
         opening.await
     }
 
-    fn start(&self) -> Opening {
-        let task = self.engine.tasks.spawn(open(self.engine.clone()));
+    fn start(&self, ttl: Duration) -> Opening {
+        let task = self.engine.tasks.spawn(open(self.engine.clone(), ttl));
         async {
             task.await
                 .unwrap_or_else(|| Err(Error::closed("acquire lock")))
@@ -114,25 +123,25 @@ impl Sessions {
     }
 }
 
-async fn open(engine: Engine) -> Result<Arc<LockSession>> {
-    let options = &engine.options.lock;
+async fn open(engine: Engine, ttl: Duration) -> Result<Arc<LockSession>> {
     let session = engine
         .keeper
         .open(SessionSpec {
             purpose: "lock",
-            ttl: options.ttl,
+            ttl,
             hold: None,
-            renew_interval: options.renew_interval,
+            renew_interval: engine.options.lock.renew_interval,
             // Resuming it would bring the entries of lost attempts back to life.
             past_deadline: PastDeadline::Dead,
         })
         .await?;
     let key = engine.layout.lock_session(session.lease());
-    let mut session_key = LeasedKey::prepare(&session, key.clone(), None, engine.keeper.undo());
+    let mut session_key =
+        LeasedKey::prepare(&session, vec![key.clone()], None, engine.keeper.undo());
     let mut backoff = Backoff::endless(Duration::from_millis(50), Duration::from_secs(1));
     let header = loop {
         let put = Txn {
-            then: vec![session_key.put(Vec::new())],
+            then: session_key.puts(b"").collect(),
             ..Txn::default()
         };
         session_key.sent();

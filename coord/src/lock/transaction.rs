@@ -72,23 +72,24 @@ impl LockTransaction {
     pub async fn commit(self) -> Result<i64> {
         let hold = &self.hold;
         hold.check()?;
-        let most = self.writes.len().max(self.expected.len() + 1);
-        if most > MAX_OPS {
-            let fault = format!("{most} operations are more than etcd takes at once: {MAX_OPS}");
-            return Err(Error::invalid(COMMIT, fault));
-        }
         let Some(queued) = hold.queued() else {
             return Err(Error::NotConfigured {
                 context: self.context(),
                 detail: "this lock is a double: there is no etcd to write to".into(),
             });
         };
+        let entries = queued.entries.len();
+        let most = self.writes.len().max(self.expected.len() + entries);
+        if most > MAX_OPS {
+            let fault = format!("{most} operations are more than etcd takes at once: {MAX_OPS}");
+            return Err(Error::invalid(COMMIT, fault));
+        }
         let reply = queued.session.engine().write(self.txn(queued)).await;
         let reply = reply.map_err(|error| error.into_error(self.context()))?;
         if reply.succeeded {
             return Ok(reply.header.revision);
         }
-        Err(self.refused(reply))
+        Err(self.refused(reply, entries))
     }
 
     fn txn(&self, queued: &Queued) -> Txn {
@@ -98,16 +99,17 @@ impl LockTransaction {
                 ..Range::new(span.clone())
             })
         };
-        let entry = Span::key(&queued.entry);
+        let revision = self.hold.revision();
         let mut txn = Txn {
-            when: vec![Compare::create_revision(
-                entry.clone(),
-                CompareOp::Equal,
-                self.hold.revision(),
-            )],
             then: self.writes.clone(),
-            otherwise: vec![look(&entry)],
+            ..Txn::default()
         };
+        for entry in &queued.entries {
+            let span = Span::key(entry);
+            txn.otherwise.push(look(&span));
+            txn.when
+                .push(Compare::create_revision(span, CompareOp::Equal, revision));
+        }
         for (name, revision) in &self.expected {
             let span = Span::Key(name.clone());
             txn.otherwise.push(look(&span));
@@ -118,13 +120,17 @@ impl LockTransaction {
     }
 
     /// Why nothing was written.
-    fn refused(&self, reply: TxnReply) -> Error {
+    fn refused(&self, reply: TxnReply, entries: usize) -> Error {
         let mut found = reply.replies.into_iter().map(|reply| match reply {
             OpReply::Get(range) => range.kvs.into_iter().next().unwrap_or_default(),
             OpReply::Put | OpReply::Delete(_) | OpReply::Txn(_) => KeyValue::default(),
         });
-        let entry = found.next().unwrap_or_default();
-        if entry.create_revision != self.hold.revision() {
+        let revision = self.hold.revision();
+        if found
+            .by_ref()
+            .take(entries)
+            .any(|kv| kv.create_revision != revision)
+        {
             self.hold.lose(LostReason::Revoked);
         }
         if let Err(lost) = self.hold.check() {

@@ -3,7 +3,7 @@
 mod env;
 mod validate;
 
-pub(crate) use validate::endpoint_uri;
+pub(crate) use validate::{endpoint_uri, ttl_fault};
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 

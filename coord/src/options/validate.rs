@@ -77,10 +77,9 @@ pub(super) fn faults(options: &Options) -> Vec<String> {
         ("lock.ttl", options.lock.ttl),
         ("registry.ttl", options.registry.ttl),
     ] {
-        fault(
-            ttl.is_zero() || ttl.subsec_nanos() != 0 || ttl > MAX_TTL,
-            format!("{name}: must be whole seconds, at least 1s"),
-        );
+        if let Some(why) = ttl_fault(name, ttl) {
+            fault(true, why);
+        }
     }
     if let Some(renew) = options.lock.renew_interval {
         fault(
@@ -95,6 +94,12 @@ pub(super) fn faults(options: &Options) -> Vec<String> {
         );
     }
     faults
+}
+
+/// Why `ttl` is no TTL of a lease.
+pub(crate) fn ttl_fault(name: &str, ttl: Duration) -> Option<String> {
+    (ttl.is_zero() || ttl.subsec_nanos() != 0 || ttl > MAX_TTL)
+        .then(|| format!("{name}: must be whole seconds, at least 1s"))
 }
 
 /// Why `text` is no endpoint.

@@ -1,9 +1,10 @@
-//! [`LeasedKey`]: a key that lives with a session, and owns its undo.
+//! [`LeasedKey`]: a key, or several that are put together, that lives with a session, and owns its undo.
 
 use super::{Receipt, Session, Undo, UndoQueue};
 use crate::{client::Op, key::Key};
 
-/// A key that is or may come to be on etcd under a session's lease.
+/// A key that is or may come to be on etcd under a session's lease; or several, put and undone
+/// together.
 ///
 /// It is made *before* the transaction that puts it is sent: if the caller is dropped in between,
 /// the drop hands the key to the undo queue.
@@ -15,7 +16,7 @@ use crate::{client::Op, key::Key};
 /// | a copy unanswered, or one that ended unknown | sets the fence and deletes the key |
 #[derive(Debug)]
 pub(crate) struct LeasedKey {
-    key: Key,
+    keys: Vec<Key>,
     fence: Option<Key>,
     session: Session,
     undo: UndoQueue,
@@ -36,12 +37,12 @@ impl LeasedKey {
     /// by a plain delete.
     pub(crate) fn prepare(
         session: &Session,
-        key: Key,
+        keys: Vec<Key>,
         fence: Option<Key>,
         undo: &UndoQueue,
     ) -> Self {
         Self {
-            key,
+            keys,
             fence,
             session: session.clone(),
             undo: undo.clone(),
@@ -49,17 +50,17 @@ impl LeasedKey {
         }
     }
 
-    pub(crate) fn key(&self) -> &Key {
-        &self.key
+    pub(crate) fn keys(&self) -> &[Key] {
+        &self.keys
     }
 
-    /// The put, for a transaction.
-    pub(crate) fn put(&self, value: Vec<u8>) -> Op {
-        Op::Put {
-            key: self.key.as_bytes().to_vec(),
-            value,
+    /// The put of each key, for one transaction.
+    pub(crate) fn puts(&self, value: &[u8]) -> impl Iterator<Item = Op> {
+        self.keys.iter().map(|key| Op::Put {
+            key: key.as_bytes().to_vec(),
+            value: value.to_vec(),
             lease: self.session.lease(),
-        }
+        })
     }
 
     /// A copy of the put is about to be sent: say so *before* it is, and then say how it ended with
@@ -86,7 +87,7 @@ impl LeasedKey {
         self.puts.unknown = true;
     }
 
-    /// Deletes the key in the background and returns what can be waited for.
+    /// Deletes the keys in the background and returns what can be waited for.
     pub(crate) fn release(mut self) -> Receipt {
         self.take_undo()
             .map_or_else(Receipt::nothing, |undo| self.undo.push(undo))
@@ -104,7 +105,7 @@ impl LeasedKey {
         if !unsure && !puts.applied {
             return None;
         }
-        let keys = vec![self.key.clone()];
+        let keys = std::mem::take(&mut self.keys);
         Some(match &self.fence {
             Some(session_key) if unsure => Undo::Fence {
                 session_key: session_key.clone(),

@@ -55,10 +55,10 @@ impl Rig {
 
     /// A key that is on etcd under the session's lease.
     async fn put(&self, session: &Session, key: Key, fence: Option<Key>) -> LeasedKey {
-        let mut leased = LeasedKey::prepare(session, key, fence, self.keeper.undo());
+        let mut leased = LeasedKey::prepare(session, vec![key], fence, self.keeper.undo());
         leased.sent();
         let put = Txn {
-            then: vec![leased.put(b"me".to_vec())],
+            then: leased.puts(b"me").collect(),
             ..Txn::default()
         };
         self.client.txn(put).await.unwrap();
@@ -200,7 +200,7 @@ async fn many_keys_are_released_in_few_transactions() {
         assert!(receipt.done().await.unwrap()[0].is_some());
     }
     let put = rig.put(&session, entry("last"), None).await;
-    let after = rig.get(put.key()).await.unwrap().mod_revision;
+    let after = rig.get(&put.keys()[0]).await.unwrap().mod_revision;
     // The worker may be between two of the releases while they are pushed.
     assert!(after - before < 100, "{} transactions", after - before);
 }
@@ -216,8 +216,8 @@ async fn closing_revokes_every_lease_but_the_abandoned() {
     let stays = rig.put(&left, entry("b"), None).await;
     rig.keeper.abandon(&left);
     rig.keeper.close(Duration::from_secs(60)).await;
-    assert_eq!(rig.get(gone.key()).await, None);
-    assert!(rig.get(stays.key()).await.is_some());
+    assert_eq!(rig.get(&gone.keys()[0]).await, None);
+    assert!(rig.get(&stays.keys()[0]).await.is_some());
     let opened = rig.keeper.open(SessionSpec {
         purpose: "test",
         ttl: TTL,

@@ -1,19 +1,17 @@
 //! What locks do while nothing fails.
 
 use std::{
-    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::Poll,
     time::Duration,
 };
 
 use coord::{Coordinator, Error};
 use coord_tests::{Backend, Worker, backend::Kind, eventually, median, on_both};
 
-use super::{connect, queue, queue_is};
+use super::{connect, polled, queue, queue_is};
 
 on_both! {
     the_futures_are_small,
@@ -194,23 +192,6 @@ async fn a_lock_is_handed_from_session_to_session_without_a_pause(server: Backen
     }
     let median = median(&took);
     assert!(median < Duration::from_millis(20), "{median:?}: {took:?}");
-}
-
-/// Polls `future` at most `polls` times, then drops it.
-async fn polled<F: Future>(future: F, mut polls: usize) -> Option<F::Output> {
-    let mut future = pin!(future);
-    std::future::poll_fn(|cx| {
-        if polls == 0 {
-            return Poll::Ready(None);
-        }
-        polls -= 1;
-        let polled = future.as_mut().poll(cx).map(Some);
-        if polls == 0 && polled.is_pending() {
-            return Poll::Ready(None);
-        }
-        polled
-    })
-    .await
 }
 
 async fn an_acquire_that_is_dropped_at_any_await_leaves_nothing(server: Backend) {

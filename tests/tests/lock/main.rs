@@ -7,9 +7,11 @@ mod faults;
 mod gate;
 mod guard;
 mod interoperation;
+mod modes;
 mod reentry;
+mod several;
 
-use std::time::Duration;
+use std::{pin::pin, task::Poll, time::Duration};
 
 use coord::{Coordinator, Error, LostReason, Options};
 use coord_tests::{Backend, eventually};
@@ -57,4 +59,21 @@ fn lost(reason: LostReason, outcome: coord::Result<impl std::fmt::Debug>) {
         panic!("{outcome:?}")
     };
     assert_eq!(found, reason);
+}
+
+/// Polls `future` at most `polls` times, then drops it.
+async fn polled<F: Future>(future: F, mut polls: usize) -> Option<F::Output> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|cx| {
+        if polls == 0 {
+            return Poll::Ready(None);
+        }
+        polls -= 1;
+        let polled = future.as_mut().poll(cx).map(Some);
+        if polls == 0 && polled.is_pending() {
+            return Poll::Ready(None);
+        }
+        polled
+    })
+    .await
 }

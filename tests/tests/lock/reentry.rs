@@ -12,6 +12,7 @@ on_both! {
     a_guard_that_outlives_the_body_keeps_the_lock,
     what_is_spawned_and_siblings_are_not_inside,
     the_options_can_make_all_locks_reentrant,
+    what_is_inside_may_do_no_more_than_what_is_outside,
     an_inner_section_is_confirmed_by_a_look_and_has_the_outer_limit,
     a_handle_counts_and_gives_back_with_the_last_release,
     everybody_with_a_clone_of_the_handle_is_inside,
@@ -99,6 +100,64 @@ async fn the_options_can_make_all_locks_reentrant(server: Backend) {
         assert_eq!(inner.fencing_token(), held.fencing_token());
     });
     inner.await.unwrap();
+}
+
+/// Each with whether the second may be had inside of the first.
+async fn what_is_inside_may_do_no_more_than_what_is_outside(server: Backend) {
+    let coordinator = connect(&server).await;
+    let of = |names: &[&str]| coordinator.lock_all(names.iter().copied()).reentrant();
+    let a = || of(&["a"]);
+    for (case, outer, inner, may) in [
+        ("write, read", a(), a().read(), true),
+        ("write, downgradable", a(), a().downgradable(), false),
+        ("write, permits", a(), a().permits(1), false),
+        ("downgradable, write", a().downgradable(), a(), true),
+        ("read, read", a().read(), a().read(), true),
+        ("read, write", a().read(), a(), false),
+        (
+            "3 permits, 2",
+            a().permits(4).take(3),
+            a().permits(4).take(2),
+            true,
+        ),
+        (
+            "3 permits, 4",
+            a().permits(4).take(3),
+            a().permits(4).take(4),
+            false,
+        ),
+        (
+            "permits, of another size",
+            a().permits(4),
+            a().permits(5),
+            false,
+        ),
+        ("permits, read", a().permits(4), a().read(), false),
+        ("both, one", of(&["a", "b"]), of(&["b"]), true),
+        (
+            "both, both turned round",
+            of(&["a", "b"]),
+            of(&["b", "a"]),
+            true,
+        ),
+        ("one, both", of(&["b"]), of(&["a", "b"]), false),
+    ] {
+        let section = outer.run(async |held| {
+            let inner = inner.acquire().await;
+            match may {
+                true => assert_eq!(
+                    inner.unwrap().fencing_token(),
+                    held.fencing_token(),
+                    "{case}"
+                ),
+                false => assert!(
+                    matches!(inner, Err(Error::WouldDeadlock { .. })),
+                    "{case}: {inner:?}"
+                ),
+            }
+        });
+        section.await.unwrap();
+    }
 }
 
 async fn an_inner_section_is_confirmed_by_a_look_and_has_the_outer_limit(server: Backend) {

@@ -1,20 +1,22 @@
 //! The rules against a model of etcd: random schedules of acquires, lost answers, reads, releases,
 //! deletions from outside, revoked leases, watches that lag, break and lose an event.
 //!
-//! Two things must hold. *Exclusion*: whoever is said to own was the first in the queue at some
-//! moment, and of those who were said to own at most one entry exists. *Progress*: once nothing goes
-//! wrong any more, everybody gets the lock or learns that the entry is gone.
+//! Two things must hold. *Exclusion*: whoever is said to own conflicted with nobody ahead at some
+//! moment, and of those who were said to own and whose entries exist none conflicts with another.
+//! *Progress*: once nothing goes wrong any more, everybody gets the lock or learns that the entry is
+//! gone.
 
 use std::{collections::VecDeque, time::Duration};
 
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
-use super::*;
+use super::{super::modes::Permits, tests::queue, *};
 
 const SEEDS: u64 = 3_000;
 const STEPS: usize = 80;
 /// Small, so that lists are cut.
 const LIMIT: usize = 2;
+const PERMITS: u32 = 3;
 const ATTEMPTS: usize = 6;
 
 /// The store, with its history as far as it matters.
@@ -23,46 +25,57 @@ struct Store {
     revision: i64,
     keys: Vec<KeyValue>,
     deletions: Vec<(i64, Vec<Vec<u8>>)>,
-    /// Who has ever been the first, with its create revision.
-    firsts: HashSet<(Vec<u8>, i64)>,
+    /// Who has ever had nobody ahead to conflict with, with its create revision.
+    owned: HashSet<(Vec<u8>, i64)>,
 }
 
 #[derive(Clone)]
 struct Reply {
     at: i64,
-    kvs: Vec<KeyValue>,
-    more: bool,
+    listed: Listed,
 }
 
 impl Store {
     /// Lists, then puts: as the acquire's transaction.
-    fn acquire(&mut self, key: &[u8], lease: i64) -> Reply {
-        let mut reply = self.list(i64::MAX, LIMIT);
+    fn acquire(&mut self, mode: Mode, keys: &[Vec<u8>], lease: i64) -> Reply {
+        let mut reply = self.list(mode, i64::MAX);
         self.revision += 1;
-        self.keys.push(KeyValue {
-            key: key.to_vec(),
+        self.keys.extend(keys.iter().map(|key| KeyValue {
+            key: key.clone(),
             create_revision: self.revision,
             lease,
             ..KeyValue::default()
-        });
+        }));
         self.note();
         reply.at = self.revision;
         reply
     }
 
-    fn list(&self, max_create: i64, limit: usize) -> Reply {
-        let all: Vec<_> = self
-            .keys
-            .iter()
-            .rev()
-            .filter(|kv| kv.create_revision <= max_create)
-            .cloned()
-            .collect();
-        Reply {
-            at: self.revision,
-            more: all.len() > limit,
-            kvs: all.into_iter().take(limit).collect(),
+    /// Those that were created before, in the ranges of `mode`, each cut.
+    fn list(&self, mode: Mode, before: i64) -> Reply {
+        let mut listed = Listed::default();
+        let limit = LIMIT + mode.room() as usize;
+        for span in mode.conflicting(&queue()) {
+            let all: Vec<_> = self
+                .keys
+                .iter()
+                .rev()
+                .filter(|kv| kv.create_revision < before && within(&span, &kv.key))
+                .cloned()
+                .collect();
+            listed.more |= all.len() > limit;
+            listed.kvs.extend(all.into_iter().take(limit));
         }
+        let at = self.revision;
+        Reply { at, listed }
+    }
+
+    /// The entry, and those before it.
+    fn read(&self, mode: Mode, entry: &[u8], created: i64) -> Reply {
+        let mut reply = self.list(mode, created);
+        let own = self.keys.iter().find(|kv| kv.key == entry).cloned();
+        reply.listed.kvs.splice(0..0, own);
+        reply
     }
 
     fn delete(&mut self, which: impl Fn(&KeyValue) -> bool) {
@@ -78,10 +91,42 @@ impl Store {
     }
 
     fn note(&mut self) {
-        if let Some(first) = self.keys.first() {
-            self.firsts
-                .insert((first.key.clone(), first.create_revision));
+        for kv in &self.keys {
+            let ahead = self
+                .keys
+                .iter()
+                .filter(|other| other.create_revision < kv.create_revision);
+            if may_own(kind(&kv.key), ahead.map(|kv| kind(&kv.key))) {
+                self.owned.insert((kv.key.clone(), kv.create_revision));
+            }
         }
+    }
+}
+
+fn kind(key: &[u8]) -> Kind {
+    Kind::of(&queue(), key)
+}
+
+fn within(span: &Span, key: &[u8]) -> bool {
+    match span {
+        Span::Key(own) => own == key,
+        Span::Interval(from, to) => from.as_slice() <= key && key < to.as_slice(),
+    }
+}
+
+/// What locks are, said once more.
+fn may_own(kind: Kind, ahead: impl Iterator<Item = Kind>) -> bool {
+    let mut taken = 0;
+    for other in ahead {
+        match (kind, other) {
+            (Kind::Read, Kind::Read) => {}
+            (Kind::Permits(_), Kind::Permits(other)) => taken += other.take,
+            _ => return false,
+        }
+    }
+    match kind {
+        Kind::Permits(own) => taken + own.take <= own.of,
+        Kind::Read | Kind::Exclusive => true,
     }
 }
 
@@ -94,7 +139,9 @@ struct Process {
 }
 
 struct Attempt {
-    key: Vec<u8>,
+    mode: Mode,
+    /// The first one is the entry.
+    keys: Vec<Vec<u8>>,
     /// `None`: it registers only once the answer shows that it is needed.
     view: Option<View>,
     acquire: Option<Reply>,
@@ -154,11 +201,12 @@ impl World {
                 self.store.delete(|kv| kv.lease == lease);
             }
             // Another client, which uses one key again and again.
-            94..97 => match self.store.keys.iter().any(|kv| kv.key == b"go") {
-                true => self.store.delete(|kv| kv.key == b"go"),
-                false => drop(self.store.acquire(b"go", 9)),
+            94..97 => match self.store.keys.iter().any(|kv| kv.key == go()) {
+                true => self.store.delete(|kv| kv.key == go()),
+                false => drop(self.store.acquire(Mode::WRITE, &[go()], 9)),
             },
             97 => self.audit(at),
+            98.. => self.downgrade(at),
             _ => {}
         }
         self.check();
@@ -166,20 +214,47 @@ impl World {
 
     fn start(&mut self, at: usize) {
         self.made += 1;
-        let key = format!("x{}", self.made).into_bytes();
-        let registered = self.chance(0.7);
-        let view = registered.then(|| View::new(key.clone(), self.processes[at].told, self.now));
-        // Sent only now: events may be told before it is applied, and before it is answered.
         let lease = at as i64 + 1;
-        let acquire = self.store.acquire(&key, lease);
+        let mode = match self.random.random_range(0..6) {
+            0 | 1 => Mode::WRITE,
+            2 => Mode::Write { downgradable: true },
+            3 => Mode::Read,
+            _ => Mode::Permits(Permits {
+                take: self.random.random_range(1..=PERMITS),
+                of: PERMITS,
+            }),
+        };
+        let keys = mode.entries(&queue(), lease, self.made as u64);
+        let keys: Vec<_> = keys.iter().map(|key| key.as_bytes().to_vec()).collect();
+        let registered = self.chance(0.7);
+        let told = self.processes[at].told;
+        let view = registered.then(|| View::new(queue(), mode, keys[0].clone(), told, self.now));
+        // Sent only now: events may be told before it is applied, and before it is answered.
+        let acquire = self.store.acquire(mode, &keys, lease);
         self.processes[at].attempts.push(Attempt {
-            key,
+            mode,
+            keys,
             view,
             created: acquire.at,
             acquire: Some(acquire),
             reads: VecDeque::new(),
             owns: false,
         });
+    }
+
+    /// An owner's read entry stays, and is what counts from now on.
+    fn downgrade(&mut self, at: usize) {
+        let downgradable = Mode::Write { downgradable: true };
+        let attempts = &mut self.processes[at].attempts;
+        if let Some(owner) = attempts
+            .iter_mut()
+            .find(|a| a.owns && a.mode == downgradable)
+        {
+            owner.mode = Mode::Read;
+            owner.view = None;
+            let written = owner.keys.remove(0);
+            self.store.delete(|kv| kv.key == written);
+        }
     }
 
     /// Some attempt's acquire is answered; or the answer was lost, and a repeat finds the entry.
@@ -192,18 +267,18 @@ impl World {
             return;
         };
         let reply = attempt.acquire.take().expect("it was found by it");
-        let new = || View::new(attempt.key.clone(), told, now);
+        let new = || View::new(queue(), attempt.mode, attempt.keys[0].clone(), told, now);
         // A repeat finds the entry only while it is there; else it would put it again.
-        if lost && here.contains(&attempt.key) {
+        if lost && here.contains(&attempt.keys[0]) {
             attempt.view.get_or_insert_with(new).found(reply.at, now);
             return;
         }
-        if attempt.view.is_none() && reply.kvs.is_empty() {
+        if attempt.view.is_none() && reply.listed.lets_in(&queue(), attempt.mode) {
             attempt.owns = true;
             return;
         }
         let view = attempt.view.get_or_insert_with(new);
-        attempt.owns = view.put(reply.at, &reply.kvs, reply.more, now) == Step::Own;
+        attempt.owns = view.put(reply.at, &reply.listed, now) == Step::Own;
     }
 
     fn views(&mut self, at: usize, mut f: impl FnMut(&mut View)) {
@@ -226,7 +301,7 @@ impl World {
         self.processes[at].told = Some(revision);
         // An own entry that is deleted from outside, and the event of it lost as well, is known at the
         // next read only.
-        let own = |a: &Attempt| keys.contains(&a.key);
+        let own = |a: &Attempt| a.keys.iter().any(|key| keys.contains(key));
         if swallow && !self.processes[at].attempts.iter().any(own) {
             self.swallowed = true;
         } else {
@@ -246,11 +321,12 @@ impl World {
     }
 
     fn send_read(&mut self, at: usize) {
-        let queue = super::tests::queue();
         for attempt in &mut self.processes[at].attempts {
-            let range = attempt.view.as_mut().and_then(|v| v.start_read(&queue));
-            if let Some(range) = range {
-                let reply = self.store.list(range.max_create_revision, LIMIT + 1);
+            let read = attempt.view.as_mut().and_then(View::start_read);
+            if read.is_some() {
+                let reply = self
+                    .store
+                    .read(attempt.mode, &attempt.keys[0], attempt.created);
                 attempt.reads.push_back(reply);
                 return;
             }
@@ -262,7 +338,7 @@ impl World {
         let mut missed = false;
         for attempt in &mut self.processes[at].attempts {
             if let (Some(reply), Some(view)) = (attempt.reads.pop_front(), &mut attempt.view) {
-                missed |= view.read(reply.at, &reply.kvs, reply.more, now);
+                missed |= view.read(reply.at, &reply.listed, now);
                 break;
             }
         }
@@ -284,34 +360,42 @@ impl World {
         let ends = |a: &Attempt| a.acquire.is_none() && (a.owns || cancel);
         if let Some(which) = attempts.iter().position(ends) {
             let ended = attempts.remove(which);
-            self.store.delete(|kv| kv.key == ended.key);
+            self.store.delete(|kv| ended.keys.contains(&kv.key));
         }
     }
 
     /// Takes note of who owns now, and who is gone; checks exclusion.
     fn check(&mut self) {
-        let mut owners = 0;
+        let mut owners = Vec::new();
         for process in &mut self.processes {
             process.attempts.retain_mut(|attempt| {
                 let step = attempt.view.as_ref().map(View::step);
                 attempt.owns |= step == Some(Step::Own);
-                let is_first = (attempt.key.clone(), attempt.created);
+                let is_owner = (attempt.keys[0].clone(), attempt.created);
                 assert!(
-                    !attempt.owns || self.store.firsts.contains(&is_first),
-                    "an owner that was never the first"
+                    !attempt.owns || self.store.owned.contains(&is_owner),
+                    "an owner that had somebody ahead all the time"
                 );
                 step != Some(Step::Gone)
             });
             for owner in process.attempts.iter().filter(|a| a.owns) {
-                owners += usize::from(self.store.keys.iter().any(|kv| kv.key == owner.key));
+                owners.extend(self.store.keys.iter().filter(|kv| kv.key == owner.keys[0]));
             }
         }
-        assert!(owners <= 1, "two owners whose entries exist");
+        owners.sort_by_key(|kv| kv.create_revision);
+        let kinds: Vec<_> = owners.iter().map(|kv| kind(&kv.key)).collect();
+        for (index, owner) in kinds.iter().enumerate() {
+            let ahead = kinds[..index].iter().copied();
+            assert!(
+                may_own(*owner, ahead),
+                "two owners that conflict: {owners:?}"
+            );
+        }
     }
 
     /// Nothing goes wrong any more.
     fn settle(&mut self) {
-        self.store.delete(|kv| kv.key == b"go");
+        self.store.delete(|kv| kv.key == go());
         for round in 0..200 {
             if self.processes.iter().all(|p| p.attempts.is_empty()) {
                 return;
@@ -333,7 +417,7 @@ impl World {
                 let attempts = &mut self.processes[at].attempts;
                 if let Some(which) = attempts.iter().position(|a| a.owns) {
                     let owner = attempts.remove(which);
-                    self.store.delete(|kv| kv.key == owner.key);
+                    self.store.delete(|kv| owner.keys.contains(&kv.key));
                 }
                 if self.swallowed && round % 10 == 9 {
                     self.audit(at);
@@ -343,6 +427,11 @@ impl World {
         }
         panic!("somebody waits for ever");
     }
+}
+
+/// The key of another client.
+fn go() -> Vec<u8> {
+    queue().key("694d7c1a").as_bytes().to_vec()
 }
 
 #[test]

@@ -45,7 +45,7 @@ impl Rig {
 
     fn prepare(&self, fenced: bool) -> LeasedKey {
         let fence = fenced.then(|| self.session_key());
-        LeasedKey::prepare(&self.session, self.key(), fence, &self.undo)
+        LeasedKey::prepare(&self.session, vec![self.key()], fence, &self.undo)
     }
 
     async fn sent(&mut self) -> Vec<Op> {
@@ -174,13 +174,13 @@ async fn a_drop_at_every_stage_undoes_what_may_be_there() {
 #[tokio::test]
 async fn the_put_carries_the_lease() {
     let rig = Rig::new();
-    let put = rig.prepare(true).put(b"me".to_vec());
+    let puts: Vec<Op> = rig.prepare(true).puts(b"me").collect();
     let expected = Op::Put {
         key: rig.key().as_bytes().to_vec(),
         value: b"me".to_vec(),
         lease: LEASE,
     };
-    assert_eq!(put, expected);
+    assert_eq!(puts, [expected]);
 }
 
 #[tokio::test]

@@ -300,10 +300,14 @@ impl Builder {
         });
     }
 
-    /// Deletes what fits of the entry's keys.
+    /// Deletes the entry's keys, if they fit together; what has more than fits at all goes in parts.
     fn add(&mut self, id: u64, entry: &Entry) {
         if entry.fence_to_set().is_some() {
             self.batch.fenced.push(id);
+        }
+        let left = entry.done.iter().filter(|done| !**done).count();
+        if !self.batch.deletes.is_empty() && self.batch.txn.then.len() + left > MAX_OPS {
+            return;
         }
         for (index, key) in entry.keys.iter().enumerate() {
             if entry.done[index] {

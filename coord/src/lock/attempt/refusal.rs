@@ -1,0 +1,110 @@
+//! Why an acquire is refused, and by whom: for error messages alone, so no read here is repeated.
+
+use std::time::Duration;
+
+use super::{
+    super::{
+        entry,
+        modes::{Kind, Mode, Permits},
+        queue::Listed,
+    },
+    Acquire, oldest,
+};
+use crate::{
+    client::{KeyValue, Range, Span, Txn},
+    error::{Error, Holder, Result},
+};
+
+impl Acquire<'_> {
+    /// Who has been in the queues for longest, of those that it may conflict with: for an error
+    /// message.
+    pub(in super::super) async fn holder(&self) -> Result<Option<Holder>> {
+        let engine = &self.shared.engine;
+        let limit = engine.options.request_timeout.min(Duration::from_secs(1));
+        let fronts = Txn {
+            then: self.queues.iter().flat_map(|q| self.fronts(q)).collect(),
+            ..Txn::default()
+        };
+        match engine.clock.timeout(limit, engine.calls.txn(fronts)).await {
+            Ok(Ok(reply)) => {
+                let first = oldest(Listed::of(reply.replies).kvs);
+                Ok(first.as_ref().map(entry::holder))
+            }
+            Ok(Err(error)) => Err(error.into_error(self.context())),
+            Err(_) => Ok(None),
+        }
+    }
+
+    pub(super) fn busy(&self, holder: Option<&KeyValue>) -> Error {
+        Error::Busy {
+            context: self.context(),
+            holder: holder.map(|kv| Box::new(entry::holder(kv))),
+        }
+    }
+
+    /// A try for permits with these ahead.
+    pub(super) async fn refused(&self, ahead: &[Listed]) -> Error {
+        let ahead: Vec<_> = ahead.iter().flat_map(|listed| &listed.kvs).collect();
+        let other = ahead
+            .iter()
+            .find(|kv| self.mode.contradicts(self.kind(&kv.key)));
+        if let Some(kv) = other {
+            return self.contradicted(&kv.key).await;
+        }
+        let oldest = ahead.iter().min_by_key(|kv| kv.create_revision);
+        match oldest {
+            Some(kv) => self.busy(Some(&self.with_value(kv).await)),
+            None => self.busy(None),
+        }
+    }
+
+    /// The entry with what it says, if it is still there: lists are made without.
+    async fn with_value(&self, entry: &KeyValue) -> KeyValue {
+        let engine = &self.shared.engine;
+        let limit = engine.options.request_timeout.min(Duration::from_secs(1));
+        let range = Range::new(Span::Key(entry.key.clone()));
+        let read = engine.clock.timeout(limit, engine.calls.range(range));
+        let found = read.await.ok().and_then(Result::ok);
+        found
+            .and_then(|reply| reply.kvs.into_iter().next())
+            .unwrap_or_else(|| entry.clone())
+    }
+
+    fn kind(&self, key: &[u8]) -> Kind {
+        let queue = self.queues.iter().find(|queue| queue.strip(key).is_some());
+        queue.map_or(Kind::Exclusive, |queue| Kind::of(queue, key))
+    }
+
+    /// The entry `key` ahead is of a semaphore of another size.
+    pub(super) async fn contradicted(&self, key: &[u8]) -> Error {
+        let (Mode::Permits(Permits { of: here, .. }), Kind::Permits(Permits { of: there, .. })) =
+            (self.mode, self.kind(key))
+        else {
+            return self.busy(None);
+        };
+        let entry = KeyValue {
+            key: key.to_vec(),
+            ..KeyValue::default()
+        };
+        let holder = entry::holder(&self.with_value(&entry).await);
+        Error::Invalid {
+            context: self.context(),
+            faults: vec![format!(
+                "it has {here} permits here and {there} permits for {holder}, entry `{}`: \
+                 all who use a semaphore must say the same number",
+                holder.entry
+            )],
+        }
+    }
+
+    pub(super) fn stuck(&self, key: &[u8]) -> Error {
+        let key = String::from_utf8_lossy(key);
+        Error::Invalid {
+            context: self.context(),
+            faults: vec![format!(
+                "the queue entry `{key}` ahead has no lease, so nothing will ever remove it: \
+                 no lock client leaves such a key; delete it by hand"
+            )],
+        }
+    }
+}
