@@ -31,7 +31,7 @@ use std::{
 use self::{answer::Answer, line::Line};
 use super::{
     Shared,
-    gate::{self, Identity},
+    gate::{self, Here, Identity},
     guard::{Hold, LockGuard},
     hub::Peek,
     modes::Mode,
@@ -70,6 +70,8 @@ pub(super) struct Acquire<'a> {
     pub(super) ttl: Option<Duration>,
     /// Stay in the queue; else only take a lock that can be had at once.
     pub(super) waits: bool,
+    /// Inside of a body that holds it: one guard more, instead of an error.
+    pub(super) reentrant: bool,
 }
 
 /// What an acquire is at, for the error if its limit passes.
@@ -132,10 +134,15 @@ impl Acquire<'_> {
         let identity = Identity::new(
             session.cluster(),
             self.queues.to_vec(),
+            self.mode,
             self.name.to_owned(),
         );
-        if identity.is_held_here() {
-            return Err(gate::would_deadlock(self.name));
+        match identity.held_here() {
+            Here::No => {}
+            Here::Covered(outer) if self.reentrant => {
+                return Ok(Ended::Granted(LockGuard::again(outer)));
+            }
+            Here::Covered(_) | Here::Other => return Err(gate::would_deadlock(self.name)),
         }
         let engine = &self.shared.engine;
         let (lease, nonce) = (session.session().lease(), session.nonce());

@@ -38,7 +38,7 @@ impl LockGuard {
     pub async fn downgrade(&self) -> Result<()> {
         self.hold().check()?;
         let receipt = {
-            let mut standing = self.0.standing();
+            let mut standing = self.owner.standing();
             let (Some(Standing { places, entry }), Some(queued)) =
                 (standing.as_mut(), self.hold().queued())
             else {

@@ -14,11 +14,20 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 
-use super::{gate::Identity, hub::Place, session::LockSession, transaction::LockTransaction};
+use super::{
+    gate::Identity,
+    hub::Place,
+    modes::Mode,
+    session::LockSession,
+    terms::{OnLost, Release, Terms},
+    transaction::LockTransaction,
+    warden::Warden,
+};
 #[cfg(feature = "embedded")]
 use crate::key::Layout;
 use crate::{
     client::{KeyValue, Op, OpReply, Range, Span},
+    clock::{Clock, Instant},
     error::{Context, Error, LostReason, Result},
     key::Key,
     session::{LeasedKey, Session, SessionState},
@@ -70,6 +79,8 @@ pub(super) struct Hold {
     /// Why this one entry is gone, if its session is not.
     gone: OnceLock<LostReason>,
     signal: CancellationToken,
+    /// The end of its `max_hold`.
+    until: OnceLock<(Instant, Clock)>,
 }
 
 pub(super) struct Queued {
@@ -129,6 +140,7 @@ impl Hold {
             given_back: AtomicBool::new(false),
             gone: OnceLock::new(),
             signal: CancellationToken::new(),
+            until: OnceLock::new(),
         })
     }
 
@@ -158,11 +170,21 @@ impl Hold {
         if let Some(reason) = self.gone.get() {
             return Some(*reason);
         }
+        if self.time_left() == Some(Duration::ZERO) {
+            self.lose(LostReason::MaxHold);
+            return self.gone.get().copied();
+        }
         match self.session.state() {
             SessionState::Live => None,
             SessionState::Lost(reason) => Some(reason),
             SessionState::Overdue | SessionState::Unverified => Some(LostReason::Expired),
         }
+    }
+
+    /// Of its `max_hold`.
+    fn time_left(&self) -> Option<Duration> {
+        let (until, clock) = self.until.get()?;
+        Some(until.since(clock.now()))
     }
 
     pub(super) async fn lost(self: Arc<Self>) -> LostReason {
@@ -182,30 +204,45 @@ impl Hold {
 
     /// See [`Held::verify`].
     pub(super) async fn verify(&self) -> Result<()> {
-        if let (None, Some(queued)) = (self.loss(), &self.queued) {
+        let Some(queued) = &self.queued else {
+            return self.check();
+        };
+        while self.loss().is_none() {
             let entries = queued.entries();
-            let reads = entries.iter().map(|entry| {
-                Op::Get(Range {
-                    keys_only: true,
-                    ..Range::new(Span::key(entry))
-                })
-            });
-            let reply = queued.session.engine().read_all(reads.collect()).await;
-            let reply = reply.map_err(|error| {
-                error.into_error(Context::new("verify lock").key(self.identity.name()))
-            })?;
-            let there = reply.replies.iter().all(|reply| match reply {
-                OpReply::Get(range) => {
-                    range.kvs.first().map(|kv| kv.create_revision) == Some(self.revision)
-                }
-                _ => false,
-            });
+            if self.stands_by(&entries, queued).await? {
+                break;
+            }
+            // It was downgraded meanwhile, and has others.
+            let others = !Arc::ptr_eq(&entries, &queued.entries());
             // One that is being given back is gone for that reason.
-            if !there && !self.given_back.load(Ordering::SeqCst) {
+            if !others && !self.given_back.load(Ordering::SeqCst) {
                 self.lose(LostReason::Revoked);
+            }
+            if !others {
+                break;
             }
         }
         self.check()
+    }
+
+    /// Whether these are there, as they were put.
+    async fn stands_by(&self, entries: &[Key], queued: &Queued) -> Result<bool> {
+        let reads = entries.iter().map(|entry| {
+            Op::Get(Range {
+                keys_only: true,
+                ..Range::new(Span::key(entry))
+            })
+        });
+        let reply = queued.session.engine().read_all(reads.collect()).await;
+        let reply = reply.map_err(|error| {
+            error.into_error(Context::new("verify lock").key(self.identity.name()))
+        })?;
+        Ok(reply.replies.iter().all(|reply| match reply {
+            OpReply::Get(range) => {
+                range.kvs.first().map(|kv| kv.create_revision) == Some(self.revision)
+            }
+            _ => false,
+        }))
     }
 
     pub(super) fn check(&self) -> Result<()> {
@@ -248,7 +285,8 @@ impl Held {
         token: i64,
         session: Session,
     ) -> Result<Self> {
-        let identity = Identity::new(0, vec![layout.lock_queue(name)?], name.to_owned());
+        let queues = vec![layout.lock_queue(name)?];
+        let identity = Identity::new(0, queues, Mode::WRITE, name.to_owned());
         Ok(Self(Hold::of(identity, token, session, None)))
     }
 
@@ -273,7 +311,10 @@ impl Held {
     #[must_use]
     pub fn remaining(&self) -> Duration {
         match self.0.loss() {
-            None => self.0.session.remaining(),
+            None => {
+                let left = self.0.session.remaining();
+                self.0.time_left().map_or(left, |limit| limit.min(left))
+            }
             Some(_) => Duration::ZERO,
         }
     }
@@ -394,9 +435,13 @@ impl Held {
 /// The lock may be lost while the guard lives (see [`Held::lost`]); code that must not run on then
 /// stands in [`LockBuilder::run`](super::LockBuilder::run) or in a `#[locked]` function.
 #[must_use = "a guard that is dropped releases its lock at once"]
-pub struct LockGuard(pub(super) Arc<Ownership>);
+pub struct LockGuard {
+    pub(super) owner: Arc<Ownership>,
+    terms: Terms,
+    warden: Option<Warden>,
+}
 
-/// The right to a lock, and the duty to give it back: with the last guard.
+/// The right to a lock, and the duty to give it back: with the last guard, if it is reentrant.
 pub(super) struct Ownership {
     held: Held,
     /// `None`: given back, or [detached](Held::detached).
@@ -414,21 +459,106 @@ impl LockGuard {
     /// A guard of a [detached](Held::detached) lock.
     #[cfg(feature = "embedded")]
     pub(crate) fn detached(held: &Held) -> Self {
-        Self(Arc::new(Ownership {
-            held: Held(held.0.clone()),
-            standing: Mutex::new(None),
-        }))
+        Self::of(Held(held.0.clone()), None)
     }
 
     pub(super) fn new(hold: Arc<Hold>, places: Vec<Place>, entry: LeasedKey) -> Self {
         places.iter().for_each(|place| place.own(&hold));
-        Self(Arc::new(Ownership {
-            held: Held(hold),
-            standing: Mutex::new(Some(Standing { places, entry })),
+        Self::of(Held(hold), Some(Standing { places, entry }))
+    }
+
+    fn of(held: Held, standing: Option<Standing>) -> Self {
+        Self::again(Arc::new(Ownership {
+            held,
+            standing: Mutex::new(standing),
         }))
     }
 
+    /// One guard more of a lock that is held already.
+    pub(super) fn again(owner: Arc<Ownership>) -> Self {
+        Self {
+            owner,
+            terms: Terms::default(),
+            warden: None,
+        }
+    }
+
+    pub(super) fn owner(&self) -> &Arc<Ownership> {
+        &self.owner
+    }
+
+    pub(super) fn on_lost(&self) -> OnLost {
+        self.terms.on_lost
+    }
+
+    /// From now on these terms hold. The limit of an outer hold stays its own.
+    pub(super) fn under(mut self, terms: Terms) -> Self {
+        self.terms = terms;
+        let hold = self.hold();
+        let Some(queued) = hold.queued() else {
+            return self;
+        };
+        let engine = queued.session.engine();
+        let outermost = Arc::strong_count(&self.owner) == 1;
+        let until = terms
+            .max_hold
+            .filter(|_| outermost)
+            .map(|limit| engine.clock.now() + limit);
+        if let Some(until) = until {
+            // It is new: nobody has set it.
+            let _ = hold.until.set((until, engine.clock.clone()));
+        }
+        if until.is_some() || terms.on_lost == OnLost::Abort {
+            let owner = Arc::downgrade(&self.owner);
+            let warden = Warden::of(hold.clone(), owner, engine, until, terms.on_lost);
+            self.warden = Some(warden);
+        }
+        self
+    }
+
+    /// The end of a section, as its terms say. `proves`: it is to be confirmed, if that is asked for.
+    pub(super) async fn leave(self, proves: bool) -> Result<()> {
+        let Terms {
+            confirm, release, ..
+        } = self.terms;
+        // On the heap, as the acquire is: few sections wait for their end.
+        if proves && confirm {
+            return Box::pin(self.prove()).await;
+        }
+        if release == Release::Wait {
+            // What becomes of the lock after the body is nothing that the body has to know.
+            drop(Box::pin(self.unlock()).await);
+        }
+        Ok(())
+    }
+
+    async fn prove(self) -> Result<()> {
+        let hold = self.hold().clone();
+        let context = Context::new("confirm lock").key(hold.identity.name());
+        let unconfirmed = |context| Error::Lost {
+            context,
+            reason: LostReason::Unconfirmed,
+        };
+        match self.confirmed().await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(unconfirmed(context)),
+            Err(error) => Err(unconfirmed(context.cause(error))),
+        }
+    }
+
+    /// Gives it back, and says whether it is proved that it was held until now.
+    async fn confirmed(self) -> Result<bool> {
+        if Arc::strong_count(&self.owner) > 1 {
+            // Inside of another hold, which goes on: nothing is deleted, so look.
+            return self.verify().await.map(|()| true);
+        }
+        self.unlock().await.map(|released| released.confirmed)
+    }
+
     /// Releases the lock and waits until etcd has confirmed it.
+    ///
+    /// A guard inside of another hold ([`reentrant`](super::LockBuilder::reentrant)) releases nothing,
+    /// and confirms nothing.
     ///
     /// # Errors
     /// [`Error::Lost`] if it was lost before, or would have been while etcd did not answer;
@@ -437,10 +567,21 @@ impl LockGuard {
     /// # Cancel safety
     /// Safe to drop: the release goes on in the background.
     pub async fn unlock(self) -> Result<Released> {
-        self.0.held.0.check()?;
-        let hold = self.0.held.0.clone();
-        let Some(Standing { places, entry }) = self.0.give_back() else {
-            return Ok(Released { confirmed: true });
+        let hold = self.hold().clone();
+        hold.check()?;
+        let Self {
+            owner,
+            warden,
+            terms: _,
+        } = self;
+        drop(warden);
+        let Some(owner) = Arc::into_inner(owner) else {
+            return Ok(Released { confirmed: false });
+        };
+        let Some(Standing { places, entry }) = owner.take() else {
+            return Ok(Released {
+                confirmed: hold.queued.is_none(),
+            });
         };
         drop(places);
         let deleted = tokio::select! {
@@ -455,13 +596,22 @@ impl LockGuard {
 }
 
 impl Ownership {
+    pub(super) fn hold(&self) -> &Arc<Hold> {
+        self.held.hold()
+    }
+
     /// What is to be given back, if it still is.
     pub(super) fn standing(&self) -> MutexGuard<'_, Option<Standing>> {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn give_back(&self) -> Option<Standing> {
-        self.held.0.given_back.store(true, Ordering::SeqCst);
+    /// Gives the lock back in the background, whoever still has a guard of it.
+    pub(super) fn give_back(&self) {
+        drop(self.take());
+    }
+
+    fn take(&self) -> Option<Standing> {
+        self.hold().given_back.store(true, Ordering::SeqCst);
         self.standing().take()
     }
 }
@@ -474,7 +624,7 @@ impl Drop for Ownership {
 
 impl fmt::Debug for LockGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("LockGuard").field(&self.0.held).finish()
+        f.debug_tuple("LockGuard").field(&self.owner.held).finish()
     }
 }
 
@@ -482,6 +632,6 @@ impl Deref for LockGuard {
     type Target = Held;
 
     fn deref(&self) -> &Held {
-        &self.0.held
+        &self.owner.held
     }
 }
