@@ -8,7 +8,7 @@ use std::{
 
 use pin_project_lite::pin_project;
 
-use super::{gate::Gate, guard::Held};
+use super::{LockGuard, gate::Gate};
 use crate::error::Error;
 
 /// A return type that can say that the lock was not got, or was lost: a `Result` whose error is made
@@ -59,7 +59,7 @@ impl<R> Returns<R> {
     }
 
     /// `body`, for as long as the lock is held.
-    pub fn run<F: Future<Output = R>>(self, held: &Held, body: F) -> Run<F, R> {
+    pub fn run<F: Future<Output = R>>(self, held: &LockGuard, body: F) -> Run<F, R> {
         Run {
             gate: Gate::new(held, body),
             returns: self,
