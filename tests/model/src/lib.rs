@@ -48,7 +48,7 @@
 //! scenarios of `tests/protocol.rs` have 18 to 600 thousand states each, 3.8 million together, looked
 //! at twice (by stateright, and for circles): 40 s of one core. Mutations and deadlines take 4 s.
 //! `cargo xtask model` (`COORD_MODEL=large`) lets one more unknown answer, one more broken watch and
-//! one more caller go wrong wherever one may: 0.1 to 5 million states each, some six minutes.
+//! one more caller go wrong wherever one may: up to 7 million states each, 7 minutes of one core.
 //!
 //! # What is not covered
 //! Batches of releases as such; a change of leader, and what servers do wrong but for a lost event; a
