@@ -9,6 +9,7 @@ mod guard;
 mod interoperation;
 mod modes;
 mod several;
+mod store;
 
 use std::{pin::pin, task::Poll, time::Duration};
 
