@@ -249,18 +249,18 @@ async fn a_saved_struct_and_a_prefix_that_is_rolled_back_do_not_mix(server: Back
     let config = coordinator.config::<Optional>().start().await.unwrap();
     let mut values = config.subscribe();
     let writing = async {
-        let saves = async {
+        let saves = async |step: usize| {
             for n in 0..ROUNDS {
-                save(n).await;
+                save(n * step).await;
             }
         };
-        let ways_back = async {
+        let ways_back = async |step: usize| {
             for n in 0..ROUNDS {
-                let was = was[n * 2 % 3];
+                let was = was[n * step % 3];
                 center.rollback_prefix("option", was).await.unwrap();
             }
         };
-        tokio::join!(saves, ways_back);
+        tokio::join!(saves(1), saves(2), ways_back(1), ways_back(2));
     };
     let mut writing = pin!(writing);
     loop {
