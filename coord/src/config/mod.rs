@@ -22,6 +22,7 @@ mod live;
 mod past;
 mod record;
 mod reloader;
+mod rollback;
 mod save;
 mod seed;
 pub(crate) mod shape;

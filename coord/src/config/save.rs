@@ -9,7 +9,7 @@ use super::{
     decode::{self, Keys, Note, claim, is_sound},
     encoder::keys_of,
     history::{Change, MAX_KEYS, MAX_OPS, Place},
-    list::stored,
+    list::{Depth, Listing},
     shape::{CoordConfig, Field, Form, WriteConfig, flat},
     version::Version,
 };
@@ -41,6 +41,10 @@ impl<T: CoordConfig> ConfigBuilder<T> {
     /// differ, and the deletion of those that its fields would read and that it has not. Keys that no
     /// field reads stay. Returns the version of what was written; the store's revision if nothing
     /// differs.
+    ///
+    /// If somebody writes a key of the struct meanwhile it begins again: several that save at once do
+    /// not mix. (Of more than 43 keys that stay as they are not each is looked at again: that another
+    /// client, or [`ConfigCenter::delete`], deletes one in this moment counts as done after it.)
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -239,7 +243,10 @@ impl<T: CoordConfig> ConfigBuilder<T> {
     /// What stands below the prefix now, in the order of keys, and the revision of that.
     async fn stored(&self, prefix: &Prefix) -> Result<(i64, Vec<KeyValue>)> {
         match self.span(prefix) {
-            Span::Interval(..) => stored(&self.center, SAVE, prefix.clone()).await,
+            Span::Interval(..) => {
+                let listing = Listing::below(&self.center, SAVE, prefix, Depth::Value);
+                listing.stored().await
+            }
             key @ Span::Key(_) => {
                 let reply = self.engine().read(Range::new(key)).await;
                 let reply = reply.map_err(|error| {

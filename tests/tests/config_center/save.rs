@@ -12,6 +12,7 @@ on_both! {
     saved_structs_do_not_mix,
     wide_structs_do_not_mix_either,
     a_save_leaves_what_its_fields_do_not_read,
+    without_history_a_save_takes_as_many_keys_as_etcd_does,
     a_key_beside_the_struct_that_is_written_all_the_time_holds_no_save_up,
 }
 
@@ -272,6 +273,29 @@ async fn a_save_leaves_what_its_fields_do_not_read(server: Backend) {
         let left = bench.stored(&format!("/config/stray/{key}")).await;
         assert_eq!(left, None, "{key}");
     }
+    bench.coordinator.close().await;
+}
+
+async fn without_history_a_save_takes_as_many_keys_as_etcd_does(server: Backend) {
+    #[derive(CoordConfig)]
+    #[coord(prefix = "many", write)]
+    struct Many {
+        #[coord(map)]
+        all: BTreeMap<u32, u32>,
+    }
+    let bench = Bench::with(server, |options| options.config.versioning = false).await;
+    let save = async |count, value| {
+        let all = (0..count).map(|n| (n, value)).collect();
+        bench.coordinator.config().save(&Many { all }).await
+    };
+    let stored = async || bench.center().list_keys("many").await.unwrap().len();
+    let error = save(129, 1).await.unwrap_err();
+    assert!(error.to_string().contains("at most 128"), "{error}");
+    assert_eq!(stored().await, 0);
+    save(128, 1).await.unwrap();
+    save(128, 2).await.unwrap();
+    save(0, 0).await.unwrap();
+    assert_eq!(stored().await, 0);
     bench.coordinator.close().await;
 }
 
