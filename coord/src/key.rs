@@ -79,6 +79,14 @@ impl Prefix {
         Key(format!("{}{segments}", self.0))
     }
 
+    /// From the key `path` to the last one below it; the few that sort between the two (`a-b` between
+    /// `a` and `a/b`) are in it too.
+    pub(crate) fn branch(&self, path: &str) -> (Vec<u8>, Vec<u8>) {
+        let key = self.key(path).0;
+        let below = Self(format!("{key}/"));
+        (key.into_bytes(), below.end())
+    }
+
     /// The one key that the prefix names: where a whole document stands.
     pub(crate) fn itself(&self) -> Key {
         Key(self.0.strip_suffix('/').unwrap_or(&self.0).to_owned())

@@ -8,6 +8,7 @@
 //! * [`proxy`]: one TCP link that delays, holds, loses or cuts what goes through it.
 //! * [`worker`]: other processes that run a part of the test.
 //! * [`differential`]: the same random operations to two servers, and every answer compared.
+//! * [`history`]: what happened to a lock, and whether it was right.
 //! * [`rpc`]: etcd's API without a client in between.
 //! * [`eventually()`]: waits for a condition; no test sleeps.
 //! * [`median`]: what measurements are compared by.
@@ -20,6 +21,7 @@ mod dropped;
 pub mod etcd;
 mod eventually;
 mod guardian;
+pub mod history;
 mod median;
 mod ports;
 mod process;
@@ -32,6 +34,7 @@ pub use backend::Backend;
 pub use dropped::dropped_after;
 pub use etcd::{Cluster, Etcd, EtcdConfig, ROOT_PASSWORD, ROOT_USER};
 pub use eventually::{Outcome, eventually, eventually_within};
+pub use history::{History, Mode};
 pub use median::median;
 pub use proxy::{Flow, Proxy};
 pub use worker::Worker;

@@ -6,6 +6,7 @@
 )]
 
 use std::{
+    collections::BTreeMap,
     io,
     sync::{Arc, Mutex, OnceLock},
 };
@@ -28,6 +29,14 @@ struct App {
 struct Db {
     #[coord(secret)]
     mode: Mode,
+}
+
+/// Who has a token is as secret as what it may do.
+#[derive(CoordConfig, Debug)]
+#[coord(prefix = "tokens", write)]
+struct Tokens {
+    #[coord(map, secret)]
+    all: BTreeMap<String, u32>,
 }
 
 #[derive(serde::Deserialize, Debug)]
@@ -106,6 +115,17 @@ async fn nothing_that_is_told_holds_a_secret(options: Options) {
         let error = coordinator.config::<App>().start().await.unwrap_err();
         told.push(format!("{error} {error:?}"));
     }
+    // Saved, and refused: too many at once, and one that is no key.
+    let save = async |names: &[String]| {
+        let all = names.iter().map(|name| (name.clone(), 1)).collect();
+        coordinator.config().save(&Tokens { all }).await
+    };
+    save(&[SECRET.to_owned()]).await.unwrap();
+    let many: Vec<_> = (0..50).map(|n| format!("{SECRET}{n}")).collect();
+    for names in [&many[..], &[SECRET.repeat(200)]] {
+        let error = save(names).await.unwrap_err();
+        told.push(format!("{error} {error:?}"));
+    }
     let mut changes = config.changes();
     for key in ["app/db", "app/db/mode"] {
         center.delete(key).await.unwrap();
@@ -129,7 +149,12 @@ async fn nothing_that_is_told_holds_a_secret(options: Options) {
     coordinator.close().await;
 
     let log = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
-    for expected in ["config change refused", "config changed", "TRACE"] {
+    for expected in [
+        "config written",
+        "config change refused",
+        "config changed",
+        "TRACE",
+    ] {
         assert!(log.contains(expected), "nothing is logged of {expected:?}");
     }
     let told = told.concat() + &log;

@@ -2,13 +2,14 @@
 //! it sees; those of a flattened struct are seen only here, when the constants are evaluated. All
 //! track their caller: the error then stands where the user flattens.
 
-use super::shape::{Field, Kind};
+use super::shape::{Field, Form, Kind, Unknown};
 
 /// Fails to compile if a key of one field is a key of another, or is below one.
 #[track_caller]
 pub const fn apart(fields: &'static [Field]) {
     let mut a = 0;
     while a < fields.len() {
+        spread(&fields[a]);
         let mut b = a + 1;
         while b < fields.len() {
             pair(&fields[a], &fields[b]);
@@ -18,15 +19,42 @@ pub const fn apart(fields: &'static [Field]) {
     }
 }
 
+/// What a flattened struct says of a key of its own, it would say in vain.
+#[track_caller]
+const fn spread(field: &Field) {
+    let Kind::Flat(shape) = field.kind() else {
+        return;
+    };
+    let why = match (shape.form(), shape.policy()) {
+        (Form::Document(_), _) => {
+            "`flatten` of a struct that says `document`: it is one value, and has no fields of its \
+             own to spread; nest it, or take `document` away"
+        }
+        (_, Unknown::Deny | Unknown::Ignore) => {
+            "`flatten` of a struct that says what becomes of unknown keys: they are the outer \
+             struct's; say `unknown` there"
+        }
+        _ => return,
+    };
+    let message = Message::new()
+        .and("the field `")
+        .and(field.name())
+        .and("`: ")
+        .and(why);
+    panic!("{}", message.text());
+}
+
 #[track_caller]
 const fn pair(a: &Field, b: &Field) {
     let mut at = 0;
     if let Kind::Flat(inner) = a.kind() {
+        let inner = inner.fields();
         while at < inner.len() {
             pair(&inner[at], b);
             at += 1;
         }
     } else if let Kind::Flat(inner) = b.kind() {
+        let inner = inner.fields();
         while at < inner.len() {
             pair(a, &inner[at]);
             at += 1;

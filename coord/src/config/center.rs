@@ -422,17 +422,19 @@ impl ConfigCenter {
             .await
     }
 
-    /// All `writes` in one transaction, if `guard` holds.
+    /// All `writes` in one transaction, if all `guards` hold. Logs and errors tell of `subject`, not of
+    /// its keys.
     pub(super) async fn commit_if(
         &self,
         operation: &'static str,
-        guard: Compare,
+        subject: &str,
+        guards: Vec<Compare>,
         writes: Vec<(Place, Change)>,
     ) -> Result<Version> {
         let _writing = self.writing(writes.iter().map(|(place, _)| place));
         let (places, changes): (_, Vec<_>) = writes.into_iter().unzip();
         Commit::new(self, operation, places)?
-            .guarded(guard)
+            .guarded(subject, guards)
             .run(|_| Ok(changes.clone()))
             .await
     }
@@ -447,9 +449,8 @@ pub(super) fn encoded<T: Serialize + ?Sized>(
     key: &str,
     value: &T,
 ) -> Result<Vec<u8>> {
-    let text = encode(value).map_err(|reason| Error::Invalid {
+    encode(value).map_err(|reason| Error::Invalid {
         context: Context::new(operation).key(key),
         faults: vec![reason],
-    })?;
-    Ok(text.into_bytes())
+    })
 }

@@ -34,8 +34,11 @@ pub(super) struct Commit<'c> {
     id: String,
     /// A copy of it may have been applied, or may still be.
     doubtful: bool,
+    /// What is written as a whole, if it is that: its keys are not told, they may be those of a
+    /// secret map's entries.
+    subject: Option<&'c str>,
     /// What must hold beside: if it does not, the write is not tried again.
-    guard: Option<Compare>,
+    guards: Vec<Compare>,
     conflicts: Backoff,
     failures: Backoff,
 }
@@ -80,16 +83,19 @@ impl<'c> Commit<'c> {
             places,
             id: format!("{:016x}", rand::random::<u64>()),
             doubtful: false,
-            guard: None,
+            subject: None,
+            guards: Vec::new(),
             conflicts: Backoff::for_call(&CONFLICTS),
             failures: Backoff::for_call(&center.engine().options.retry),
         })
     }
 
-    /// Writes only while `guard` holds too. [`run`](Self::run) then ends with a conflict at once: who
-    /// gave the guard has to read again.
-    pub(super) fn guarded(mut self, guard: Compare) -> Self {
-        self.guard = Some(guard);
+    /// Writes `subject` as a whole, and only while all `guards` hold too: nobody has written any of its
+    /// keys. [`run`](Self::run) then ends with a conflict at once: who gave the guards has to read
+    /// again.
+    pub(super) fn guarded(mut self, subject: &'c str, guards: Vec<Compare>) -> Self {
+        self.subject = Some(subject);
+        self.guards = guards;
         self
     }
 
@@ -109,23 +115,25 @@ impl<'c> Commit<'c> {
         let mut seen = self.read(reply);
         loop {
             let changes = decide(&seen)?;
-            let idle = |(change, seen): (&Change, &Seen)| {
-                change.value.is_none() && !seen.version().exists()
-            };
-            if changes.iter().zip(&seen).all(idle) {
+            let pairs = changes.iter().zip(&seen);
+            let written: Vec<_> = pairs
+                .map(|(change, seen)| change.value.is_some() || seen.version().exists())
+                .collect();
+            if !written.contains(&true) {
                 return Ok(revision.into());
             }
-            let txn = self.txn(&seen, changes)?;
-            (seen, revision) = match self.attempt(&txn, &seen).await? {
+            let (txn, prunes) = self.txn(&seen, changes)?;
+            (seen, revision) = match self.attempt(&txn, &seen, &written).await? {
                 (Attempt::Done(version), _) => {
                     self.tell(version);
+                    self.prune(prunes);
                     return Ok(version);
                 }
                 (Attempt::Lost(now), revision) => (now, revision),
             };
             match self.conflicts.next_try() {
-                Some(delay) if self.guard.is_none() => engine.clock.sleep(delay).await,
-                _ => return Err(self.conflict(0, &seen[0])),
+                Some(delay) if self.guards.is_empty() => engine.clock.sleep(delay).await,
+                _ => return Err(self.conflict(&seen[0], revision)),
             }
         }
     }
@@ -149,18 +157,22 @@ impl<'c> Commit<'c> {
 
     fn tell(&self, version: Version) {
         let author = self.center.note().author.as_deref();
-        for place in &self.places {
+        let tell = |key: &str| {
             tracing::debug!(
                 target: "coord::config",
-                key = place.key.as_str(),
+                key,
                 version = version.revision(),
                 author,
                 "config written"
             );
+        };
+        match self.subject {
+            Some(subject) => tell(subject),
+            None => self.places.iter().for_each(|it| tell(it.key.as_str())),
         }
     }
 
-    /// `Conflict` unless the key `index` still has the version that its writer expects.
+    /// `Conflict` unless the key still has the version that its writer expects.
     pub(super) fn expect(
         operation: &'static str,
         place: &Place,
@@ -176,17 +188,21 @@ impl<'c> Commit<'c> {
         })
     }
 
-    fn conflict(&self, index: usize, seen: &Seen) -> Error {
+    fn conflict(&self, seen: &Seen, revision: i64) -> Error {
         Error::Conflict {
-            context: self.context(index),
-            current: seen.version().revision(),
+            context: self.context(),
+            current: match self.subject {
+                Some(_) => revision,
+                None => seen.version().revision(),
+            },
         }
     }
 
-    fn context(&self, index: usize) -> Context {
+    fn context(&self) -> Context {
         let context = Context::new(self.operation);
-        match self.places.get(index) {
-            Some(place) => context.key(place.key.as_str()),
+        let first = self.places.first().map(|place| place.key.as_str());
+        match self.subject.or(first) {
+            Some(subject) => context.key(subject),
             None => context,
         }
     }
@@ -196,7 +212,7 @@ impl<'c> Commit<'c> {
             // Whatever became of the last copy: an earlier one may have been applied.
             error.certainty = Certainty::Unknown;
         }
-        error.into_error(self.context(0))
+        error.into_error(self.context())
     }
 
     fn reads(&self) -> Vec<Op> {
@@ -217,7 +233,8 @@ impl<'c> Commit<'c> {
             .collect()
     }
 
-    fn txn(&self, seen: &[Seen], changes: Vec<Change>) -> Result<Txn> {
+    /// The write, and the prunes for which it has no room.
+    fn txn(&self, seen: &[Seen], changes: Vec<Change>) -> Result<(Txn, Vec<Op>)> {
         let options = &self.center.engine().options.config;
         let stamp = Stamp {
             id: &self.id,
@@ -226,7 +243,7 @@ impl<'c> Commit<'c> {
             limit: options.history_limit,
         };
         let mut txn = Txn {
-            when: self.guard.iter().cloned().collect(),
+            when: self.guards.clone(),
             then: Vec::new(),
             otherwise: self.reads(),
         };
@@ -235,7 +252,9 @@ impl<'c> Commit<'c> {
             let step = if self.center.versioned() {
                 Step::new(place, seen, change, &stamp)
             } else {
-                Step::plain(place, Some(seen), change)
+                // The guards speak for its keys too.
+                let seen = Some(seen).filter(|_| self.guards.is_empty());
+                Step::plain(place, seen, change)
             };
             txn.when.extend(step.when);
             txn.then.extend(step.then);
@@ -252,45 +271,94 @@ impl<'c> Commit<'c> {
             ));
         }
         let room = MAX_OPS - txn.then.len();
-        txn.then.extend(prunes.into_iter().take(room));
-        Ok(txn)
+        let later = prunes.split_off(room.min(prunes.len()));
+        txn.then.extend(prunes);
+        Ok((txn, later))
     }
 
-    async fn attempt(&mut self, txn: &Txn, before: &[Seen]) -> Result<(Attempt, i64)> {
+    /// Behind the caller's back: the write is done, and what is not removed now is by a later one.
+    fn prune(&self, prunes: Vec<Op>) {
+        if prunes.is_empty() {
+            return;
+        }
+        let engine = self.center.engine();
+        let calls = engine.calls.clone();
+        let txn = Txn {
+            then: prunes,
+            ..Txn::default()
+        };
+        engine.tasks.spawn(async move {
+            if let Err(error) = calls.txn(txn).await {
+                tracing::debug!(target: "coord::config", %error, "old steps are not removed yet");
+            }
+        });
+    }
+
+    /// `written`: the keys of which this write leaves a trace.
+    async fn attempt(
+        &mut self,
+        txn: &Txn,
+        before: &[Seen],
+        written: &[bool],
+    ) -> Result<(Attempt, i64)> {
         let reply = self.send(txn).await?;
         let revision = reply.header.revision;
         if reply.succeeded {
             return Ok((Attempt::Done(revision.into()), revision));
         }
         let now = self.read(reply);
-        Ok(match self.own(before, &now).await? {
-            Some(version) => (Attempt::Done(version), revision),
-            None => (Attempt::Lost(now), revision),
-        })
+        if self.doubtful {
+            let pairs = self.places.iter().zip(before).zip(written);
+            let pairs = pairs.filter(|(_, written)| **written);
+            let own = self.own(pairs.map(|(pair, _)| pair)).await?;
+            if let Some(version) = own {
+                return Ok((Attempt::Done(version), revision));
+            }
+            // Nor will a late copy be applied: what it compares is gone.
+            self.doubtful = false;
+        }
+        Ok((Attempt::Lost(now), revision))
     }
 
     /// The version that a copy of this write made, if one of those whose answer was lost was applied.
-    async fn own(&self, before: &[Seen], now: &[Seen]) -> Result<Option<Version>> {
-        if !self.doubtful {
-            return Ok(None);
-        }
-        for ((place, before), now) in self.places.iter().zip(before).zip(now) {
-            let newest = now.newest();
-            if let Some((version, _)) = newest.filter(|(_, id)| *id == self.id) {
-                return Ok(Some(version));
-            }
-            let reads = vec![place.reads_since(before.latest())];
+    ///
+    /// # Errors
+    /// If nobody can tell.
+    async fn own(&self, written: impl Iterator<Item = (&Place, &Seen)>) -> Result<Option<Version>> {
+        for (place, before) in written {
+            let mut reads = place.reads_current().to_vec();
+            reads.push(place.reads_since(before.latest()));
             let reply = self.center.engine().read_all(reads).await;
-            let reply = reply.map_err(|error| self.failed(error))?;
-            let Some(OpReply::Get(past)) = reply.replies.into_iter().next() else {
-                continue;
+            let mut replies = reply.map_err(|error| self.failed(error))?.replies;
+            let filed = match replies.pop() {
+                Some(OpReply::Get(filed)) => filed.kvs,
+                _ => Vec::new(),
             };
-            let filed = past.kvs.iter().filter_map(|kv| place.filed(kv));
-            if let Some((version, _)) = { filed }.find(|(_, record)| record.id == self.id) {
-                return Ok(Some(version));
+            let now = Seen::read(place, replies);
+            let newest = now
+                .newest()
+                .filter(|(at, _)| at.revision() > before.latest());
+            let filed = filed.iter().filter_map(|kv| place.filed(kv));
+            let ids: Vec<_> = { filed.map(|(at, record)| (at, record.id)) }
+                .filter(|(_, id)| !id.is_empty())
+                .chain(newest)
+                .collect();
+            if let Some((version, _)) = ids.iter().find(|(_, id)| *id == self.id) {
+                return Ok(Some(*version));
+            }
+            // All or nothing: that this key was not written tells of all.
+            if i64::try_from(ids.len()) == Ok(now.writes() - before.writes()) {
+                return Ok(None);
             }
         }
-        Ok(None)
+        Err(Error::Unavailable {
+            context: self.context(),
+            maybe_applied: true,
+            detail:
+                "the answer was lost, and the steps that would tell whether it was done are no \
+                     longer in the history"
+                    .into(),
+        })
     }
 
     /// Sends it until it is answered. A write with history is safe to repeat whatever became of the

@@ -44,7 +44,9 @@ impl Format {
         match self {
             Self::Json => serde_json::to_string_pretty(json).map_err(|error| error.to_string()),
             #[cfg(feature = "toml")]
-            Self::Toml => toml::to_string_pretty(json).map_err(|error| error.to_string()),
+            Self::Toml => {
+                toml::to_string_pretty(&without_nulls(json)).map_err(|error| error.to_string())
+            }
             #[cfg(not(feature = "toml"))]
             Self::Toml => Err("coord was built without its feature `toml`".to_owned()),
         }
@@ -67,6 +69,20 @@ impl Format {
             #[cfg(not(feature = "toml"))]
             Self::Toml => Err("coord was built without its feature `toml`".to_owned()),
         }
+    }
+}
+
+/// TOML has no `null`: a member that is `None` is not there.
+#[cfg(feature = "toml")]
+fn without_nulls(json: &Json) -> Json {
+    match json {
+        Json::Array(items) => items.iter().map(without_nulls).collect(),
+        Json::Object(members) => members
+            .iter()
+            .filter(|(_, json)| !json.is_null())
+            .map(|(name, json)| (name.clone(), without_nulls(json)))
+            .collect(),
+        other => other.clone(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The way back: a value as the text that decodes to it again.
 
+mod tree;
+
 use std::{fmt, time::Duration};
 
 use serde::{
@@ -8,18 +10,36 @@ use serde::{
 };
 use serde_json::Value as Json;
 
-/// The text for `value`: plain for what is one word or number, JSON for the rest.
-pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<String, String> {
+pub(crate) use self::tree::Tree;
+
+/// What is stored for `value`: plain for what is one word or number, JSON for the rest; bytes as they
+/// are.
+pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, String> {
     encode_some(value)?.ok_or_else(|| NotPlain::Absent.to_string())
 }
 
 /// The same; nothing for a `None`, which is a key that is not there.
-pub(crate) fn encode_some<T: Serialize + ?Sized>(value: &T) -> Result<Option<String>, String> {
-    match value.serialize(Plain) {
-        Ok(text) => Ok(Some(text)),
+pub(crate) fn encode_some<T: Serialize + ?Sized>(value: &T) -> Result<Option<Vec<u8>>, String> {
+    stored(value.serialize(Plain), || value.serialize(Tree))
+}
+
+/// What a key of its own holds for a value.
+pub(super) fn stored<E: fmt::Display>(
+    plain: Result<String>,
+    structured: impl FnOnce() -> Result<Json, E>,
+) -> Result<Option<Vec<u8>>, String> {
+    match plain {
+        Ok(mut text) => {
+            // Reading drops one line end, so a text that ends in one gets another.
+            if text.ends_with('\n') {
+                text.push('\n');
+            }
+            Ok(Some(text.into_bytes()))
+        }
+        Err(NotPlain::Bytes(bytes)) => Ok(Some(bytes)),
         Err(NotPlain::Absent) => Ok(None),
-        Err(NotPlain::Structured) => serde_json::to_string(value)
-            .map(Some)
+        Err(NotPlain::Structured) => structured()
+            .map(|json| Some(json.to_string().into_bytes()))
             .map_err(|error| error.to_string()),
         Err(NotPlain::Refused(reason)) => Err(reason),
     }
@@ -28,11 +48,34 @@ pub(crate) fn encode_some<T: Serialize + ?Sized>(value: &T) -> Result<Option<Str
 /// The value as a part of a document; `null` for a `None`. A duration is what it is in a key of its
 /// own: `1m 30s`.
 pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> Result<Json, String> {
-    match (value.serialize(Plain), serde_json::to_value(value)) {
+    member(value.serialize(Plain), value.serialize(Tree))
+}
+
+/// What a member of a document holds for a value.
+pub(super) fn member<E: fmt::Display>(
+    plain: Result<String>,
+    structured: Result<Json, E>,
+) -> Result<Json, String> {
+    match (plain, structured) {
         // A plain value that serde writes as a structure: a duration, and nothing else.
         (Ok(text), Ok(Json::Object(_))) => Ok(Json::String(text)),
         (Err(NotPlain::Refused(reason)), _) => Err(reason),
         (_, json) => json.map_err(|error| error.to_string()),
+    }
+}
+
+/// A value as the name of an entry in a map: one word if it is one, else JSON.
+pub(crate) fn name<T: Serialize + ?Sized>(value: &T) -> Result<String, String> {
+    match value.serialize(Plain) {
+        Ok(text) => Ok(text),
+        Err(NotPlain::Structured) => match value.serialize(Tree) {
+            Ok(json) => Ok(json.to_string()),
+            Err(error) => Err(error.to_string()),
+        },
+        Err(NotPlain::Bytes(bytes)) => {
+            String::from_utf8(bytes).map_err(|_| "the bytes are no UTF-8".to_owned())
+        }
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -47,6 +90,8 @@ pub enum NotPlain {
     Absent,
     /// It is made of several values.
     Structured,
+    /// It is bytes, of which any are a value.
+    Bytes(Vec<u8>),
     /// No text would be read back as it.
     Refused(String),
 }
@@ -56,6 +101,7 @@ impl fmt::Display for NotPlain {
         match self {
             Self::Absent => f.write_str("there is no text for `None`: delete the key instead"),
             Self::Structured => f.write_str("it is not one plain value"),
+            Self::Bytes(_) => f.write_str("it is bytes, not text"),
             Self::Refused(reason) => f.write_str(reason),
         }
     }
@@ -116,17 +162,12 @@ impl Serializer for Plain {
         self.serialize_str(value.encode_utf8(&mut [0; 4]))
     }
 
-    /// Reading drops one line end, so a text that ends in one gets another.
     fn serialize_str(self, value: &str) -> Result<String> {
-        let mut text = value.to_owned();
-        if text.ends_with('\n') {
-            text.push('\n');
-        }
-        Ok(text)
+        Ok(value.to_owned())
     }
 
-    fn serialize_bytes(self, _value: &[u8]) -> Result<String> {
-        Err(NotPlain::Structured)
+    fn serialize_bytes(self, value: &[u8]) -> Result<String> {
+        Err(NotPlain::Bytes(value.to_owned()))
     }
 
     fn serialize_none(self) -> Result<String> {
@@ -220,9 +261,9 @@ impl Serializer for Plain {
     }
 }
 
-fn finite(finite: bool, text: impl FnOnce() -> String) -> Result<String> {
+fn finite<T>(finite: bool, value: impl FnOnce() -> T) -> Result<T> {
     if finite {
-        Ok(text())
+        Ok(value())
     } else {
         let reason = "a number in config must be finite";
         Err(NotPlain::Refused(reason.to_owned()))

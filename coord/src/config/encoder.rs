@@ -8,7 +8,7 @@ use serde_json::{Map as Members, Value as Json};
 use super::{
     decode::{Map, WriteKey},
     document::Format,
-    encode::{self, NotPlain, Plain},
+    encode::{self, NotPlain, Plain, Tree},
     shape::{Field, Form, WriteConfig},
 };
 use crate::key::encode_segment;
@@ -25,13 +25,13 @@ pub struct Encoder {
 #[derive(Debug)]
 enum Out {
     /// By path below the bound prefix.
-    Keys(BTreeMap<String, String>),
+    Keys(BTreeMap<String, Vec<u8>>),
     Document(Members<String, Json>),
 }
 
 /// The keys of `value` by their paths below its prefix (the empty path for a struct that is one
 /// document); or everything that cannot be written.
-pub(crate) fn keys_of<T: WriteConfig>(value: &T) -> Result<BTreeMap<String, String>, Vec<String>> {
+pub(crate) fn keys_of<T: WriteConfig>(value: &T) -> Result<BTreeMap<String, Vec<u8>>, Vec<String>> {
     let mut encoder = Encoder {
         out: Out::Keys(BTreeMap::new()),
         path: Vec::new(),
@@ -42,12 +42,6 @@ pub(crate) fn keys_of<T: WriteConfig>(value: &T) -> Result<BTreeMap<String, Stri
         Out::Keys(keys) if encoder.faults.is_empty() => Ok(keys),
         _ => Err(encoder.faults),
     }
-}
-
-/// One value, in the form that its place wants.
-enum Encoded {
-    Text(String),
-    Json(Json),
 }
 
 /// How the value of a map's entry is written: [`Probe`](super::decode::Probe) finds it.
@@ -61,17 +55,15 @@ impl Encoder {
 
     /// A field that is a document of its own.
     pub fn document<T: Serialize + ?Sized>(&mut self, field: &Field, format: Format, value: &T) {
-        self.field(field, |it| match (encode::json(value)?, &it.out) {
-            (Json::Null, _) => Ok(()),
-            (json, Out::Keys(_)) => {
-                let text = format.write(&json)?;
-                it.insert(Encoded::Text(text));
-                Ok(())
+        self.field(field, |it| {
+            let json = encode::json(value)?;
+            if !json.is_null() {
+                match &mut it.out {
+                    Out::Keys(_) => it.store(format.write(&json)?),
+                    Out::Document(_) => it.insert(json),
+                }
             }
-            (json, Out::Document(_)) => {
-                it.insert(Encoded::Json(json));
-                Ok(())
-            }
+            Ok(())
         });
     }
 
@@ -80,18 +72,23 @@ impl Encoder {
         &mut self,
         field: &Field,
         plain: impl FnOnce(Plain) -> Result<String, NotPlain>,
-        structured: impl FnOnce(serde_json::value::Serializer) -> Result<Json, E>,
+        structured: impl FnOnce(Tree) -> Result<Json, E>,
     ) {
         self.field(field, |it| {
-            let value = match plain(Plain) {
-                Ok(text) => Encoded::Text(text),
-                Err(NotPlain::Absent) => return Ok(()),
-                Err(NotPlain::Refused(reason)) => return Err(reason),
-                Err(NotPlain::Structured) => Encoded::Json(
-                    structured(serde_json::value::Serializer).map_err(|error| error.to_string())?,
-                ),
-            };
-            it.insert(value);
+            let plain = plain(Plain);
+            match it.out {
+                Out::Keys(_) => {
+                    if let Some(bytes) = encode::stored(plain, || structured(Tree))? {
+                        it.store(bytes);
+                    }
+                }
+                Out::Document(_) => {
+                    let json = encode::member(plain, structured(Tree))?;
+                    if !json.is_null() {
+                        it.insert(json);
+                    }
+                }
+            }
             Ok(())
         });
     }
@@ -134,25 +131,28 @@ impl Encoder {
 
     /// One value at this place. A `None` leaves no key.
     pub(crate) fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), String> {
-        let value = match &self.out {
-            Out::Keys(_) => encode::encode_some(value)?.map(Encoded::Text),
-            Out::Document(_) => Some(encode::json(value)?)
-                .filter(|json| !json.is_null())
-                .map(Encoded::Json),
-        };
-        if let Some(value) = value {
-            self.insert(value);
+        match self.out {
+            Out::Keys(_) => {
+                if let Some(bytes) = encode::encode_some(value)? {
+                    self.store(bytes);
+                }
+            }
+            Out::Document(_) => {
+                let json = encode::json(value)?;
+                if !json.is_null() {
+                    self.insert(json);
+                }
+            }
         }
         Ok(())
     }
 
     /// The value of an entry: it is there, whatever it is.
     pub(crate) fn entry<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), String> {
-        let value = match &self.out {
-            Out::Keys(_) => Encoded::Text(encode::encode(value)?),
-            Out::Document(_) => Encoded::Json(encode::json(value)?),
-        };
-        self.insert(value);
+        match self.out {
+            Out::Keys(_) => self.store(encode::encode(value)?),
+            Out::Document(_) => self.insert(encode::json(value)?),
+        }
         Ok(())
     }
 
@@ -166,7 +166,7 @@ impl Encoder {
                 self.path = path;
                 if let Out::Document(members) = mem::replace(&mut self.out, keys) {
                     match format.write(&Json::Object(members)) {
-                        Ok(text) => self.insert(Encoded::Text(text)),
+                        Ok(text) => self.store(text),
                         Err(reason) => self.refuse(&reason),
                     }
                 }
@@ -178,11 +178,11 @@ impl Encoder {
                 if matches!(&self.out, Out::Keys(keys) if keys.len() == before)
                     && !self.path.is_empty()
                 {
-                    self.insert(Encoded::Text("{}".to_owned()));
+                    self.store("{}");
                 }
             }
             (Out::Document(_), _) => {
-                self.insert(Encoded::Json(Json::Object(Members::new())));
+                self.insert(Json::Object(Members::new()));
                 value.encode(self);
             }
         }
@@ -209,22 +209,17 @@ impl Encoder {
         self.faults.push(format!("`{path}`: {reason}"));
     }
 
-    fn insert(&mut self, value: Encoded) {
-        match &mut self.out {
-            Out::Keys(keys) => {
-                let text = match value {
-                    Encoded::Text(text) => text,
-                    Encoded::Json(json) => json.to_string(),
-                };
-                keys.insert(self.path.join("/"), text);
-            }
-            Out::Document(members) => {
-                let json = match value {
-                    Encoded::Text(text) => Json::String(text),
-                    Encoded::Json(json) => json,
-                };
-                member(members, &self.path, json);
-            }
+    /// Of a key.
+    fn store(&mut self, value: impl Into<Vec<u8>>) {
+        if let Out::Keys(keys) = &mut self.out {
+            keys.insert(self.path.join("/"), value.into());
+        }
+    }
+
+    /// Of a document.
+    fn insert(&mut self, json: Json) {
+        if let Out::Document(members) = &mut self.out {
+            member(members, &self.path, json);
         }
     }
 }

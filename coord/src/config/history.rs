@@ -13,7 +13,9 @@
 //! 3. A copy of a transaction that comes late or twice finds other revisions and does nothing: they
 //!    never come back. (A key that is absent has revision 0 again; its head has not.)
 //! 4. A write has an id, in its head and later in what is filed of it. A writer whose answer was
-//!    lost finds it there, or knows that its write was not done.
+//!    lost finds it there, or knows that its write was not done: a head is put once by every write
+//!    and never deleted, so etcd's count of its puts tells whether all steps since are known. If some
+//!    are removed already, nobody can tell.
 
 use super::{
     record::{Note, Record, What},
@@ -27,6 +29,10 @@ use crate::{
 /// How many old records one write can remove: more than it adds, so that a lowered limit is reached
 /// in time.
 const PRUNED: i64 = 8;
+
+/// A larger record is not filed. Nothing that was written here has one unless its value is half of
+/// control characters; what another client has put there must not be in the way of every write.
+const LARGEST: usize = 1024 * 1024;
 
 /// How many operations one etcd transaction takes.
 pub(super) const MAX_OPS: usize = 128;
@@ -163,6 +169,16 @@ impl Seen {
         Some((version, record.id))
     }
 
+    /// How often the head was put: by every write once.
+    pub(super) fn writes(&self) -> i64 {
+        self.head.as_ref().map_or(0, |head| head.version)
+    }
+
+    /// There is a head that this version does not understand.
+    pub(super) fn is_bad(&self) -> bool {
+        self.head.is_some() && self.described().is_none()
+    }
+
     fn described(&self) -> Option<(Version, Record)> {
         let head = self.head.as_ref()?;
         Some((head.mod_revision.into(), Record::read(&head.value)?))
@@ -237,7 +253,7 @@ pub(super) struct Stamp<'a> {
 pub(super) struct Step {
     pub(super) when: Vec<Compare>,
     pub(super) then: Vec<Op>,
-    /// Removes the oldest steps; left to a later write if the transaction has no room for it.
+    /// Removes the oldest steps, those beyond the limit. That is as right at any later time.
     pub(super) prune: Option<Op>,
 }
 
@@ -270,6 +286,7 @@ impl Step {
         then.push(put(&place.head, record.write()));
         let limit = i64::from(stamp.limit);
         let filed = seen.unfiled().into_iter().take(stamp.limit as usize);
+        let filed = filed.filter(|(_, record)| record.len() <= LARGEST);
         let filed = filed.map(|(at, record)| put(&place.past.revision(at.revision()), record));
         let before = then.len();
         then.extend(filed);

@@ -135,6 +135,15 @@ impl<T> Writer<T> {
         match reload.outcome {
             Outcome::Same => {
                 let mut record = self.store.record();
+                if update.cause == Cause::Regressed {
+                    // The store as it is now has the same: it was made from that as well.
+                    let revision = record.applied_revision.min(update.revision);
+                    record.applied_revision = revision;
+                    self.steps.send_if_modified(|step| {
+                        step.revision = revision;
+                        false
+                    });
+                }
                 // An update without changes says nothing about a refusal.
                 if !update.changes.is_empty() && record.refusal.take().is_some() {
                     tracing::info!(
@@ -350,6 +359,25 @@ mod tests {
             unknown: unknown.collect(),
             warnings: vec![warning],
         }
+    }
+
+    /// A restored store that holds what was in use: no swap, and no revision that it has not.
+    #[test]
+    fn after_a_restore_no_revision_is_ahead_of_the_store() {
+        let (writer, readers) = Writer::new("/p/".into(), Arc::new(()), 9);
+        let update = Update {
+            revision: 5,
+            cause: Cause::Regressed,
+            changes: Vec::new(),
+        };
+        let reload = Reload {
+            outcome: Outcome::Same,
+            odd: None,
+        };
+        writer.publish(&update, reload);
+        assert_eq!(readers.store.record().applied_revision, 5);
+        assert_eq!(readers.steps.borrow().revision, 5);
+        assert!(!readers.steps.has_changed().expect("open"));
     }
 
     #[test]

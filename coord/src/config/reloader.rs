@@ -164,7 +164,10 @@ impl<T: CoordConfig> Reloader<T> {
                 })
             }
         };
-        let denied = self.denied(keys, &notes);
+        let mut denied = self.denied(keys, &notes);
+        if !fields.is_empty() {
+            denied.extend(self.wiped(keys, update));
+        }
         match (value, &mut self.good) {
             (Err(mut faults), _) => {
                 faults.extend(denied);
@@ -192,6 +195,24 @@ impl<T: CoordConfig> Reloader<T> {
         }
     }
 
+    /// All keys gone at once: rather an accident than a change. What is deleted key by key, or
+    /// followed by another write, is meant.
+    fn wiped(&self, keys: &Keys, update: &Update) -> Option<Fault> {
+        self.good.as_ref().filter(|_| keys.is_empty())?;
+        let gone = update.changes.iter().filter(|it| it.old.is_some());
+        let gone: BTreeSet<_> = gone.map(|it| &it.key).collect();
+        (gone.len() > 1).then(|| Fault {
+            field: String::new(),
+            key: self.prefix.as_str().to_owned(),
+            mod_revision: 0,
+            reason: format!(
+                "all {} keys were deleted at once, which is taken for an accident: if it is meant, \
+                 write any key here, and delete that one too if it is not wanted",
+                gone.len()
+            ),
+        })
+    }
+
     fn note(&mut self, change: &Change) {
         let raw = |kv: &Option<KeyValue>| kv.as_ref().map(|kv| kv.value.clone());
         let old = self
@@ -209,26 +230,37 @@ impl<T: CoordConfig> Reloader<T> {
         let Some(path) = self.prefix.strip(key).filter(|_| keys.contains_key(key)) else {
             return;
         };
-        let path_text = String::from_utf8_lossy(path);
-        let hints = self.nobodys.len() < HINTS;
-        let (policy, near) = if is_sound(path) {
-            let claim = claim(T::SHAPE, &path_text, &|_| false);
-            match claim.unknown(&path_text, hints) {
+        let sound = is_sound(path);
+        let (path, whole) = match (String::from_utf8_lossy(path), sound) {
+            (path, true) => (path.into_owned(), true),
+            (path, false) => mended(&path),
+        };
+        let claim = claim(T::SHAPE, &path, &|_| false);
+        let (policy, near) = if sound {
+            let hints = self.nobodys.len() < HINTS;
+            match claim.unknown(&path, hints) {
                 Some(found) => found,
                 None => return,
             }
         } else {
+            let near = (whole && claim.reads()).then(|| path.clone());
             // Not even a struct that ignores keys is to miss one that was nearly right.
-            let near = mended(T::SHAPE, &path_text);
             match T::SHAPE.policy() {
                 Unknown::Ignore => (Unknown::Warn, near),
                 policy => (policy, near),
             }
         };
         if policy != Unknown::Ignore {
-            let unknown = UnknownKey {
-                key: String::from_utf8_lossy(key).into_owned(),
-                did_you_mean: near.map(|near| self.prefix.key(&near).as_str().to_owned()),
+            let name = |path: &str| self.prefix.key(path).as_str().to_owned();
+            let unknown = match claim.secret(&path) {
+                Some(secret) => UnknownKey {
+                    key: format!("{}/…", name(secret)),
+                    did_you_mean: None,
+                },
+                None => UnknownKey {
+                    key: String::from_utf8_lossy(key).into_owned(),
+                    did_you_mean: near.as_deref().map(name),
+                },
             };
             self.nobodys.insert(key.to_vec(), (unknown, policy));
             self.news = true;

@@ -1,24 +1,33 @@
 //! Saving: a whole struct, as the keys that it is read from.
 
+use std::collections::{BTreeMap, HashSet};
+
 use super::{
     builder::ConfigBuilder,
     center::ConfigCenter,
     commit::CONFLICTS,
-    decode::claim,
+    decode::{self, Keys, Note, claim, is_sound},
     encoder::keys_of,
-    history::{Change, Place},
+    history::{Change, MAX_KEYS, MAX_OPS, Place},
     list::stored,
-    shape::{CoordConfig, Form, WriteConfig},
+    shape::{CoordConfig, Field, Form, WriteConfig, flat},
     version::Version,
 };
 use crate::{
     client::{Compare, CompareOp, KeyValue, Range, Span},
     error::{Context, Error, Result},
-    key::Prefix,
+    key::{Key, Prefix},
     retry::Backoff,
 };
 
 const SAVE: &str = "save config";
+
+/// How many keys that stay as they are every save can compare, however many it writes: two compares
+/// for each that it writes, and one for all.
+const COMPARED: usize = MAX_OPS - 2 * MAX_KEYS - 1;
+
+/// The keys that the struct is to have, by their paths below its prefix.
+type Wanted = BTreeMap<String, (Place, Vec<u8>)>;
 
 impl<T: CoordConfig> ConfigBuilder<T> {
     /// What [`save`](Self::save) writes through: its author, comment and metadata are told with
@@ -76,50 +85,24 @@ impl<T: CoordConfig> ConfigBuilder<T> {
             context: Context::new(SAVE).key(prefix.as_str()),
             faults,
         })?;
-        let place_of = |path: &str| {
-            let key = match path {
+        let mut wanted = BTreeMap::new();
+        for (path, value) in keys {
+            let key = match path.as_str() {
                 "" => prefix.itself(),
                 path => prefix.key(path),
             };
-            self.center.place(SAVE, key.as_str())
-        };
-        let mut wanted = Vec::with_capacity(keys.len());
-        for (path, text) in &keys {
-            wanted.push((place_of(path)?, text.as_bytes()));
+            let place = self.center.place(SAVE, key.as_str())?;
+            wanted.insert(path, (place, value));
         }
-        let present = |path: &str| {
-            let below = format!("{path}/");
-            let mut after = keys.range(below.clone()..);
-            keys.contains_key(path) || after.next().is_some_and(|(key, _)| key.starts_with(&below))
-        };
         let mut backoff = Backoff::for_call(&CONFLICTS);
         loop {
             let (revision, found) = self.stored(&prefix).await?;
-            let find = |place: &Place| {
-                let index =
-                    found.binary_search_by(|kv| kv.key.as_slice().cmp(place.key.as_bytes()));
-                index.ok().map(|index| &found[index])
-            };
-            let mut writes: Vec<(Place, Change)> = wanted
-                .iter()
-                .filter(|(place, text)| find(place).is_none_or(|kv| kv.value != *text))
-                .map(|(place, text)| (place.clone(), Change::to(Some(text.to_vec()))))
-                .collect();
-            for kv in &found {
-                let path = prefix.strip(&kv.key).map(std::str::from_utf8);
-                if let Some(Ok(path)) = path
-                    && !keys.contains_key(path)
-                    && claim(T::SHAPE, path, &present).reads()
-                {
-                    writes.push((place_of(path)?, Change::to(None)));
-                }
-            }
+            let (writes, guards) = self.plan(&prefix, &wanted, revision, &found).await;
             if writes.is_empty() {
                 return Ok(revision.into());
             }
-            // Nobody has written any of the struct's keys since they were read.
-            let guard = Compare::mod_revision(self.span(&prefix), CompareOp::Less, revision + 1);
-            match self.center.commit_if(SAVE, guard, writes).await {
+            let done = self.center.commit_if(SAVE, prefix.as_str(), guards, writes);
+            match done.await {
                 Err(error @ Error::Conflict { .. }) => match backoff.next_try() {
                     Some(delay) => self.engine().clock.sleep(delay).await,
                     None => return Err(error),
@@ -127,6 +110,130 @@ impl<T: CoordConfig> ConfigBuilder<T> {
                 done => return done,
             }
         }
+    }
+
+    /// What has to be written over `found`, and what must hold for that to be enough: nobody has
+    /// written any of the struct's keys since, and those that stay as they are are there still.
+    async fn plan(
+        &self,
+        prefix: &Prefix,
+        wanted: &Wanted,
+        revision: i64,
+        found: &[KeyValue],
+    ) -> (Vec<(Place, Change)>, Vec<Compare>) {
+        let find = |place: &Place| {
+            let index = found.binary_search_by(|kv| kv.key.as_slice().cmp(place.key.as_bytes()));
+            index.ok().map(|index| &found[index])
+        };
+        let (mut writes, mut same) = (Vec::new(), Vec::new());
+        for (place, text) in wanted.values() {
+            match find(place) {
+                Some(kv) if kv.value == *text => same.push((place, kv)),
+                _ => writes.push((place.clone(), Change::to(Some(text.clone())))),
+            }
+        }
+        let only_deletes = writes.is_empty();
+        for kv in self.superfluous(prefix, wanted, found).await {
+            let place = Place::new(&self.engine().layout, Key::found(&kv.key));
+            writes.push((place, Change::to(None)));
+        }
+        // Another save that cannot compare all keys that it leaves as they are sees deletions by the
+        // put beside them.
+        if only_deletes
+            && !writes.is_empty()
+            && found.len() > COMPARED
+            && let Some((place, kv)) = same.pop()
+        {
+            writes.push((place.clone(), Change::to(Some(kv.value.clone()))));
+        }
+        let written = if self.center.versioned() {
+            2 * writes.len()
+        } else {
+            0
+        };
+        let room = MAX_OPS.saturating_sub(written);
+        let older = |span| Compare::mod_revision(span, CompareOp::Less, revision + 1);
+        let mut guards: Vec<_> = self.parts(prefix).into_iter().map(older).collect();
+        if same.len() + guards.len() > room {
+            guards = vec![older(self.span(prefix))];
+            same.truncate(room.saturating_sub(1));
+        }
+        guards.extend(same.into_iter().map(|(place, kv)| {
+            let key = Span::key(&place.key);
+            Compare::mod_revision(key, CompareOp::Equal, kv.mod_revision)
+        }));
+        (writes, guards)
+    }
+
+    /// The keys that a field would read, and that `wanted` has not.
+    async fn superfluous<'f>(
+        &self,
+        prefix: &Prefix,
+        wanted: &Wanted,
+        found: &'f [KeyValue],
+    ) -> Vec<&'f KeyValue> {
+        let present = |path: &str| {
+            let below = format!("{path}/");
+            let mut after = wanted.range(below.clone()..);
+            wanted.contains_key(path)
+                || after.next().is_some_and(|(key, _)| key.starts_with(&below))
+        };
+        let below_a_value = |path: &str| {
+            let mut ends = path.match_indices('/');
+            ends.any(|(end, _)| wanted.contains_key(&path[..end]))
+        };
+        let (mut superfluous, mut doubtful) = (Vec::new(), Vec::new());
+        for kv in found {
+            let Some(path) = prefix.strip(&kv.key).filter(|path| is_sound(path)) else {
+                continue;
+            };
+            let Ok(path) = std::str::from_utf8(path) else {
+                continue;
+            };
+            if !wanted.contains_key(path) && claim(T::SHAPE, path, &present).reads() {
+                match below_a_value(path) {
+                    true => doubtful.push(kv),
+                    false => superfluous.push(kv),
+                }
+            }
+        }
+        if !doubtful.is_empty() {
+            let kept = self.unread(prefix, wanted, &doubtful).await;
+            superfluous.extend(doubtful.into_iter().filter(|kv| !kept.contains(&kv.key)));
+        }
+        superfluous
+    }
+
+    /// Those of `keys`, all below a value, that the value's type does not look at: the keys below a
+    /// number are nobody's, those below a list would be a second list.
+    async fn unread(
+        &self,
+        prefix: &Prefix,
+        wanted: &Wanted,
+        keys: &[&KeyValue],
+    ) -> HashSet<Vec<u8>> {
+        let mut all: Keys = keys
+            .iter()
+            .map(|&kv| (kv.key.clone(), kv.clone()))
+            .collect();
+        for (place, text) in wanted.values() {
+            let kv = KeyValue {
+                key: place.key.as_bytes().to_vec(),
+                value: text.clone(),
+                ..KeyValue::default()
+            };
+            all.insert(kv.key.clone(), kv);
+        }
+        let prefix = prefix.clone();
+        let read = move || decode::decode::<T>(&prefix, &all, None).notes;
+        let notes = self.engine().tasks.aside(read).await.unwrap_or_default();
+        notes
+            .into_iter()
+            .filter_map(|note| match note {
+                Note::Unknown { unknown, .. } => Some(unknown.key.into_bytes()),
+                Note::Warning(_) => None,
+            })
+            .collect()
     }
 
     /// What stands below the prefix now, in the order of keys, and the revision of that.
@@ -148,6 +255,18 @@ impl<T: CoordConfig> ConfigBuilder<T> {
         match T::SHAPE.form() {
             Form::Document(_) => Span::key(&prefix.itself()),
             Form::Keys | Form::Value => Span::prefix(prefix),
+        }
+    }
+
+    /// The same, field by field: without what stands beside them.
+    fn parts(&self, prefix: &Prefix) -> Vec<Span> {
+        match T::SHAPE.form() {
+            Form::Keys => flat(T::FIELDS)
+                .flat_map(Field::keys)
+                .map(|key| prefix.branch(key))
+                .map(|(from, end)| Span::Interval(from, end))
+                .collect(),
+            Form::Document(_) | Form::Value => vec![self.span(prefix)],
         }
     }
 }

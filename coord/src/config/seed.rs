@@ -57,7 +57,8 @@ fn fields(text: &mut String, place: &str, fields: &'static [Field], depth: usize
 
 /// A number or a word of Rust as etcd has it; nothing for other expressions.
 fn plain(code: &str) -> String {
-    let plain = code.replace('_', "");
+    // `-1` is two tokens.
+    let plain = code.replace(['_', ' '], "");
     match plain.parse::<f64>().is_ok() || matches!(code, "true" | "false") {
         true => plain,
         false => String::new(),
@@ -74,7 +75,7 @@ fn describe(text: &mut String, field: &Field, member: Option<&str>) {
     }
     let _ = write!(text, "{}", field.type_name());
     if let Some(default) = field.default() {
-        let _ = write!(text, ", default {default}");
+        let _ = write!(text, ", default {}", default.replace('\n', "\\n"));
     } else if field.is_required() {
         let _ = write!(text, ", required");
     }
@@ -86,5 +87,8 @@ fn describe(text: &mut String, field: &Field, member: Option<&str>) {
 
 fn put(text: &mut String, key: &str, value: &str) {
     let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
-    let _ = writeln!(text, "#etcdctl put {} {}", quoted(key), quoted(value));
+    let command = format!("etcdctl put -- {} {}", quoted(key), quoted(value));
+    for line in command.split('\n') {
+        let _ = writeln!(text, "#{line}");
+    }
 }

@@ -45,7 +45,7 @@ pub trait CoordConfig: Sized + Send + Sync + 'static {
     /// let script = Shop::template();
     /// assert!(script.contains("# How many may be open at once."));
     /// assert!(script.contains("# u32, default 100"));
-    /// assert!(script.contains("#etcdctl put '/config/shop/max_connections' '100'"));
+    /// assert!(script.contains("#etcdctl put -- '/config/shop/max_connections' '100'"));
     /// ```
     #[must_use]
     fn template() -> String {
@@ -76,6 +76,7 @@ impl<T: CoordConfig> CoordConfig for Option<T> {
 
     fn decode(scope: &Scope<'_>, old: Option<&Self>) -> Option<Self> {
         if scope.is_absent(T::FIELDS) {
+            scope.try_absent::<T>();
             Some(None)
         } else {
             T::decode(scope, old.and_then(Option::as_ref)).map(Some)
@@ -231,7 +232,7 @@ pub(crate) enum Kind {
     /// One entry per segment below the key, each of this shape.
     Map(fn() -> Shape),
     /// The fields of another struct, as if they stood here.
-    Flat(&'static [Field]),
+    Flat(Shape),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -276,7 +277,7 @@ impl Field {
 
     #[must_use]
     pub const fn flat<T: CoordConfig>(name: &'static str) -> Self {
-        Self::new(name, "", Kind::Flat(T::FIELDS))
+        Self::new(name, "", Kind::Flat(T::SHAPE))
     }
 
     #[must_use]
@@ -384,7 +385,7 @@ impl Field {
         match self.kind {
             Kind::Leaf => &[],
             Kind::Nested(shape) | Kind::Map(shape) => shape().fields(),
-            Kind::Flat(fields) => fields,
+            Kind::Flat(shape) => shape.fields(),
         }
     }
 
@@ -405,7 +406,7 @@ impl Field {
 /// The fields that have a key, those of flattened structs among them, each with the path to it.
 pub(crate) fn flat(fields: &'static [Field]) -> Box<dyn Iterator<Item = &'static Field>> {
     Box::new(fields.iter().flat_map(|field| match field.kind {
-        Kind::Flat(inner) => flat(inner),
+        Kind::Flat(inner) => flat(inner.fields()),
         _ => Box::new(std::iter::once(field)),
     }))
 }

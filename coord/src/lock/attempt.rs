@@ -264,7 +264,8 @@ impl Acquire<'_> {
         if !session.session().is_live() {
             return Ok(Ended::Again);
         }
-        let hold = Hold::new(identity, self.heads(&entry), revision, session.clone());
+        let (heads, readers) = (self.heads(&entry), self.readers(&entry));
+        let hold = Hold::new(identity, heads, readers, revision, session.clone());
         tracing::debug!(target: "coord::lock", lock = self.name, token = revision, "lock acquired");
         Ok(Ended::Granted(LockGuard::new(hold, places, entry)))
     }
@@ -278,6 +279,12 @@ impl Acquire<'_> {
     fn heads(&self, entry: &LeasedKey) -> Vec<Key> {
         let keys = entry.keys().iter();
         keys.step_by(self.keys_each(entry)).cloned().collect()
+    }
+
+    /// What a downgradable one is held by after its downgrade; of another mode none.
+    fn readers(&self, entry: &LeasedKey) -> Vec<Key> {
+        let keys = entry.keys().chunks(self.keys_each(entry));
+        keys.filter_map(|keys| keys.get(1)).cloned().collect()
     }
 
     /// The queues are not compared: the attempt joins them, and lists who is ahead.

@@ -151,8 +151,10 @@ impl LockBuilder {
         self
     }
 
-    pub(crate) fn waiting(mut self, wait: Wait) -> Self {
-        self.wait = wait;
+    /// `try` of `#[locked]`.
+    #[doc(hidden)]
+    pub fn trying(mut self) -> Self {
+        self.wait = Wait::Try;
         self
     }
 
@@ -317,7 +319,7 @@ impl LockBuilder {
     /// # Cancel safety
     /// Safe to drop at any moment.
     pub async fn try_acquire(self) -> Result<LockGuard> {
-        self.waiting(Wait::Try).acquire().await
+        self.trying().acquire().await
     }
 
     /// Acquires the lock and runs `body` under it; then releases it in the background.

@@ -4,10 +4,11 @@ use std::{
     fmt,
     ops::Deref,
     pin::pin,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -78,21 +79,45 @@ pub(super) struct Hold {
 }
 
 pub(super) struct Queued {
-    /// One in each queue.
-    pub(super) entries: Vec<Key>,
+    /// What it is held by: one in each queue.
+    entries: ArcSwap<Vec<Key>>,
+    /// What it is held by after a downgrade; of one that cannot be downgraded none.
+    readers: Vec<Key>,
     /// Its key goes with the last who hold it.
     pub(super) session: Arc<LockSession>,
+}
+
+impl Queued {
+    /// What it is held by: one in each queue.
+    pub(super) fn entries(&self) -> Arc<Vec<Key>> {
+        self.entries.load_full()
+    }
+
+    /// What it is held by after a downgrade; of one that cannot be downgraded none.
+    pub(super) fn readers(&self) -> &[Key] {
+        &self.readers
+    }
+
+    /// From now on it is held by its read entries. Returns those that it was held by so far.
+    pub(super) fn downgrade(&self) -> Arc<Vec<Key>> {
+        self.entries.swap(Arc::new(self.readers.clone()))
+    }
 }
 
 impl Hold {
     pub(super) fn new(
         identity: Identity,
         entries: Vec<Key>,
+        readers: Vec<Key>,
         revision: i64,
         session: Arc<LockSession>,
     ) -> Arc<Self> {
         let belief = session.session().clone();
-        let queued = Queued { entries, session };
+        let queued = Queued {
+            entries: ArcSwap::from_pointee(entries),
+            readers,
+            session,
+        };
         Self::of(identity, revision, belief, Some(queued))
     }
 
@@ -269,14 +294,15 @@ impl Held {
     /// # Cancel safety
     /// Safe to drop.
     pub async fn verify(&self) -> Result<()> {
-        if let (None, Some(Queued { entries, session })) = (self.0.loss(), &self.0.queued) {
+        if let (None, Some(queued)) = (self.0.loss(), &self.0.queued) {
+            let entries = queued.entries();
             let reads = entries.iter().map(|entry| {
                 Op::Get(Range {
                     keys_only: true,
                     ..Range::new(Span::key(entry))
                 })
             });
-            let reply = session.engine().read_all(reads.collect()).await;
+            let reply = queued.session.engine().read_all(reads.collect()).await;
             let reply = reply
                 .map_err(|error| error.into_error(Context::new("verify lock").key(self.key())))?;
             let there = reply.replies.iter().all(|reply| match reply {
@@ -395,10 +421,10 @@ pub(super) struct Ownership {
 }
 
 /// What is given back.
-struct Standing {
+pub(super) struct Standing {
     // Before the entry, so that the release is not taken for a loss.
-    places: Vec<Place>,
-    entry: LeasedKey,
+    pub(super) places: Vec<Place>,
+    pub(super) entry: LeasedKey,
 }
 
 impl LockGuard {
@@ -445,7 +471,7 @@ impl LockGuard {
             return self;
         };
         let engine = queued.session.engine();
-        let outermost = Arc::strong_count(&self.owner) == 1;
+        let outermost = !self.owner.is_shared();
         let until = terms
             .max_hold
             .filter(|_| outermost)
@@ -494,7 +520,7 @@ impl LockGuard {
 
     /// Gives it back, and says whether it is proved that it was held until now.
     async fn confirmed(self) -> Result<bool> {
-        if Arc::strong_count(&self.owner) > 1 {
+        if self.owner.is_shared() {
             // Inside of another hold, which goes on: nothing is deleted, so look.
             return self.verify().await.map(|()| true);
         }
@@ -548,13 +574,20 @@ impl Ownership {
         self.held.hold()
     }
 
+    /// What is to be given back, if it still is.
+    pub(super) fn standing(&self) -> MutexGuard<'_, Option<Standing>> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Gives the lock back in the background, whoever still has a guard of it.
     pub(super) fn give_back(&self) {
-        let standing = {
-            let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
-            standing.take()
-        };
+        let standing = self.standing().take();
         drop(standing);
+    }
+
+    /// Others have a guard of it, too.
+    pub(super) fn is_shared(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) > 1
     }
 }
 

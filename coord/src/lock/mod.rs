@@ -19,6 +19,7 @@
 
 mod attempt;
 mod builder;
+mod downgrade;
 mod entry;
 mod gate;
 mod guard;
@@ -27,7 +28,6 @@ mod modes;
 mod outcome;
 mod queue;
 mod reentry;
-mod request;
 mod session;
 mod terms;
 mod transaction;
@@ -37,9 +37,8 @@ use std::{fmt, sync::Arc};
 
 pub use builder::LockBuilder;
 pub use guard::{FencingToken, Held, LockGuard, Released};
-pub use outcome::{Outcome, Returns, Run};
+pub use outcome::{Outcome, Returns, Run, Skip};
 pub use reentry::ReentrantLock;
-pub use request::Request;
 pub use terms::{OnLost, Release};
 pub use transaction::LockTransaction;
 

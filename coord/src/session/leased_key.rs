@@ -93,6 +93,17 @@ impl LeasedKey {
             .map_or_else(Receipt::nothing, |undo| self.undo.push(undo))
     }
 
+    /// Deletes some of the keys, which are known to be there, in the background; the others stay, and
+    /// what undoes them.
+    ///
+    /// No fence is needed, also if there is one at the end: the put's transaction compares all of its
+    /// keys, so no late copy of it takes effect while one of them is there.
+    pub(crate) fn release_part(&mut self, part: &[Key]) -> Receipt {
+        self.keys.retain(|key| !part.contains(key));
+        let keys = part.to_vec();
+        self.undo.push(Undo::Delete { keys })
+    }
+
     /// Nothing is to be undone: the key is known to be gone, or its session is.
     pub(crate) fn forget(mut self) {
         drop(self.take_undo());

@@ -6,6 +6,7 @@
 
 mod config;
 mod embedded;
+mod lock;
 mod sample;
 mod table;
 
@@ -37,6 +38,9 @@ async fn measure(part: Option<&str>) -> Table {
     }
     if wanted("embedded") {
         embedded::measure(&mut table).await;
+    }
+    if wanted("lock") {
+        lock::measure(&mut table).await;
     }
     table
 }

@@ -108,11 +108,11 @@ impl fmt::Display for Row {
             None => f.write_str(" | | |")?,
         }
         match self.ratio() {
-            Some(ratio) => write!(f, " {ratio:.2} |")?,
+            Some(ratio) => write!(f, " {ratio:.3} |")?,
             None => f.write_str(" |")?,
         }
         match self.goal {
-            Goal::Ratio(goal) => write!(f, " ≤ {goal} |")?,
+            Goal::Ratio(goal) => write!(f, " ≤ {goal:.3} |")?,
             Goal::Time(goal) => write!(f, " ≤ {goal:?} |")?,
         }
         f.write_str(if self.reached() {

@@ -1,15 +1,9 @@
 //! What locks do while nothing fails.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use coord::{Coordinator, Error};
-use coord_tests::{Backend, Worker, backend::Kind, eventually, median, on_both};
+use coord::{Coordinator, Error, LockGuard};
+use coord_tests::{Backend, History, Mode, Worker, backend::Kind, eventually, median, on_both};
 
 use super::{connect, polled, queue, queue_is};
 
@@ -103,33 +97,30 @@ async fn a_wait_that_is_over_names_the_holder_and_leaves_the_queue(server: Backe
 
 async fn a_hundred_tasks_of_one_session_take_turns(server: Backend) {
     let coordinator = connect(&server).await;
-    let inside = Arc::new(AtomicBool::new(false));
-    let last = Arc::new(AtomicU64::new(0));
+    let store = server.client().await;
+    let history = History::of(&store, "coord/lock/one!/").await;
     let tasks: Vec<_> = (0..100)
         .map(|_| {
-            let (inside, last) = (inside.clone(), last.clone());
+            let history = history.clone();
             let lock = coordinator.lock("one").wait_forever();
-            tokio::spawn(async move {
-                lock.run(async |held| {
-                    assert!(!inside.swap(true, Ordering::SeqCst), "two inside");
-                    let token = held.fencing_token().get().unsigned_abs();
-                    assert!(last.swap(token, Ordering::SeqCst) < token);
-                    tokio::task::yield_now().await;
-                    inside.store(false, Ordering::SeqCst);
-                })
-                .await
-            })
+            tokio::spawn(lock.run(async move |held| {
+                let _inside = history.enter(Mode::Exclusive, held.fencing_token().get());
+                tokio::task::yield_now().await;
+            }))
         })
         .collect();
     for task in tasks {
         task.await.unwrap().unwrap();
     }
-    queue_is(&server.client().await, "one", 0).await;
+    history.check(&store).await;
+    assert_eq!(history.len(), 100);
 }
 
-/// The create revision is the witness: sections in the order of their tokens must not overlap.
+/// They count on etcd, in two steps each: an overlap would lose one.
 async fn two_processes_never_hold_the_same_lock_at_once(server: Backend) {
     const EACH: usize = 250;
+    let mut store = server.client().await;
+    let history = History::of(&store, "coord/lock/sections!/").await;
     let arguments = [&server.endpoint(), "sections", &EACH.to_string()];
     let mut workers = [
         Worker::spawn("lock-sections", &arguments),
@@ -139,27 +130,20 @@ async fn two_processes_never_hold_the_same_lock_at_once(server: Backend) {
         worker.expect("ready").await;
     }
     workers.iter_mut().for_each(|worker| worker.say("go"));
-    let mut sections: Vec<[u128; 3]> = Vec::new();
     let mut turns = Vec::new();
     for (number, worker) in workers.iter_mut().enumerate() {
         for _ in 0..EACH {
             let said = worker.expect("section").await;
-            let numbers: Vec<_> = said.split(' ').map(|n| n.parse().unwrap()).collect();
-            sections.push(numbers.try_into().unwrap());
-            turns.push((sections[sections.len() - 1][0], number));
+            let (token, times) = said.split_once(' ').unwrap();
+            let (entered, left) = times.split_once(' ').unwrap();
+            let token = token.parse().unwrap();
+            let (entered, left) = (entered.parse().unwrap(), left.parse().unwrap());
+            history.add(Mode::Exclusive, token, entered, left);
+            turns.push((token, number));
         }
         worker.expect("done").await;
     }
-    sections.sort_unstable();
-    for pair in sections.windows(2) {
-        let ([earlier, _, end], [later, begin, _]) = (pair[0], pair[1]);
-        assert!(earlier < later, "one token twice: {earlier}");
-        assert!(
-            end < begin,
-            "{earlier} ended at {end}, {later} began at {begin}"
-        );
-    }
-    let mut store = server.client().await;
+    history.check(&store).await;
     let counter = store.get("counter", None).await.unwrap();
     assert_eq!(
         counter.kvs()[0].value_str().unwrap(),
@@ -259,19 +243,24 @@ async fn a_release_and_a_section_that_are_dropped_at_any_await_leave_nothing(ser
 async fn a_cancelled_wait_and_a_release_at_the_same_moment_lose_no_hand_over(server: Backend) {
     let (one, two) = (connect(&server).await, connect(&server).await);
     let store = server.client().await;
-    for _ in 0..60 {
+    let history = History::of(&store, "coord/lock/race!/").await;
+    let enter = |guard: &LockGuard| history.enter(Mode::Exclusive, guard.fencing_token().get());
+    for _ in 0..200 {
         let guard = one.lock("race").acquire().await.unwrap();
+        let inside = enter(&guard);
         let waiting = tokio::spawn(two.lock("race").acquire());
         let last = tokio::spawn(one.lock("race").acquire());
         queue_is(&store, "race", 3).await;
+        drop(inside);
         drop(guard);
         tokio::task::yield_now().await;
         waiting.abort();
         // Whether it was granted or not, the next one gets it.
         drop(waiting.await);
-        drop(last.await.unwrap().unwrap());
+        let last = last.await.unwrap().unwrap();
+        drop(enter(&last));
     }
-    queue_is(&store, "race", 0).await;
+    history.check(&store).await;
 }
 
 async fn names_that_contain_each_other_or_strange_characters_are_different_locks(server: Backend) {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use coord::{Coordinator, Error, LockGuard, LostReason};
-use coord_tests::{Backend, Flow, Proxy, Worker, eventually, on_both};
+use coord_tests::{Backend, Flow, Proxy, Worker, eventually, history::monotonic, on_both};
 use etcd_client::{Client, GetOptions};
 
 use super::{connect, connect_with_ttl, options, queue, queue_is};
@@ -85,11 +85,6 @@ async fn an_acquire_whose_answer_is_lost_is_found_again_and_fenced_off_at_its_re
     }
 }
 
-fn now() -> u128 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32).as_nanos()
-}
-
 async fn a_stopped_holder_never_runs_on_after_its_lease(server: Backend) {
     let coordinator = connect(&server).await;
     let mut worker = Worker::spawn("lock-hold", &[&server.endpoint(), "stopped", "2"]);
@@ -97,7 +92,7 @@ async fn a_stopped_holder_never_runs_on_after_its_lease(server: Backend) {
     worker.expect("tick").await;
     worker.stop();
     let guard = coordinator.lock("stopped").acquire().await.unwrap();
-    let taken = now();
+    let taken = monotonic();
     assert!(guard.fencing_token().get() > first);
     worker.cont();
     loop {
@@ -329,14 +324,14 @@ async fn a_holder_that_is_cut_off_stops_before_the_next_one_begins(server: Backe
         let seen = polled.clone();
         let body = tokio::spawn(cut_off.lock(name).run(async move |held| {
             loop {
-                *seen.lock().unwrap() = (now(), Some(held.fencing_token()));
+                *seen.lock().unwrap() = (monotonic(), Some(held.fencing_token()));
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }));
         eventually("the body runs", async || polled.lock().unwrap().0 > 0).await;
         let waiting = tokio::spawn(async move {
             let guard = next.lock(name).acquire().await.unwrap();
-            (next, guard, now())
+            (next, guard, monotonic())
         });
         queue_is(&server.client().await, name, 2).await;
         proxy.flow(flow);

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod behaviour;
+mod cluster;
+mod downgrade;
 mod faults;
 mod gate;
 mod guard;

@@ -1,6 +1,6 @@
 //! The parts of a list, a struct, a map or an enum, as serde asks for them.
 
-use std::vec;
+use std::{collections::HashSet, vec};
 
 use serde::{
     Deserializer,
@@ -64,13 +64,18 @@ pub(super) struct Members<'a> {
     map: bool,
     members: vec::IntoIter<(&'a str, Node<'a>)>,
     next: Option<(&'a str, Node<'a>)>,
+    /// The names so far, if two segments may be the same name.
+    names: Option<HashSet<String>>,
 }
 
 impl<'a> Members<'a> {
     pub(super) fn new(whole: Value<'a>, map: bool, members: Vec<(&'a str, Node<'a>)>) -> Self {
+        let encoded =
+            |(name, node): &(&str, Node<'_>)| matches!(node, Node::Keys(_)) && name.contains('%');
         Self {
             whole,
             map,
+            names: (map && members.iter().any(encoded)).then(HashSet::new),
             members: members.into_iter(),
             next: None,
         }
@@ -102,6 +107,14 @@ impl<'de> MapAccess<'de> for Members<'_> {
             .whole
             .at(Node::Item(text.as_deref().unwrap_or(name)), &place);
         let result = match &text {
+            Ok(name)
+                if !self
+                    .names
+                    .as_mut()
+                    .is_none_or(|it| it.insert(name.to_string())) =>
+            {
+                Err(Refused::new(SAME_ENTRY))
+            }
             Ok(_) => seed.deserialize(key),
             Err(_) => Err(Refused::new(NO_TEXT)),
         };
@@ -123,6 +136,9 @@ impl<'de> MapAccess<'de> for Members<'_> {
         Some(self.members.len())
     }
 }
+
+/// Of a segment that is decoded to the name of another one.
+pub(super) const SAME_ENTRY: &str = "another key stands for the same entry: keep one of the two";
 
 /// Of a map's key.
 pub(super) const NO_TEXT: &str = "the key of this entry is no text when it is percent-decoded";

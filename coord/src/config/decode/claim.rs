@@ -1,7 +1,9 @@
 //! [`claim`]: which field reads a key, by the shape alone: without a value, and without a bound on
 //! any field's type.
 
-use super::{is_sound, nearest};
+use std::cell::Cell;
+
+use super::{nearest, tree::DEEPEST};
 use crate::config::shape::{Field, Form, Kind, Shape, Unknown};
 
 /// Who reads a key.
@@ -10,6 +12,8 @@ pub(crate) struct Claim {
     /// The names of the fields on the way, as far as there are any.
     trail: Vec<&'static str>,
     verdict: Verdict,
+    /// How much of the path is the key of a secret field: what comes below it is secret too.
+    secret: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -28,8 +32,17 @@ enum Verdict {
 /// Looks up `path`, below the bound prefix. `present`: there is a key at a path, or below it.
 pub(crate) fn claim(shape: Shape, path: &str, present: &dyn Fn(&str) -> bool) -> Claim {
     let mut trail = Vec::new();
-    let verdict = Lookup { path, present }.structure(shape, 0, &mut trail);
-    Claim { trail, verdict }
+    let lookup = Lookup {
+        path,
+        present,
+        secret: Cell::new(None),
+    };
+    let verdict = lookup.structure(shape, 0, &mut trail);
+    Claim {
+        trail,
+        verdict,
+        secret: lookup.secret.get(),
+    }
 }
 
 impl Claim {
@@ -51,6 +64,12 @@ impl Claim {
         !self.trail.is_empty()
     }
 
+    /// The key of the secret field that the path is below.
+    pub(crate) fn secret<'p>(&self, path: &'p str) -> Option<&'p str> {
+        let key = &path[..self.secret?];
+        (key.len() < path.len()).then_some(key)
+    }
+
     /// What is done about a key that nobody reads, and the path that may be meant.
     pub(crate) fn unknown(&self, path: &str, hint: bool) -> Option<(Unknown, Option<String>)> {
         let Verdict::Nobody { policy, level, at } = self.verdict else {
@@ -67,18 +86,18 @@ impl Claim {
     }
 }
 
-/// The path that is meant by one with empty segments.
-pub(crate) fn mended(shape: Shape, path: &str) -> Option<String> {
-    let segments: Vec<_> = path.split('/').filter(|it| !it.is_empty()).collect();
-    let path = segments.join("/");
-    let read = is_sound(path.as_bytes())
-        && matches!(claim(shape, &path, &|_| false).verdict, Verdict::Read);
-    read.then_some(path)
+/// The path that may be meant by one with empty segments, as far as it is looked at; and whether that
+/// is all of it.
+pub(crate) fn mended(path: &str) -> (String, bool) {
+    let mut segments = path.split('/').filter(|it| !it.is_empty());
+    let path: Vec<_> = segments.by_ref().take(DEEPEST).collect();
+    (path.join("/"), segments.next().is_none())
 }
 
 struct Lookup<'p> {
     path: &'p str,
     present: &'p dyn Fn(&str) -> bool,
+    secret: Cell<Option<usize>>,
 }
 
 impl Lookup<'_> {
@@ -103,7 +122,7 @@ impl Lookup<'_> {
         fields.iter().find_map(|field| {
             if let Kind::Flat(inner) = field.kind() {
                 trail.push(field.name());
-                let found = self.fields(inner, at, trail);
+                let found = self.fields(inner.fields(), at, trail);
                 if found.is_none() {
                     trail.pop();
                 }
@@ -115,6 +134,9 @@ impl Lookup<'_> {
                     return None;
                 }
                 trail.push(field.name());
+                if field.is_secret() && self.secret.get().is_none() {
+                    self.secret.set(Some(at + key.len()));
+                }
                 let before = |key: &str| (self.present)(&format!("{}{key}", &self.path[..at]));
                 if field.keys().take(index).any(before) {
                     return Some(Verdict::Shadowed);

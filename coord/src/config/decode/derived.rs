@@ -12,7 +12,7 @@ use std::{
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::tests::{map, odd, prefix};
+use super::tests::{Raw, map, odd, prefix};
 use crate::config::{
     CoordConfig, WriteConfig,
     decode::{Keys, decode},
@@ -404,6 +404,7 @@ struct Coded {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Point {
     x: i32,
+    y: Option<u8>,
     #[serde(default)]
     tags: Vec<String>,
 }
@@ -417,6 +418,7 @@ fn codecs_and_modules_read_one_value() {
     ]);
     let point = |x, tags: &[&str]| Point {
         x,
+        y: None,
         tags: tags.iter().copied().map(str::to_owned).collect(),
     };
     let expected = Coded {
@@ -479,7 +481,7 @@ struct Part {
 }
 
 /// The one key that a document is in.
-fn document(text: &str) -> Keys {
+fn document<V: AsRef<[u8]>>(text: V) -> Keys {
     let mut keys = map(&[("x", text)]);
     let mut kv = keys.pop_first().expect("one").1;
     kv.key = b"/p".to_vec();

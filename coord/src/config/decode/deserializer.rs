@@ -30,12 +30,18 @@ impl<'de> Deserializer<'de> for Value<'_> {
         deserialize_i16 visit_i16 i16;
         deserialize_i32 visit_i32 i32;
         deserialize_i64 visit_i64 i64;
-        deserialize_i128 visit_i128 i128;
         deserialize_u8 visit_u8 u8;
         deserialize_u16 visit_u16 u16;
         deserialize_u32 visit_u32 u32;
         deserialize_u64 visit_u64 u64;
-        deserialize_u128 visit_u128 u128;
+    }
+
+    fn deserialize_i128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
+        self.wide(visitor, "i128", |visitor, value| visitor.visit_i128(value))
+    }
+
+    fn deserialize_u128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
+        self.wide(visitor, "u128", |visitor, value| visitor.visit_u128(value))
     }
 
     fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
@@ -86,6 +92,7 @@ impl<'de> Deserializer<'de> for Value<'_> {
 
     fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
         if let Node::Keys(Branch { own: Some(kv), .. }) = self.node {
+            self.strangers_below();
             return self.locate(visitor.visit_bytes(&kv.value));
         }
         self.read(visitor, |visitor, text| {

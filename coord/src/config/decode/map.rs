@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value as Json;
 
 use super::{
-    access::NO_TEXT,
+    access::{NO_TEXT, SAME_ENTRY},
     fault::Place,
     probe::{Cloner, Entry, ReadKey, ReadVia},
     scope::{Found, Scope},
@@ -277,8 +277,7 @@ impl<M: Map> Reader<'_, M> {
         match (map.as_mut(), entry) {
             (Some(into), Some((key, value))) => {
                 if !into.put(key, value) {
-                    let reason = "another key stands for the same entry: keep one of the two";
-                    self.scope.cx.fault(place, revision, reason);
+                    self.scope.cx.fault(place, revision, SAME_ENTRY);
                     *map = None;
                 }
             }

@@ -40,7 +40,7 @@ pub(crate) use tree::{Keys, is_sound};
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
 };
 
 use self::{
@@ -49,14 +49,15 @@ use self::{
     tree::Branch,
     value::{Node, Value},
 };
-use super::shape::{CoordConfig, Form, Unknown};
+use super::shape::{CoordConfig, Field, Form, Unknown};
 use crate::{client::KeyValue, key::Prefix};
 
 /// A key below the bound prefix that no field reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UnknownKey {
-    /// The key; bytes that are no UTF-8 are replaced.
+    /// The key; bytes that are no UTF-8 are replaced. Of what is below a secret field, whose entries'
+    /// names are secret too, it is the field's key and `/…`.
     pub key: String,
     /// The key of a field that may be meant.
     pub did_you_mean: Option<String>,
@@ -125,6 +126,8 @@ pub(crate) fn decode<T: CoordConfig>(
     let cx = Decoding {
         prefix,
         first: earlier.is_none(),
+        trial: Cell::new(false),
+        tried: RefCell::default(),
         past: earlier.as_ref().map(|it| (it.dirty, it.notes)),
         policy: Cell::new(Unknown::Warn),
         faults: RefCell::default(),
@@ -162,6 +165,8 @@ pub(crate) fn single<T: Leaf>(value: &[u8]) -> Result<T, Refused> {
     let cx = Decoding {
         prefix: &prefix,
         first: false,
+        trial: Cell::new(false),
+        tried: RefCell::default(),
         past: None,
         policy: Cell::new(Unknown::Ignore),
         faults: RefCell::default(),
@@ -180,11 +185,22 @@ pub(crate) fn single<T: Leaf>(value: &[u8]) -> Result<T, Refused> {
 pub(crate) struct Decoding<'a> {
     prefix: &'a Prefix,
     first: bool,
+    /// What is not there is looked at for its defaults alone.
+    trial: Cell<bool>,
+    /// The structs and the maps that were, by their fields: a struct may contain itself.
+    tried: RefCell<BTreeSet<(Absent, *const Field)>>,
     past: Option<(&'a Dirty, &'a [Note])>,
     /// Of the struct whose field is read now.
     policy: Cell<Unknown>,
     faults: RefCell<Vec<Fault>>,
     notes: RefCell<Vec<Note>>,
+}
+
+/// What is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Absent {
+    Struct,
+    Entry,
 }
 
 /// How much was found so far.
@@ -210,6 +226,7 @@ impl Decoding<'_> {
     }
 
     /// A member of the document at `place` that no field reads.
+    /// `name` is its path in the document: `log.level`.
     fn strange_member(&self, place: &Place<'_>, name: &str, did_you_mean: Option<String>) {
         let whole = place.key(self.prefix);
         let key = format!("{whole} (member `{name}`)");
@@ -250,14 +267,35 @@ impl Decoding<'_> {
         if faults.len() == since.faults + 1 && found.reason == MISSING && found.field == field {
             return;
         }
+        let lead = match found.reason.starts_with(WRONG_DEFAULT) {
+            true => WRONG_DEFAULT,
+            false => "",
+        };
         let withheld = Fault {
             key: place.key(self.prefix),
             field,
             mod_revision: found.mod_revision,
-            reason: "invalid (secret: the reason is withheld)".to_owned(),
+            reason: format!("{lead}invalid (secret: the reason is withheld)"),
         };
         faults.truncate(since.faults);
         faults.push(withheld);
+    }
+
+    /// Reads what is not there, once, for the faults of its defaults: those are not to be seen first
+    /// when it comes.
+    fn try_absent(&self, what: Absent, fields: *const Field, read: impl FnOnce()) {
+        if !self.first || !self.tried.borrow_mut().insert((what, fields)) {
+            return;
+        }
+        let mark = self.mark();
+        let (nested, policy) = (self.trial.replace(true), self.policy.get());
+        read();
+        self.trial.set(nested);
+        self.policy.set(policy);
+        self.notes.borrow_mut().truncate(mark.notes);
+        let mut faults = self.faults.borrow_mut();
+        let of_defaults = faults.split_off(mark.faults).into_iter();
+        faults.extend(of_defaults.filter(|it| it.reason.starts_with(WRONG_DEFAULT)));
     }
 
     /// This very key differs from what it was.
@@ -278,6 +316,9 @@ impl Decoding<'_> {
 
 /// The one reason that shows nothing, even of a secret.
 const MISSING: &str = "the key is missing and has no default";
+
+/// What a reason begins with that is about a default.
+const WRONG_DEFAULT: &str = "the default is wrong: ";
 
 /// The key that `name` is a slip of, if there is one.
 fn nearest<'k>(name: &str, keys: impl Iterator<Item = &'k str>) -> Option<&'k str> {

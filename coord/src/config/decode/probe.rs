@@ -238,7 +238,7 @@ impl<K: Serialize> ViaWriteKey for &Probe<K> {
     type Of = K;
 
     fn write_key(&self) -> WriteKey<K> {
-        |key| encode::encode(key)
+        |key| encode::name(key)
     }
 }
 

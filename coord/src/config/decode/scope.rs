@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
 use super::{
-    Decoding, MISSING,
+    Absent, Decoding, MISSING, WRONG_DEFAULT,
     checks::Checks,
     fault::{Place, shown},
     map::Map,
@@ -136,14 +136,15 @@ impl<'s> Scope<'s> {
                 ..value
             };
             let absent = matches!(found.node, Node::Keys(branch) if branch.is_absent());
-            let wrong = "the default is wrong: ";
             match default {
+                Default::Value(_) if absent && self.cx.trial.get() => return None,
                 Default::Value(make) if absent => {
-                    return self.checked(place, 0, None, wrong, make(), check);
+                    return self.checked(place, 0, None, WRONG_DEFAULT, make(), check);
                 }
                 Default::Text(text) if absent || self.cx.first => {
-                    let made = accept(self.cx, read(stored(text)), wrong)
-                        .and_then(|it| self.checked(place, 0, Some(text), wrong, it, check));
+                    let made = accept(self.cx, read(stored(text)), WRONG_DEFAULT).and_then(|it| {
+                        self.checked(place, 0, Some(text), WRONG_DEFAULT, it, check)
+                    });
                     if absent || made.is_none() {
                         return made;
                     }
@@ -188,6 +189,15 @@ impl<'s> Scope<'s> {
         self.field(field, |found, place| {
             let old = old.filter(|_| field.aliases().is_empty());
             let made = self.entries(found, place, old, key, read, clone)?;
+            if made.entries().next().is_none() {
+                self.cx.try_absent(Absent::Entry, field, || {
+                    let place = place.segment("{key}");
+                    read(
+                        &Entry::new(self, Node::Keys(Branch::ABSENT), &place, 0),
+                        None,
+                    );
+                });
+            }
             self.checked(place, found.revision, None, "", made, check)
         })
     }
@@ -212,6 +222,13 @@ impl<'s> Scope<'s> {
         check: fn(&T, &mut Checks),
     ) -> Option<T> {
         self.checked(self.place, self.revision, None, "", made()?, check)
+    }
+
+    /// Looks at the defaults of a struct that is not there.
+    pub(crate) fn try_absent<T: CoordConfig>(&self) {
+        self.cx.try_absent(Absent::Struct, T::FIELDS.as_ptr(), || {
+            T::decode(self, None);
+        });
     }
 
     /// Nothing is stored here, of a struct with these fields.
@@ -383,19 +400,43 @@ impl<'e> Entry<'e> {
         match json {
             Json::Null => T::decode(&self.scope_of::<T>(Source::Document(None)), None),
             Json::Object(members) => {
-                let keys = || flat(T::FIELDS).flat_map(Field::keys);
+                let keys: Vec<_> = flat(T::FIELDS).flat_map(Field::keys).collect();
                 cx.policy.set(T::SHAPE.policy());
-                for name in members.keys() {
-                    if !keys().any(|key| key.split('/').next() == Some(name)) {
-                        let hint = nearest(name, keys()).map(str::to_owned);
-                        cx.strange_member(self.place, name, hint);
-                    }
-                }
+                self.strange_members("", members, &keys);
                 T::decode(&self.scope_of::<T>(Source::Document(Some(json))), None)
             }
             _ => {
                 cx.fault(self.place, self.revision, NO_OBJECT);
                 None
+            }
+        }
+    }
+
+    /// Tells the members that no field reads; `path` leads to them, and `keys` are those of the fields
+    /// that are below it.
+    fn strange_members<'k>(
+        &self,
+        path: &str,
+        members: &serde_json::Map<String, Json>,
+        keys: &[&'k str],
+    ) {
+        for (name, json) in members {
+            if keys.contains(&name.as_str()) {
+                continue;
+            }
+            let below = |key: &&'k str| key.strip_prefix(name.as_str())?.strip_prefix('/');
+            let inner: Vec<&'k str> = keys.iter().filter_map(below).collect();
+            match json {
+                Json::Object(members) if !inner.is_empty() => {
+                    self.strange_members(&format!("{path}{name}."), members, &inner);
+                }
+                Json::Null if !inner.is_empty() => {}
+                _ => {
+                    let hint = nearest(name, keys.iter().copied());
+                    let hint = hint.map(|near| format!("{path}{}", near.replace('/', ".")));
+                    let cx = self.scope.cx;
+                    cx.strange_member(self.place, &format!("{path}{name}"), hint);
+                }
             }
         }
     }

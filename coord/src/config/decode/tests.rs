@@ -95,7 +95,7 @@ fn refused<T: DeserializeOwned + Send + Sync + 'static>(keys: &[(&str, &str)], r
     }
 }
 
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Mode {
     Fast,
@@ -114,6 +114,42 @@ struct Point {
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Name(String);
+
+/// As `serde_bytes` writes and reads it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Raw(pub(super) Vec<u8>);
+
+impl Serialize for Raw {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Bytes;
+        impl<'de> serde::de::Visitor<'de> for Bytes {
+            type Value = Raw;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("bytes")
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Raw, E> {
+                Ok(Raw(bytes.to_owned()))
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut from: A) -> Result<Raw, A::Error> {
+                let mut bytes = Vec::new();
+                while let Some(byte) = from.next_element()? {
+                    bytes.push(byte);
+                }
+                Ok(Raw(bytes))
+            }
+        }
+        from.deserialize_byte_buf(Bytes)
+    }
+}
 
 #[test]
 fn text_stands_as_it_is() {
@@ -603,4 +639,16 @@ fn a_very_deep_key_is_nobodys() {
         let decoded = decode::<Tree>(&prefix(), &map(&[(deep.as_str(), "1")]), None);
         assert_eq!(decoded.value.is_ok(), segment == "any");
     }
+}
+
+/// Two segments that are one name when they are decoded: which of the two is meant cannot be known.
+#[test]
+fn one_entry_has_one_key() {
+    let keys = [("v/a", "1"), ("v/%61", "2"), ("v/b", "3")];
+    refused::<HashMap<String, u8>>(&keys, "v.a: another key stands for the same entry");
+    let both = read::<BTreeMap<String, u8>>(&[("v/a", "1"), ("v/%62", "2")]);
+    assert_eq!(both, Ok(BTreeMap::from([("a".into(), 1), ("b".into(), 2)])));
+    // A struct's fields are not decoded.
+    let point = read::<Point>(&[("v/x", "1"), ("v/%78", "2"), ("v/%58", "3")]);
+    assert_eq!(point, Ok(Point { x: 1, y: None }));
 }

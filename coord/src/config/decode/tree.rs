@@ -9,7 +9,7 @@ pub(crate) type Keys = BTreeMap<Vec<u8>, KeyValue>;
 
 /// Types that contain themselves (a JSON value, a tree) are read by recursion, one level for each
 /// segment: so many levels fit on any thread's stack, as they do in a JSON document.
-const DEEPEST: usize = 128;
+pub(super) const DEEPEST: usize = 128;
 
 /// A field can mean this path: none of its segments is empty (`a//b`, `a/`), and there are no more of
 /// them than a sane writer makes.

@@ -1,6 +1,8 @@
 //! [`Value`]: a value that is not read yet: a place in the key tree, a part of a text or of a
 //! document, and the forms that it may have there.
 
+use std::{fmt::Display, str::FromStr};
+
 use serde::de::{DeserializeOwned, IntoDeserializer, Visitor};
 use serde_json::Value as Json;
 
@@ -59,9 +61,7 @@ impl<'a> Value<'a> {
             Node::Json(json) => Ok(Scalar::Json(json)),
             Node::Keys(branch) => match branch.own {
                 Some(kv) => {
-                    branch
-                        .keys_below()
-                        .for_each(|kv| self.cx.stranger(&kv.key, None));
+                    self.strangers_below();
                     text::of(&kv.value).map(Scalar::Text).map_err(Refused::new)
                 }
                 None if branch.has_below() => Err(Refused::new(
@@ -70,6 +70,33 @@ impl<'a> Value<'a> {
                 None => Err(Refused::missing()),
             },
         }
+    }
+
+    /// What has a value owns no keys below it.
+    pub(super) fn strangers_below(&self) {
+        if let Node::Keys(branch) = self.node {
+            let below = branch.keys_below();
+            below.for_each(|kv| self.cx.stranger(&kv.key, None));
+        }
+    }
+
+    /// A number beyond 64 bits: in a document it is a text.
+    pub(super) fn wide<'de, V: Visitor<'de>, T: FromStr<Err: Display>>(
+        self,
+        visitor: V,
+        name: &str,
+        visit: impl FnOnce(V, T) -> Result<V::Value>,
+    ) -> Result<V::Value> {
+        let result = self.scalar().and_then(|scalar| {
+            let text = match scalar {
+                Scalar::Text(text) => text,
+                Scalar::Json(Json::String(text)) => text,
+                Scalar::Json(json) => return self.visit_json(json, visitor),
+            };
+            let value = text::number(text, name).map_err(Refused::new)?;
+            visit(visitor, value)
+        });
+        self.locate(result)
     }
 
     pub(super) fn read<'de, V: Visitor<'de>>(

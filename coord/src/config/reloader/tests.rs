@@ -480,3 +480,84 @@ fn of_a_large_map_only_what_changed_is_read() {
     new(store.write(&[("counted/key-9", Some("3")), ("counted/new", Some("4"))]));
     assert_eq!(READ.swap(0, Ordering::Relaxed), 2);
 }
+
+/// What stands below a secret field may be secret too: the names of a secret map's entries are.
+#[derive(Debug, crate::CoordConfig)]
+#[coord(crate = crate)]
+struct Tokens {
+    #[coord(map, secret, alias = "keys")]
+    tokens: BTreeMap<String, Tuning>,
+}
+
+#[derive(Debug, crate::CoordConfig)]
+#[coord(crate = crate, unknown = deny)]
+struct Vault {
+    #[coord(flatten)]
+    tokens: Tokens,
+}
+
+#[test]
+fn no_name_below_a_secret_field_is_told() {
+    let strays = [
+        "tokens/hunter2/depht",
+        "tokens/hunter2//depth",
+        "/tokens/hunter2",
+        "tokens/hunter2/",
+        "keys/hunter2/depht",
+    ];
+    for stray in strays {
+        let mut store = Followed::<Tokens>::new();
+        new(store.write(&[("tokens/hunter2/depth", Some("1")), (stray, Some("1"))]));
+        assert_eq!(store.odd.unknown.len(), 1, "{stray}");
+        let field = stray.trim_start_matches('/').split('/').next();
+        let key = format!("/p/{}/…", field.expect("not empty"));
+        assert_eq!(store.odd.unknown[0].key, key);
+        assert!(!format!("{:?}", store.odd).contains("hunter2"), "{stray}");
+        if !is_sound(stray.as_bytes()) {
+            let refusal = refused(Followed::<Vault>::new().write(&[(stray, Some("1"))]));
+            assert!(!refusal.to_string().contains("hunter2"), "{refusal}");
+        }
+    }
+}
+
+#[test]
+fn all_keys_gone_at_once_is_taken_for_an_accident() {
+    #[derive(Debug, crate::CoordConfig)]
+    #[coord(crate = crate)]
+    struct Lenient {
+        #[coord(default = 1)]
+        a: u8,
+        #[coord(default = 2)]
+        b: u8,
+    }
+    let mut store = Followed::<Lenient>::new();
+    let both = [("a", Some("7")), ("b", Some("8"))];
+    let none = [("a", None), ("b", None)];
+    new(store.write(&both));
+    let refusal = refused(store.write(&none));
+    assert!(
+        refusal.to_string().contains("all 2 keys were deleted"),
+        "{refusal}"
+    );
+    assert_eq!(refusal.faults[0].key, "/p/");
+    // An update that says nothing new does not end it; another write does, whatever it is.
+    assert!(matches!(store.write(&[]), Outcome::Same));
+    let (value, fields) = new(store.write(&[("c", Some("1"))]));
+    assert_eq!((value.a, value.b), (1, 2));
+    assert_eq!(fields, ["a", "b"].map(Arc::from));
+    // It was an accident.
+    new(store.write(&both));
+    refused(store.write(&[("a", None), ("b", None), ("c", None)]));
+    assert!(matches!(store.write(&both), Outcome::Same));
+    // One by one is meant.
+    new(store.write(&[("a", None)]));
+    let (value, _) = new(store.write(&[("b", None)]));
+    assert_eq!((value.a, value.b), (1, 2));
+    // What nobody reads is no loss.
+    let mut store = Followed::<Lenient>::new();
+    new(store.write(&[("x", Some("7")), ("y", Some("8"))]));
+    assert!(matches!(
+        store.write(&[("x", None), ("y", None)]),
+        Outcome::Same
+    ));
+}

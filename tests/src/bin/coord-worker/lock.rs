@@ -15,7 +15,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use coord::{Coordinator, Error, OnLost, Options};
-use coord_tests::worker::wire::{Lines, say};
+use coord_tests::{
+    history::monotonic,
+    worker::wire::{Lines, say},
+};
 
 pub(crate) fn sections(arguments: Vec<String>) -> anyhow::Result<()> {
     let [endpoint, name, count] = arguments.as_slice() else {
@@ -33,7 +36,7 @@ pub(crate) fn sections(arguments: Vec<String>) -> anyhow::Result<()> {
                 .wait_forever()
                 .acquire()
                 .await?;
-            let begin = now();
+            let begin = monotonic();
             let counter = store.get("counter", None).await?;
             let counter: u64 = match counter.kvs().first() {
                 Some(kv) => kv.value_str()?.parse()?,
@@ -42,7 +45,7 @@ pub(crate) fn sections(arguments: Vec<String>) -> anyhow::Result<()> {
             store
                 .put("counter", (counter + 1).to_string(), None)
                 .await?;
-            let end = now();
+            let end = monotonic();
             say(format_args!(
                 "section {} {begin} {end}",
                 guard.fencing_token()
@@ -66,7 +69,7 @@ pub(crate) fn hold(arguments: Vec<String>) -> anyhow::Result<()> {
             .run(async |held| {
                 say(format_args!("held {}", held.fencing_token()));
                 loop {
-                    say(format_args!("tick {}", now()));
+                    say(format_args!("tick {}", monotonic()));
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
             })
@@ -111,10 +114,4 @@ async fn connect(endpoint: &str, ttl: u64) -> coord::Result<Coordinator> {
     options.endpoints = vec![endpoint.to_owned()];
     options.lock.ttl = Duration::from_secs(ttl);
     Coordinator::connect(options).await
-}
-
-/// The same clock for all processes of the machine.
-fn now() -> u128 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32).as_nanos()
 }

@@ -208,21 +208,23 @@ fn a_template_seeds_a_prefix() {
     for line in [
         "# How many rooms.",
         "# u32, default 1_000",
-        "#etcdctl put '/config/{env}/house/rooms' '1000'",
-        "#etcdctl put '/config/{env}/house/motto' 'it'\\''s'",
+        "#etcdctl put -- '/config/{env}/house/rooms' '1000'",
+        "#etcdctl put -- '/config/{env}/house/motto' 'it'\\''s'",
         "# String, secret",
-        "#etcdctl put '/config/{env}/house/code' ''",
+        "#etcdctl put -- '/config/{env}/house/code' ''",
         "# String, required",
-        "#etcdctl put '/config/{env}/house/db/host' ''",
-        "#etcdctl put '/config/{env}/house/routes/{key}/timeout' '1s'",
-        "#etcdctl put '/config/{env}/house/routes/{key}/headers/{key}' ''",
-        "#etcdctl put '/config/{env}/house/log/level' ''",
-        "#etcdctl put '/config/{env}/house/annex/rooms' '1000'",
+        "#etcdctl put -- '/config/{env}/house/db/host' ''",
+        "#etcdctl put -- '/config/{env}/house/routes/{key}/timeout' '1s'",
+        "#etcdctl put -- '/config/{env}/house/routes/{key}/headers/{key}' ''",
+        "#etcdctl put -- '/config/{env}/house/log/level' ''",
+        "#etcdctl put -- '/config/{env}/house/annex/rooms' '1000'",
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
     assert!(!text.contains("hunter2") && text.lines().all(|line| line.starts_with('#')));
-    assert!(Whole::template().contains("# one document, Json\n#etcdctl put '/config/{prefix}' ''"));
+    assert!(
+        Whole::template().contains("# one document, Json\n#etcdctl put -- '/config/{prefix}' ''")
+    );
 }
 
 /// Everything that a struct can hold, to be written and read again.
@@ -241,6 +243,8 @@ struct Everything {
     table: Point,
     #[coord(with = hex)]
     mask: u32,
+    bytes: Raw,
+    wide: Vec<u128>,
     #[coord(nested)]
     inner: Inner,
     #[coord(nested)]
@@ -255,6 +259,19 @@ struct Everything {
     by_number: BTreeMap<u16, String>,
     #[coord(flatten)]
     flat: Flat,
+}
+
+/// Writes a number, not a text.
+mod opposite {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<i8>, D::Error> {
+        Ok(Option::<i8>::deserialize(from)?.map(|it| !it))
+    }
+
+    pub(super) fn serialize<S: Serializer>(value: &Option<i8>, to: S) -> Result<S::Ok, S::Error> {
+        value.map(|it| !it).serialize(to)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, crate::CoordConfig)]
@@ -273,6 +290,12 @@ struct Packed {
     text: Option<String>,
     #[coord(default)]
     span: Duration,
+    #[coord(with = hex)]
+    mask: u32,
+    #[coord(with = opposite)]
+    turned: Option<i8>,
+    wide: i128,
+    bytes: Raw,
     #[coord(nested)]
     inner: Option<Inner>,
     #[coord(map)]
@@ -292,7 +315,7 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 fn name() -> impl Strategy<Value = String> {
-    "[a-c/%é. ]{1,3}"
+    "[a-c/%é. \n]{1,3}"
 }
 
 prop_compose! {
@@ -309,10 +332,11 @@ prop_compose! {
     fn packed()(
         text in proptest::option::of(text()),
         span in (0..1_000_000u64).prop_map(Duration::from_millis),
+        (mask, turned, wide, bytes) in any::<(u32, Option<i8>, i128, Vec<u8>)>(),
         inner in proptest::option::of(inner()),
         inners in proptest::collection::btree_map(name(), inner(), 0..3),
     ) -> Packed {
-        Packed { text, span, inner, inners }
+        Packed { text, span, mask, turned, wide, bytes: Raw(bytes), inner, inners }
     }
 }
 
@@ -321,7 +345,8 @@ prop_compose! {
         (text, name, number) in (text(), proptest::option::of(text()), any::<i64>()),
         millis in 0..1_000_000u64,
         list in proptest::collection::vec(text(), 0..3),
-        (x, documented, mask) in (any::<i32>(), any::<bool>(), any::<u32>()),
+        (x, y_of, documented, mask) in any::<(i32, Option<u8>, bool, u32)>(),
+        (bytes, wide) in any::<(Vec<u8>, Vec<u128>)>(),
         (inner, maybe) in (inner(), proptest::option::of(inner().prop_map(Box::new))),
         boxed in proptest::option::of(packed()),
         scalars in proptest::collection::btree_map(name(), any::<u8>().prop_map(Some), 0..3),
@@ -329,10 +354,10 @@ prop_compose! {
         by_number in proptest::collection::btree_map(any::<u16>(), text(), 0..3),
         (flat_x, y) in (any::<Option<u8>>(), any::<bool>()),
     ) -> Everything {
-        let point = Point { x, tags: list.clone() };
+        let point = Point { x, y: y_of, tags: list.clone() };
         Everything {
             text, name, number, timeout: Duration::from_millis(millis), list,
-            document: documented.then(|| point.clone()), table: point, mask,
+            document: documented.then(|| point.clone()), table: point, mask, bytes: Raw(bytes), wide,
             inner, maybe, boxed, scalars, structs, by_number,
             flat: Flat { x: flat_x, y },
         }
@@ -390,4 +415,168 @@ fn what_cannot_be_written_is_told_at_once() {
     );
     assert!(faults[1].contains("must be finite"), "{faults:?}");
     assert!(faults[2].contains("withheld"), "{faults:?}");
+}
+
+/// Wrong defaults where nothing is yet: a struct that may not be there, the entries of a map, in a
+/// document too; and a struct that holds itself.
+#[derive(Debug, crate::CoordConfig)]
+#[coord(crate = crate)]
+struct Dormant {
+    #[coord(nested)]
+    maybe: Option<Latent>,
+    #[coord(map)]
+    entries: BTreeMap<String, Entries>,
+    #[coord(flatten)]
+    flat: Option<Loose>,
+}
+
+#[derive(Debug, crate::CoordConfig)]
+#[coord(crate = crate)]
+#[expect(dead_code, reason = "only its defaults are looked at")]
+struct Latent {
+    required: u8,
+    #[coord(default = "soon")]
+    timeout: Duration,
+    #[coord(default = "secret!", secret)]
+    code: u8,
+    #[coord(default = unreachable!("not there"))]
+    computed: u8,
+    #[coord(nested)]
+    again: Option<Box<Latent>>,
+}
+
+#[derive(Debug, crate::CoordConfig)]
+#[coord(crate = crate, validate = never)]
+#[expect(dead_code, reason = "only its defaults are looked at")]
+struct Entries {
+    #[coord(default = "7", range = 8..)]
+    size: u8,
+    #[coord(map)]
+    below: BTreeMap<String, Entries>,
+}
+
+fn never(_: &Entries) -> Result<(), &'static str> {
+    Err("what is not there is not checked as a whole")
+}
+
+#[derive(Debug, crate::CoordConfig)]
+#[coord(crate = crate)]
+#[expect(dead_code, reason = "only its defaults are looked at")]
+struct Loose {
+    level: String,
+    #[coord(default = "x")]
+    lines: u8,
+}
+
+#[test]
+fn a_wrong_default_is_found_where_nothing_is_yet() {
+    let expected = [
+        "`/p/maybe/timeout` (field `maybe.timeout`): the default is wrong: expected a duration",
+        "`/p/maybe/code` (field `maybe.code`): the default is wrong: invalid (secret",
+        "`/p/entries/{key}/size` (field `entries.{key}.size`): the default is wrong: expected a value in `8..`",
+        "`entries.{key}.below.{key}.size`): the default is wrong",
+        "`/p/lines` (field `flat.lines`): the default is wrong: expected u8",
+    ];
+    refused::<Dormant>(&[], &expected);
+    let some = [
+        ("entries/a/size", "9"),
+        ("maybe/required", "1"),
+        ("maybe/computed", "1"),
+    ];
+    let expected = [
+        "`maybe.timeout`): the default is wrong",
+        "`maybe.code`): the default is wrong",
+        // Of the one inside that is not there.
+        "`maybe.again.timeout`): the default is wrong",
+        "`maybe.again.code`): the default is wrong",
+        "`entries.a.size`): the default is wrong",
+        "`entries.a.below.{key}.size`): the default is wrong",
+        "`flat.lines`): the default is wrong",
+    ];
+    refused::<Dormant>(&some, &expected);
+}
+
+#[derive(Debug, crate::CoordConfig)]
+#[coord(crate = crate, document, unknown = deny)]
+struct StrictDocument {
+    #[coord(key = "log/level", default = "x")]
+    #[expect(dead_code, reason = "only decoded")]
+    level: String,
+}
+
+#[test]
+fn members_are_known_at_every_depth() {
+    #[derive(Debug, crate::CoordConfig)]
+    #[coord(crate = crate, document)]
+    #[expect(dead_code, reason = "only decoded")]
+    struct Lenient {
+        #[coord(key = "log/level", default = "x")]
+        level: String,
+        #[coord(key = "log/deep/level", default = "x")]
+        deep: String,
+        #[coord(default)]
+        any: BTreeMap<String, u8>,
+    }
+    let told = |text: &str| odd::<Lenient>(&document(text)).unknown;
+    for (text, member, near) in [
+        (
+            r#"{"log":{"levle":"debug"}}"#,
+            "log.levle",
+            Some("log.level"),
+        ),
+        (r#"{"log":{"deep":{"x":1}}}"#, "log.deep.x", None),
+        (r#"{"log":"debug"}"#, "log", None),
+        (r#"{"lag":{"level":"debug"}}"#, "lag", None),
+        (r#"{"ayn":{}}"#, "ayn", Some("any")),
+    ] {
+        let unknown = told(text);
+        assert_eq!(unknown.len(), 1, "{text}: {unknown:?}");
+        assert_eq!(unknown[0].key, format!("/p (member `{member}`)"), "{text}");
+        assert_eq!(unknown[0].did_you_mean.as_deref(), near, "{text}");
+    }
+    for text in [
+        "{}",
+        r#"{"log":{"level":"a"},"any":{"b":1}}"#,
+        r#"{"log":null}"#,
+    ] {
+        assert_eq!(told(text), [], "{text}");
+    }
+    let mut reloader = crate::config::reloader::Reloader::<StrictDocument>::new(prefix());
+    let update = crate::watch::Update {
+        revision: 7,
+        cause: crate::watch::Cause::Listed,
+        changes: Vec::new(),
+    };
+    let outcome = reloader
+        .apply(&document(r#"{"log":{"levle":"debug"}}"#), &update)
+        .outcome;
+    assert!(
+        matches!(outcome, crate::config::reloader::Outcome::Refused(_)),
+        "{outcome:?}"
+    );
+}
+
+#[derive(crate::CoordConfig)]
+#[coord(crate = crate, prefix = "x")]
+#[expect(dead_code, reason = "only described")]
+struct Multi {
+    #[coord(default = "it's\ntouch /tmp/owned")]
+    motto: String,
+    #[coord(default = -1)]
+    least: i8,
+}
+
+/// A script that does nothing, and, without its `#`s, what is said.
+#[test]
+fn every_line_of_a_template_is_a_comment() {
+    let text = Multi::template();
+    assert!(text.lines().all(|line| line.starts_with('#')), "{text}");
+    assert!(
+        text.contains("#etcdctl put -- '/config/x/motto' 'it'\\''s\n#touch /tmp/owned'\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("#etcdctl put -- '/config/x/least' '-1'\n"),
+        "{text}"
+    );
 }

@@ -1,31 +1,81 @@
 //! What is written is read, and no text ends in a panic.
 
 use super::*;
+use crate::config::encode::name;
 
 /// What `set` writes is what a field reads.
 fn round_trip<T>(value: &T) -> Result<(), TestCaseError>
 where
     T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug + Send + Sync + 'static,
 {
-    let Some(text) = encode_some(value).map_err(TestCaseError::fail)? else {
-        // No key at all.
-        let back = read::<T>(&[]).map_err(TestCaseError::fail)?;
-        prop_assert_eq!(&back, value);
-        return Ok(());
-    };
-    let back = one::<T>(&text).map_err(TestCaseError::fail)?;
-    prop_assert_eq!(&back, value, "as {:?}", text);
+    let stored = encode_some(value).map_err(TestCaseError::fail)?;
+    // A `None` is no key at all.
+    let keys: Vec<_> = stored.iter().map(|stored| ("v", stored)).collect();
+    let back = decode::<One<T>>(&prefix(), &map(&keys), None).value;
+    let back = back.map_err(|faults| TestCaseError::fail(format!("{faults:?}")))?;
+    let text = stored.as_deref().map(String::from_utf8_lossy);
+    prop_assert_eq!(&back.0, value, "as {:?}", text);
     Ok(())
+}
+
+/// The same for `value` alone, in a list, as an entry, as an option and in an enum.
+fn round_trips<T>(value: T) -> Result<(), TestCaseError>
+where
+    T: Serialize + DeserializeOwned + Clone + PartialEq + std::fmt::Debug + Send + Sync + 'static,
+{
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Held<T> {
+        it: T,
+        more: Option<T>,
+    }
+    round_trip(&value)?;
+    round_trip(&Some(value.clone()))?;
+    round_trip(&vec![value.clone(), value.clone()])?;
+    round_trip(&BTreeMap::from([("a,b\n".to_owned(), value.clone())]))?;
+    round_trip(&Err::<u8, _>(value.clone()))?;
+    round_trip(&Held {
+        it: value.clone(),
+        more: None,
+    })?;
+    round_trip(&Held {
+        it: value.clone(),
+        more: Some(value),
+    })
+}
+
+#[test]
+fn what_no_text_stands_for_is_refused() {
+    for nan in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        assert!(encode(&nan).is_err());
+        assert!(encode(&vec![nan]).is_err());
+        assert!(encode(&Some(BTreeMap::from([("a", nan as f32)]))).is_err());
+        assert!(encode(&Err::<u8, _>(nan)).is_err());
+    }
+    // Two entries would be read as one.
+    #[derive(PartialEq, Eq, PartialOrd, Ord, Serialize)]
+    enum Same {
+        #[serde(rename = "a")]
+        A,
+        #[serde(rename = "a")]
+        B,
+    }
+    assert!(encode(&BTreeMap::from([(Same::A, 1), (Same::B, 2)])).is_err());
+    assert!(encode(&BTreeMap::from([(None::<u8>, 1)])).is_err());
 }
 
 #[test]
 fn what_is_set_is_plain() {
-    assert_eq!(encode("dark").as_deref(), Ok("dark"));
-    assert_eq!(encode(&Duration::from_secs(90)).as_deref(), Ok("1m 30s"));
-    assert_eq!(encode(&Mode::VerySlow).as_deref(), Ok("very_slow"));
-    assert_eq!(encode(&Some(true)).as_deref(), Ok("true"));
-    assert_eq!(encode(&vec!["a,b"]).as_deref(), Ok(r#"["a,b"]"#));
-    assert!(encode(&None::<u8>).is_err() && encode(&f64::NAN).is_err());
+    fn text<T: Serialize + ?Sized>(value: &T) -> String {
+        String::from_utf8(encode(value).expect("a text")).expect("UTF-8")
+    }
+    assert_eq!(text("dark"), "dark");
+    assert_eq!(text(&Duration::from_secs(90)), "1m 30s");
+    assert_eq!(text(&Mode::VerySlow), "very_slow");
+    assert_eq!(text(&Some(true)), "true");
+    assert_eq!(text(&vec!["a,b"]), r#"["a,b"]"#);
+    assert_eq!(text(&vec![0.1_f32]), "[0.1]");
+    assert_eq!(text(&Raw(vec![b'a', b'\n'])), "a\n");
+    assert!(encode(&None::<u8>).is_err());
 }
 
 proptest! {
@@ -35,42 +85,49 @@ proptest! {
         round_trip(&Name(value))?;
     }
 
+    /// All that are one word or one number, wherever they stand.
     #[test]
-    fn scalars_round_trip(a: u64, b: i128, c: bool, d: char, e: f32, f in proptest::num::f64::NORMAL) {
-        round_trip(&a)?;
-        round_trip(&b)?;
-        round_trip(&c)?;
-        round_trip(&d)?;
-        round_trip(&f)?;
+    fn scalars_round_trip(
+        a: (u8, u16, u32, u64, u128, usize), b: (i8, i16, i32, i64, i128, isize), c: bool, d: char,
+        e: f32, f in proptest::num::f64::NORMAL, ip: IpAddr, nonzero in 1..=u8::MAX,
+        path in "[a-z/. ]{1,9}", text in "(?s).{0,20}[\r\n]{0,3}", bytes: Vec<u8>,
+    ) {
+        round_trips(a.0)?;
+        round_trips(a.1)?;
+        round_trips(a.2)?;
+        round_trips(a.3)?;
+        round_trips(a.4)?;
+        round_trips(a.5)?;
+        round_trips(b.0)?;
+        round_trips(b.1)?;
+        round_trips(b.2)?;
+        round_trips(b.3)?;
+        round_trips(b.4)?;
+        round_trips(b.5)?;
+        round_trips(c)?;
+        round_trips(d)?;
         if e.is_finite() {
-            round_trip(&e)?;
+            round_trips(e)?;
         }
+        round_trips(f)?;
+        round_trips(ip)?;
+        round_trips(std::num::NonZero::new(nonzero).expect("not zero"))?;
+        round_trips(PathBuf::from(path))?;
+        round_trips([Mode::Fast, Mode::VerySlow][usize::from(c)].clone())?;
+        round_trips(text)?;
+        round_trips(Raw(bytes))?;
     }
 
-    /// All that are one word or one number.
+    /// The names of entries, in a document and as segments of keys.
     #[test]
-    fn words_round_trip(
-        a: (u8, u16, u32, u64, u128, usize), b: (i8, i16, i32, i64, i128, isize), c: bool,
-        ip: IpAddr, nonzero in 1..=u8::MAX, path in "[a-z/. ]{1,9}",
-    ) {
-        round_trip(&a.0)?;
-        round_trip(&a.1)?;
-        round_trip(&a.2)?;
-        round_trip(&a.3)?;
-        round_trip(&a.4)?;
-        round_trip(&a.5)?;
-        round_trip(&b.0)?;
-        round_trip(&b.1)?;
-        round_trip(&b.2)?;
-        round_trip(&b.3)?;
-        round_trip(&b.4)?;
-        round_trip(&b.5)?;
-        round_trip(&c)?;
-        round_trip(&Some(c))?;
-        round_trip(&ip)?;
-        round_trip(&NonZeroU8::new(nonzero))?;
-        round_trip(&PathBuf::from(path))?;
-        round_trip(&[Mode::Fast, Mode::VerySlow][usize::from(c)])?;
+    fn names_of_entries_round_trip(a: u128, b: f32, c: bool, d in "(?s).{0,4}\n?", secs: u32, e: (u8, i8)) {
+        round_trip(&HashMap::from([(a, 1)]))?;
+        round_trip(&HashMap::from([(c, 1)]))?;
+        round_trip(&HashMap::from([(d.clone(), 1)]))?;
+        round_trip(&HashMap::from([(e, 1)]))?;
+        round_trip(&HashMap::from([(Duration::from_secs(secs.into()), 1)]))?;
+        prop_assert_eq!(name(&d), Ok(d));
+        prop_assert_eq!(name(&b).is_ok(), b.is_finite());
     }
 
     /// Lists, sets, maps and enums of them, with what a text must not be confused with.
