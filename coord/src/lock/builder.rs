@@ -173,8 +173,9 @@ impl LockBuilder {
     pub async fn acquire(self) -> Result<LockGuard> {
         // On the heap: it is some 20 kB, and would be so in the future of every caller's caller.
         let terms = self.terms;
+        let asked = self.locks.shared.engine.clock.now();
         let acquired = Box::pin(self.acquire_or_time_out()).await;
-        acquired.map(|guard| guard.under(terms))
+        acquired.map(|guard| guard.under(terms, asked))
     }
 
     /// Everything that is wrong with it, at once.

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     gate::Identity,
     hub::Place,
+    meter::Meter,
     modes::Mode,
     session::LockSession,
     terms::{OnLost, Release, Terms},
@@ -411,6 +412,7 @@ pub struct LockGuard {
     owner: Arc<Ownership>,
     terms: Terms,
     warden: Option<Warden>,
+    meter: Option<Meter>,
 }
 
 /// The right to a lock, and the duty to give it back: with the last guard, if it is reentrant.
@@ -452,6 +454,7 @@ impl LockGuard {
             owner,
             terms: Terms::default(),
             warden: None,
+            meter: None,
         }
     }
 
@@ -463,15 +466,20 @@ impl LockGuard {
         self.terms.on_lost
     }
 
-    /// From now on these terms hold. The limit of an outer hold stays its own.
-    pub(super) fn under(mut self, terms: Terms) -> Self {
+    /// From now on these terms hold, for one who has asked at `asked`. The limit of an outer hold stays
+    /// its own.
+    pub(super) fn under(mut self, terms: Terms, asked: Instant) -> Self {
         self.terms = terms;
-        let hold = self.hold();
+        let hold = self.owner.hold().clone();
         let Some(queued) = hold.queued() else {
             return self;
         };
         let engine = queued.session.engine();
         let outermost = !self.owner.is_shared();
+        if outermost {
+            let meter = Meter::start(terms.label, hold.clone(), &engine.clock, asked);
+            self.meter = Some(meter);
+        }
         let until = terms
             .max_hold
             .filter(|_| outermost)
@@ -544,9 +552,10 @@ impl LockGuard {
         let Self {
             owner,
             warden,
+            meter,
             terms: _,
         } = self;
-        drop(warden);
+        drop((warden, meter));
         let Some(Ownership { standing, .. }) = Arc::into_inner(owner) else {
             return Ok(Released { confirmed: false });
         };

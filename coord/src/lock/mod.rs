@@ -24,6 +24,7 @@ mod entry;
 mod gate;
 mod guard;
 mod hub;
+mod meter;
 mod modes;
 mod outcome;
 mod queue;
