@@ -266,6 +266,7 @@ impl Acquire<'_> {
         }
         let (heads, readers) = (self.heads(&entry), self.readers(&entry));
         let hold = Hold::new(identity, heads, readers, revision, session.clone());
+        session.remember(&hold);
         tracing::debug!(target: "coord::lock", lock = self.name, token = revision, "lock acquired");
         Ok(Ended::Granted(LockGuard::new(hold, places, entry)))
     }

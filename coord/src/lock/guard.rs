@@ -4,7 +4,10 @@ use std::{
     fmt,
     ops::Deref,
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -72,6 +75,8 @@ pub(super) struct Hold {
     session: Session,
     /// What stands for it on etcd; a [detached](Held::detached) one has nothing there.
     queued: Option<Queued>,
+    /// Its entry is going, and that is no loss.
+    given_back: AtomicBool,
     /// Why this one entry is gone, if its session is not.
     gone: OnceLock<LostReason>,
     signal: CancellationToken,
@@ -133,6 +138,7 @@ impl Hold {
             revision,
             session,
             queued,
+            given_back: AtomicBool::new(false),
             gone: OnceLock::new(),
             signal: CancellationToken::new(),
             until: OnceLock::new(),
@@ -195,6 +201,49 @@ impl Hold {
 
     pub(super) fn error(&self, reason: LostReason) -> Error {
         Error::lost("hold lock", self.identity.name(), reason)
+    }
+
+    /// See [`Held::verify`].
+    pub(super) async fn verify(&self) -> Result<()> {
+        let Some(queued) = &self.queued else {
+            return self.check();
+        };
+        while self.loss().is_none() {
+            let entries = queued.entries();
+            if self.stands_by(&entries, queued).await? {
+                break;
+            }
+            // It was downgraded meanwhile, and has others.
+            let others = !Arc::ptr_eq(&entries, &queued.entries());
+            // One that is being given back is gone for that reason.
+            if !others && !self.given_back.load(Ordering::SeqCst) {
+                self.lose(LostReason::Revoked);
+            }
+            if !others {
+                break;
+            }
+        }
+        self.check()
+    }
+
+    /// Whether these are there, as they were put.
+    async fn stands_by(&self, entries: &[Key], queued: &Queued) -> Result<bool> {
+        let reads = entries.iter().map(|entry| {
+            Op::Get(Range {
+                keys_only: true,
+                ..Range::new(Span::key(entry))
+            })
+        });
+        let reply = queued.session.engine().read_all(reads.collect()).await;
+        let reply = reply.map_err(|error| {
+            error.into_error(Context::new("verify lock").key(self.identity.name()))
+        })?;
+        Ok(reply.replies.iter().all(|reply| match reply {
+            OpReply::Get(range) => {
+                range.kvs.first().map(|kv| kv.create_revision) == Some(self.revision)
+            }
+            _ => false,
+        }))
     }
 
     pub(super) fn check(&self) -> Result<()> {
@@ -295,28 +344,7 @@ impl Held {
     /// # Cancel safety
     /// Safe to drop.
     pub async fn verify(&self) -> Result<()> {
-        if let (None, Some(queued)) = (self.0.loss(), &self.0.queued) {
-            let entries = queued.entries();
-            let reads = entries.iter().map(|entry| {
-                Op::Get(Range {
-                    keys_only: true,
-                    ..Range::new(Span::key(entry))
-                })
-            });
-            let reply = queued.session.engine().read_all(reads.collect()).await;
-            let reply = reply
-                .map_err(|error| error.into_error(Context::new("verify lock").key(self.key())))?;
-            let there = reply.replies.iter().all(|reply| match reply {
-                OpReply::Get(range) => {
-                    range.kvs.first().map(|kv| kv.create_revision) == Some(self.0.revision)
-                }
-                _ => false,
-            });
-            if !there {
-                self.0.lose(LostReason::Revoked);
-            }
-        }
-        self.0.check()
+        self.0.verify().await
     }
 
     /// Renews the lock's lease now instead of when it is due: from then on [`remaining`](Self::remaining)
@@ -409,7 +437,7 @@ impl Held {
 /// stands in [`LockBuilder::run`](super::LockBuilder::run) or in a `#[locked]` function.
 #[must_use = "a guard that is dropped releases its lock at once"]
 pub struct LockGuard {
-    owner: Arc<Ownership>,
+    pub(super) owner: Arc<Ownership>,
     terms: Terms,
     warden: Option<Warden>,
     meter: Option<Meter>,
@@ -556,12 +584,10 @@ impl LockGuard {
             terms: _,
         } = self;
         drop((warden, meter));
-        let Some(Ownership { standing, .. }) = Arc::into_inner(owner) else {
+        let Some(owner) = Arc::into_inner(owner) else {
             return Ok(Released { confirmed: false });
         };
-        let standing = standing.into_inner();
-        let Some(Standing { places, entry }) = standing.unwrap_or_else(PoisonError::into_inner)
-        else {
+        let Some(Standing { places, entry }) = owner.take() else {
             return Ok(Released {
                 confirmed: hold.queued.is_none(),
             });
@@ -590,13 +616,23 @@ impl Ownership {
 
     /// Gives the lock back in the background, whoever still has a guard of it.
     pub(super) fn give_back(&self) {
-        let standing = self.standing().take();
-        drop(standing);
+        drop(self.take());
+    }
+
+    fn take(&self) -> Option<Standing> {
+        self.hold().given_back.store(true, Ordering::SeqCst);
+        self.standing().take()
     }
 
     /// Others have a guard of it, too.
     pub(super) fn is_shared(self: &Arc<Self>) -> bool {
         Arc::strong_count(self) > 1
+    }
+}
+
+impl Drop for Ownership {
+    fn drop(&mut self) {
+        self.give_back();
     }
 }
 

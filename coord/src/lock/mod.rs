@@ -18,6 +18,7 @@
 //! 3. After an attempt has ended, its entry is gone or being removed, whatever was answered.
 
 mod attempt;
+mod audit;
 mod builder;
 mod downgrade;
 mod entry;

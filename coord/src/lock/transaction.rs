@@ -79,18 +79,24 @@ impl LockTransaction {
                 detail: "this lock is a double: there is no etcd to write to".into(),
             });
         };
-        let entries = queued.entries();
-        let most = self.writes.len().max(self.expected.len() + entries.len());
-        if most > MAX_OPS {
-            let fault = format!("{most} operations are more than etcd takes at once: {MAX_OPS}");
-            return Err(Error::invalid(COMMIT, fault));
+        loop {
+            let entries = queued.entries();
+            let most = self.writes.len().max(self.expected.len() + entries.len());
+            if most > MAX_OPS {
+                let fault =
+                    format!("{most} operations are more than etcd takes at once: {MAX_OPS}");
+                return Err(Error::invalid(COMMIT, fault));
+            }
+            let reply = queued.session.engine().write(self.txn(&entries)).await;
+            let reply = reply.map_err(|error| error.into_error(self.context()))?;
+            if reply.succeeded {
+                return Ok(reply.header.revision);
+            }
+            // Else it was downgraded meanwhile, and has other entries.
+            if Arc::ptr_eq(&entries, &queued.entries()) {
+                return Err(self.refused(reply, entries.len()));
+            }
         }
-        let reply = queued.session.engine().write(self.txn(&entries)).await;
-        let reply = reply.map_err(|error| error.into_error(self.context()))?;
-        if reply.succeeded {
-            return Ok(reply.header.revision);
-        }
-        Err(self.refused(reply, entries.len()))
     }
 
     fn txn(&self, entries: &[Key]) -> Txn {

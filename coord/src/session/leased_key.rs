@@ -41,6 +41,7 @@ impl LeasedKey {
         fence: Option<Key>,
         undo: &UndoQueue,
     ) -> Self {
+        undo.own(&keys);
         Self {
             keys,
             fence,
@@ -101,7 +102,9 @@ impl LeasedKey {
     pub(crate) fn release_part(&mut self, part: &[Key]) -> Receipt {
         self.keys.retain(|key| !part.contains(key));
         let keys = part.to_vec();
-        self.undo.push(Undo::Delete { keys })
+        let receipt = self.undo.push(Undo::Delete { keys });
+        self.undo.disown(part);
+        receipt
     }
 
     /// Nothing is to be undone: the key is known to be gone, or its session is.
@@ -116,7 +119,7 @@ impl LeasedKey {
         if !unsure && !puts.applied {
             return None;
         }
-        let keys = std::mem::take(&mut self.keys);
+        let keys = self.keys.clone();
         Some(match &self.fence {
             Some(session_key) if unsure => Undo::Fence {
                 session_key: session_key.clone(),
@@ -133,6 +136,7 @@ impl Drop for LeasedKey {
         if let Some(undo) = self.take_undo() {
             drop(self.undo.push(undo));
         }
+        self.undo.disown(&self.keys);
     }
 }
 
