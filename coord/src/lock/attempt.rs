@@ -146,12 +146,13 @@ impl Acquire<'_> {
         }
         let engine = &self.shared.engine;
         let (lease, nonce) = (session.session().lease(), session.nonce());
-        let keys = self.queues.iter();
+        let queues = self.queues.iter();
+        let keys = queues.flat_map(|queue| self.mode.entries(queue, lease, nonce.number()));
         let mut entry = LeasedKey::prepare(
             session.session(),
-            keys.flat_map(|queue| self.mode.entries(queue, lease, nonce))
-                .collect(),
+            keys.collect(),
             Some(session.key().clone()),
+            Some(nonce),
             engine.keeper.undo(),
         );
         let mut line = Line::join(self, &entry);

@@ -81,8 +81,8 @@ impl Mode {
     }
 
     /// The keys that one attempt puts into `queue`. The first one is the entry: whether that is there
-    /// decides. `nonce` is never used twice with one lease, so a repeated or late copy of the
-    /// attempt's put, or of its delete, touches no other attempt.
+    /// decides. While a copy of the attempt's put or delete may come late, no other attempt of the
+    /// lease has its `nonce`.
     pub(super) fn entries(self, queue: &Prefix, lease: i64, nonce: u64) -> Vec<Key> {
         let key = |letter: char| queue.key(&format!("{letter}{lease:016x}.{nonce:x}"));
         match self {

@@ -5,7 +5,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicI64, Ordering},
     },
     time::Duration,
 };
@@ -22,7 +22,7 @@ use crate::{
     error::{Context, Error, LostReason, Result},
     key::Key,
     retry::Backoff,
-    session::{LeasedKey, PastDeadline, Session, SessionSpec},
+    session::{LeasedKey, Nonce, Nonces, PastDeadline, Session, SessionSpec},
     watch::{Cause, Phase},
 };
 
@@ -39,7 +39,7 @@ pub(super) struct LockSession {
     /// Which cluster this is: two coordinators on one cluster mean the same locks.
     cluster: u64,
     engine: Engine,
-    nonces: AtomicU64,
+    nonces: Nonces,
     /// What is held by it, for the audit.
     holds: Mutex<Vec<Weak<Hold>>>,
     _session_key: LeasedKey,
@@ -91,8 +91,8 @@ impl LockSession {
     }
 
     /// A number that no other attempt of this session has.
-    pub(super) fn nonce(&self) -> u64 {
-        self.nonces.fetch_add(1, Ordering::Relaxed)
+    pub(super) fn nonce(&self) -> Nonce {
+        self.nonces.take()
     }
 }
 
@@ -159,8 +159,13 @@ async fn open(engine: Engine, ttl: Duration) -> Result<Arc<LockSession>> {
         })
         .await?;
     let key = engine.layout.lock_session(session.lease());
-    let mut session_key =
-        LeasedKey::prepare(&session, vec![key.clone()], None, engine.keeper.undo());
+    let mut session_key = LeasedKey::prepare(
+        &session,
+        vec![key.clone()],
+        None,
+        None,
+        engine.keeper.undo(),
+    );
     let mut backoff = Backoff::endless(Duration::from_millis(50), Duration::from_secs(1));
     let header = loop {
         let put = Txn {
@@ -198,7 +203,7 @@ async fn open(engine: Engine, ttl: Duration) -> Result<Arc<LockSession>> {
         incarnation: AtomicI64::new(header.revision),
         cluster: header.cluster_id,
         engine: engine.clone(),
-        nonces: AtomicU64::new(0),
+        nonces: Nonces::default(),
         holds: Mutex::default(),
         _session_key: session_key,
         session,

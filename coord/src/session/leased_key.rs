@@ -1,6 +1,6 @@
 //! [`LeasedKey`]: a key, or several that are put together, that lives with a session, and owns its undo.
 
-use super::{Receipt, Session, Undo, UndoQueue};
+use super::{Nonce, Receipt, Session, Undo, UndoQueue};
 use crate::{client::Op, key::Key};
 
 /// A key that is or may come to be on etcd under a session's lease; or several, put and undone
@@ -21,6 +21,7 @@ pub(crate) struct LeasedKey {
     session: Session,
     undo: UndoQueue,
     puts: Puts,
+    nonce: Option<Nonce>,
 }
 
 /// What became of the copies of the put. An answer settles only its own copy.
@@ -34,11 +35,12 @@ struct Puts {
 impl LeasedKey {
     /// `fence`: the session key whose rewriting keeps late copies of the put from taking effect
     /// (the put's transaction must compare its `mod_revision`). Without one an unknown put is undone
-    /// by a plain delete.
+    /// by a plain delete. `nonce`: the number in the keys' names, if others are to use it again.
     pub(crate) fn prepare(
         session: &Session,
         keys: Vec<Key>,
         fence: Option<Key>,
+        nonce: Option<Nonce>,
         undo: &UndoQueue,
     ) -> Self {
         undo.own(&keys);
@@ -48,6 +50,7 @@ impl LeasedKey {
             session: session.clone(),
             undo: undo.clone(),
             puts: Puts::default(),
+            nonce,
         }
     }
 
@@ -90,8 +93,7 @@ impl LeasedKey {
 
     /// Deletes the keys in the background and returns what can be waited for.
     pub(crate) fn release(mut self) -> Receipt {
-        self.take_undo()
-            .map_or_else(Receipt::nothing, |undo| self.undo.push(undo))
+        self.undo().unwrap_or_else(Receipt::nothing)
     }
 
     /// Deletes some of the keys, which are known to be there, in the background; the others stay, and
@@ -101,22 +103,40 @@ impl LeasedKey {
     /// keys, so no late copy of it takes effect while one of them is there.
     pub(crate) fn release_part(&mut self, part: &[Key]) -> Receipt {
         self.keys.retain(|key| !part.contains(key));
+        // A copy of this delete may come after all others are done.
+        self.nonce = None;
         let keys = part.to_vec();
-        let receipt = self.undo.push(Undo::Delete { keys });
+        let receipt = self.undo.push(Undo::Delete { keys }, None);
         self.undo.disown(part);
         receipt
     }
 
     /// Nothing is to be undone: the key is known to be gone, or its session is.
     pub(crate) fn forget(mut self) {
+        self.nonce = None;
         drop(self.take_undo());
+    }
+
+    fn undo(&mut self) -> Option<Receipt> {
+        let undo = self.take_undo();
+        let nonce = self.nonce.take();
+        if let Some(undo) = undo {
+            return Some(self.undo.push(undo, nonce));
+        }
+        // No copy of the put was applied or ever will be.
+        if let Some(nonce) = nonce {
+            nonce.give_back();
+        }
+        None
     }
 
     /// What undoes it; once.
     fn take_undo(&mut self) -> Option<Undo> {
         let puts = std::mem::take(&mut self.puts);
         let unsure = puts.unknown || puts.in_flight;
-        if !unsure && !puts.applied {
+        if unsure {
+            self.nonce = None;
+        } else if !puts.applied {
             return None;
         }
         let keys = self.keys.clone();
@@ -133,9 +153,7 @@ impl LeasedKey {
 
 impl Drop for LeasedKey {
     fn drop(&mut self) {
-        if let Some(undo) = self.take_undo() {
-            drop(self.undo.push(undo));
-        }
+        drop(self.undo());
         self.undo.disown(&self.keys);
     }
 }

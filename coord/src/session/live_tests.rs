@@ -55,7 +55,7 @@ impl Rig {
 
     /// A key that is on etcd under the session's lease.
     async fn put(&self, session: &Session, key: Key, fence: Option<Key>) -> LeasedKey {
-        let mut leased = LeasedKey::prepare(session, vec![key], fence, self.keeper.undo());
+        let mut leased = LeasedKey::prepare(session, vec![key], fence, None, self.keeper.undo());
         leased.sent();
         let put = Txn {
             then: leased.puts(b"me").collect(),

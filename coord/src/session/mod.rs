@@ -22,6 +22,7 @@ mod keeper;
 mod leased_key;
 #[cfg(test)]
 mod live_tests;
+mod nonce;
 #[cfg(test)]
 mod script;
 mod server;
@@ -33,6 +34,7 @@ use std::time::Duration;
 pub(crate) use handle::Session;
 pub(crate) use keeper::Keeper;
 pub(crate) use leased_key::LeasedKey;
+pub(crate) use nonce::{Nonce, Nonces};
 pub(crate) use undo::{Receipt, Undo, UndoQueue};
 
 use crate::error::LostReason;

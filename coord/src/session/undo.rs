@@ -8,7 +8,7 @@ mod ledger;
 mod tests;
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -19,7 +19,7 @@ use std::{
 use tokio::sync::{Notify, oneshot};
 
 use self::ledger::{Found, Ledger, Next};
-use super::server::Server;
+use super::{nonce::Nonce, server::Server};
 use crate::{
     client::{KeyValue, Reason},
     clock::Clock,
@@ -51,8 +51,9 @@ struct Shared {
     clock: Clock,
     /// Locked for single steps only; nothing foreign runs under it.
     ledger: Mutex<Ledger>,
-    /// The keys of every [`LeasedKey`](super::LeasedKey) that has not handed its undo in yet.
-    owned: Mutex<HashSet<Key>>,
+    /// The keys of every [`LeasedKey`](super::LeasedKey) that has not handed its undo in yet, and how
+    /// many have it: the next may have a key that the last is just about to let go.
+    owned: Mutex<HashMap<Key, u32>>,
     /// There is something to send.
     pushed: Notify,
     /// There is nothing left.
@@ -75,14 +76,15 @@ impl UndoQueue {
         Self(shared)
     }
 
-    /// Never blocks. The receipt may be dropped.
-    pub(crate) fn push(&self, undo: Undo) -> Receipt {
+    /// Never blocks. The receipt may be dropped. `nonce` can be used again once the keys are surely
+    /// gone for good.
+    pub(super) fn push(&self, undo: Undo, nonce: Option<Nonce>) -> Receipt {
         let (reply, receipt) = oneshot::channel();
         {
             let mut ledger = self.0.ledger();
             // Asked under the lock: after `close` nothing comes in any more.
             if !self.0.closed.load(Ordering::SeqCst) {
-                ledger.push(self.0.clock.now(), undo, reply);
+                ledger.push(self.0.clock.now(), undo, nonce, reply);
             }
         }
         self.0.pushed.notify_one();
@@ -91,14 +93,20 @@ impl UndoQueue {
 
     /// Somebody is going to undo these.
     pub(super) fn own(&self, keys: &[Key]) {
-        self.0.owned().extend(keys.iter().cloned());
+        let mut owned = self.0.owned();
+        for key in keys {
+            *owned.entry(key.clone()).or_default() += 1;
+        }
     }
 
     /// Nobody is any more, but for what was [pushed](Self::push) before.
     pub(super) fn disown(&self, keys: &[Key]) {
         let mut owned = self.0.owned();
         for key in keys {
-            owned.remove(key);
+            match owned.get_mut(key) {
+                Some(owners) if *owners > 1 => *owners -= 1,
+                _ => drop(owned.remove(key)),
+            }
         }
     }
 
@@ -107,7 +115,7 @@ impl UndoQueue {
     pub(crate) fn answers_for(&self, key: &[u8]) -> bool {
         let key = Key::found(key);
         // In this order: what changes hands in between is in the ledger by then.
-        self.0.owned().contains(&key) || self.0.ledger().answers_for(&key)
+        self.0.owned().contains_key(&key) || self.0.ledger().answers_for(&key)
     }
 
     /// How many are waiting or under way.
@@ -151,7 +159,7 @@ impl fmt::Debug for UndoQueue {
 }
 
 impl Shared {
-    fn owned(&self) -> MutexGuard<'_, HashSet<Key>> {
+    fn owned(&self) -> MutexGuard<'_, HashMap<Key, u32>> {
         self.owned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

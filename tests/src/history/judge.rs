@@ -39,14 +39,9 @@ pub(super) fn faults(sections: &[Section], entries: &[Entry]) -> Vec<String> {
     let mut faults = Vec::new();
     let by_token: HashMap<i64, &Entry> = entries.iter().map(|e| (e.created, e)).collect();
 
-    let mut keys = HashSet::new();
     for entry in entries {
         if entry.deleted.is_none() {
             faults.push(format!("{} was left behind", entry.key));
-        }
-        // Go makes a session's key again each time; coord never does.
-        if is_ours(&entry.key) && !keys.insert(&entry.key) {
-            faults.push(format!("{} was made twice", entry.key));
         }
     }
 
@@ -114,10 +109,4 @@ impl Mode {
             Self::Exclusive | Self::Read => 0,
         }
     }
-}
-
-/// `…!/x<lease>.<nonce>`, and not Go's `…/<lease>`.
-fn is_ours(key: &str) -> bool {
-    let entry = key.rsplit('/').next().unwrap_or_default();
-    entry.starts_with(['x', 'r', 's'])
 }

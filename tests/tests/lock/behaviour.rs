@@ -1,6 +1,6 @@
 //! What locks do while nothing fails.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use coord::{Coordinator, Error, LockGuard};
 use coord_tests::{Backend, History, Mode, Worker, backend::Kind, eventually, median, on_both};
@@ -11,6 +11,7 @@ on_both! {
     the_futures_are_small,
     a_lock_is_held_until_it_is_released_and_its_token_grows,
     a_wait_that_is_over_names_the_holder_and_leaves_the_queue,
+    the_key_of_a_lock_is_used_again,
     a_hundred_tasks_of_one_session_take_turns,
     two_processes_never_hold_the_same_lock_at_once,
     a_lock_is_handed_from_session_to_session_without_a_pause,
@@ -65,6 +66,21 @@ async fn a_lock_is_held_until_it_is_released_and_its_token_grows(server: Backend
     assert!(guard.fencing_token() > first);
     drop(guard);
     queue_is(&store, "orders/42", 0).await;
+}
+
+/// etcd keeps deleted keys in its index, and walks over them in every range: new ones for each turn
+/// would make a busy lock slower and slower.
+async fn the_key_of_a_lock_is_used_again(server: Backend) {
+    let coordinator = connect(&server).await;
+    let mut store = server.client().await;
+    let mut keys = HashSet::new();
+    for _ in 0..20 {
+        let guard = coordinator.lock("again").acquire().await.unwrap();
+        keys.insert(queue(&mut store, "again").await[0].key().to_vec());
+        coordinator.lock("again").try_acquire().await.unwrap_err();
+        guard.unlock().await.unwrap();
+    }
+    assert_eq!(keys.len(), 1);
 }
 
 async fn a_wait_that_is_over_names_the_holder_and_leaves_the_queue(server: Backend) {

@@ -4,11 +4,13 @@
 
 mod behaviour;
 mod cluster;
+mod counts;
 mod downgrade;
 mod faults;
 mod gate;
 mod guard;
 mod interoperation;
+mod late;
 mod modes;
 mod reentry;
 mod several;

@@ -219,7 +219,7 @@ async fn a_part_that_is_deleted_while_another_is_waited_for_makes_it_queue_again
     store.delete(entry.key(), None).await.unwrap();
     eventually("it has queued again", async || {
         let now = queue(&mut store.clone(), "b").await;
-        now.len() == 2 && now[1].key() != entry.key()
+        now.len() == 2 && now[1].create_revision() > entry.create_revision()
     })
     .await;
     queue_is(&store, "a", 2).await;

@@ -454,7 +454,10 @@ async fn closing_revokes_all_at_once_and_runs_the_undo_queue_dry() {
     let (mut rig, first, _peer) = Rig::beating(PastDeadline::Dead).await;
     let second = rig.open(PastDeadline::Resume).await;
     let key = crate::key::Layout::new("", "", "", "").lock_session(1);
-    let undone = rig.keeper.undo().push(Undo::Delete { keys: vec![key] });
+    let undone = rig
+        .keeper
+        .undo()
+        .push(Undo::Delete { keys: vec![key] }, None);
     let closing = tokio::spawn({
         let keeper = rig.keeper.clone();
         async move { keeper.close(Duration::from_secs(1)).await }

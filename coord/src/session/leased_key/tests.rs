@@ -6,7 +6,7 @@ use crate::{
     clock::Clock,
     key::Layout,
     session::{
-        PastDeadline,
+        Nonces, PastDeadline,
         script::{Etcd, TTL, script, spec},
     },
     tasks::Tasks,
@@ -17,6 +17,7 @@ const LEASE: i64 = 0xbeef;
 struct Rig {
     session: Session,
     undo: UndoQueue,
+    nonces: Nonces,
     etcd: Etcd,
     layout: Layout,
 }
@@ -30,6 +31,7 @@ impl Rig {
         Self {
             session: Session::new(&spec, LEASE, TTL, clock.now(), clock.clone(), poke),
             undo: UndoQueue::start(script, clock, &Tasks::current()),
+            nonces: Nonces::default(),
             etcd,
             layout: Layout::new("", "", "coord/", ""),
         }
@@ -45,7 +47,8 @@ impl Rig {
 
     fn prepare(&self, fenced: bool) -> LeasedKey {
         let fence = fenced.then(|| self.session_key());
-        LeasedKey::prepare(&self.session, vec![self.key()], fence, &self.undo)
+        let nonce = Some(self.nonces.take());
+        LeasedKey::prepare(&self.session, vec![self.key()], fence, nonce, &self.undo)
     }
 
     async fn sent(&mut self) -> Vec<Op> {
@@ -157,8 +160,10 @@ async fn a_drop_at_every_stage_undoes_what_may_be_there() {
             let mut key = rig.prepare(fenced);
             stage(&mut key);
             drop(key);
+            let free = |rig: &Rig| rig.nonces.take().number() == 0;
             let Some(unsure) = undo else {
                 assert!(rig.etcd.is_quiet().await, "{name}");
+                assert!(free(&rig), "{name}: its number is used again");
                 continue;
             };
             let mut expected = vec![rig.delete()];
@@ -167,6 +172,7 @@ async fn a_drop_at_every_stage_undoes_what_may_be_there() {
             }
             assert_eq!(rig.sent().await, expected, "{name}, fenced: {fenced}");
             assert!(rig.etcd.is_quiet().await, "{name}: once");
+            assert_eq!(free(&rig), !unsure, "{name}: its number");
         }
     }
 }

@@ -17,12 +17,12 @@ use tokio::sync::oneshot;
 
 use super::Undo;
 use crate::{
-    client::{CallError, KeyValue, Op, OpReply, Reason, Span, Txn, TxnReply},
+    client::{CallError, Certainty, KeyValue, Op, OpReply, Reason, Span, Txn, TxnReply},
     clock::Instant,
     error::{Context, Result},
     key::Key,
     retry::Backoff,
-    session::server::transient,
+    session::{nonce::Nonce, server::transient},
 };
 
 /// Operations per transaction; etcd takes 128.
@@ -58,6 +58,8 @@ struct Entry {
     not_before: Instant,
     pauses: Backoff,
     reply: Option<Reply>,
+    /// Of a plain delete of which no copy can come late.
+    nonce: Option<Nonce>,
 }
 
 /// The extra delete of a fenced entry while the store is too full for the fence.
@@ -107,7 +109,7 @@ impl Ledger {
         self.entries.clear();
     }
 
-    pub(super) fn push(&mut self, now: Instant, undo: Undo, reply: Reply) {
+    pub(super) fn push(&mut self, now: Instant, undo: Undo, nonce: Option<Nonce>, reply: Reply) {
         let (fence, keys) = match undo {
             Undo::Delete { keys } => (None, keys),
             Undo::Fence {
@@ -116,6 +118,7 @@ impl Ledger {
                 keys,
             } => (Some((session_key, lease)), keys),
         };
+        let plain = fence.is_none();
         let entry = Entry {
             fence,
             found: vec![None; keys.len()],
@@ -126,6 +129,7 @@ impl Ledger {
             not_before: now,
             pauses: Backoff::endless(Duration::from_millis(100), Duration::from_secs(30)),
             reply: Some(reply),
+            nonce: nonce.filter(|_| plain),
         };
         self.entries.insert(self.next_id, entry);
         self.next_id += 1;
@@ -173,6 +177,12 @@ impl Ledger {
         batch: &Batch,
         result: Result<TxnReply, CallError>,
     ) -> Vec<Answer> {
+        if matches!(&result, Err(error) if error.certainty == Certainty::Unknown) {
+            // A copy of the delete may come late, when the keys are somebody else's.
+            for (id, _) in batch.deletes.iter().flatten() {
+                self.each(&[*id], |entry| entry.nonce = None);
+            }
+        }
         match result {
             Ok(reply) => self.applied(now, batch, reply),
             Err(error) if error.reason == Reason::LeaseNotFound && !batch.fenced.is_empty() => {
@@ -268,6 +278,9 @@ impl Ledger {
         let mut answers = Vec::new();
         self.entries.retain(|_, entry| {
             let done = entry.fence.is_none() && entry.done.iter().all(|done| *done);
+            if done && let Some(nonce) = entry.nonce.take() {
+                nonce.give_back();
+            }
             if done && let Some(reply) = entry.reply.take() {
                 answers.push((reply, Ok(std::mem::take(&mut entry.found))));
             }

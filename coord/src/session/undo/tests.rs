@@ -3,7 +3,10 @@ use crate::{
     client::{CallError, DeleteReply, Op, OpReply, Span, Txn, TxnReply},
     clock::{Instant, ManualClock},
     key::Layout,
-    session::script::{Etcd, lost, refused, rest, script, unsent},
+    session::{
+        Nonces,
+        script::{Etcd, lost, refused, rest, script, unsent},
+    },
 };
 use std::time::Duration;
 
@@ -109,8 +112,15 @@ impl Rig {
 
     fn push(&mut self, undo: Undo) -> Awaited {
         let (reply, answer) = oneshot::channel();
-        self.ledger.push(self.now, undo, reply);
+        self.ledger.push(self.now, undo, None, reply);
         answer
+    }
+
+    /// Of a key with a number in its name.
+    fn push_numbered(&mut self, undo: Undo, nonces: &Nonces) {
+        let (reply, _) = oneshot::channel();
+        let nonce = Some(nonces.take());
+        self.ledger.push(self.now, undo, nonce, reply);
     }
 
     fn next(&mut self) -> ledger::Batch {
@@ -330,10 +340,10 @@ fn queue() -> (UndoQueue, Etcd, ManualClock) {
 #[tokio::test]
 async fn what_comes_while_one_is_under_way_goes_together_in_the_next() {
     let (queue, mut etcd, _) = queue();
-    let first = queue.push(delete([0]));
+    let first = queue.push(delete([0]), None);
     let (txn, reply) = etcd.txn().await;
     assert_eq!(short(&txn).1, names(&["0"]), "an idle queue sends at once");
-    let rest: Vec<_> = (1..50).map(|n| queue.push(delete([n]))).collect();
+    let rest: Vec<_> = (1..50).map(|n| queue.push(delete([n]), None)).collect();
     assert!(etcd.is_quiet().await, "one at a time");
     assert_eq!(queue.len(), 50);
     drop(reply.send(Ok(applied(&txn))));
@@ -353,7 +363,7 @@ async fn what_comes_while_one_is_under_way_goes_together_in_the_next() {
 async fn a_push_outside_of_any_runtime_and_while_unwinding_is_done() {
     let (queue, mut etcd, _) = queue();
     let outside = queue.clone();
-    std::thread::spawn(move || drop(outside.push(delete([1]))))
+    std::thread::spawn(move || drop(outside.push(delete([1]), None)))
         .join()
         .expect("it needs no runtime");
     let unwinding = queue.clone();
@@ -361,7 +371,7 @@ async fn a_push_outside_of_any_runtime_and_while_unwinding_is_done() {
         struct OnDrop(UndoQueue);
         impl Drop for OnDrop {
             fn drop(&mut self) {
-                drop(self.0.push(delete([2])));
+                drop(self.0.push(delete([2]), None));
             }
         }
         let _undoes = OnDrop(unwinding);
@@ -378,7 +388,7 @@ async fn a_push_outside_of_any_runtime_and_while_unwinding_is_done() {
 #[tokio::test]
 async fn it_runs_dry_through_failures_and_after_closing_takes_nothing() {
     let (queue, mut etcd, hand) = queue();
-    drop(queue.push(delete([1])));
+    drop(queue.push(delete([1]), None));
     let drained = tokio::spawn({
         let queue = queue.clone();
         async move { queue.drained().await }
@@ -393,13 +403,42 @@ async fn it_runs_dry_through_failures_and_after_closing_takes_nothing() {
     drop(reply.send(Ok(applied(&txn))));
     drained.await.expect("no panic");
 
-    let left = queue.push(delete([2]));
+    let left = queue.push(delete([2]), None);
     let (_, _unanswered) = etcd.txn().await;
     queue.close();
-    let late = queue.push(delete([3]));
+    let late = queue.push(delete([3]), None);
     for receipt in [left, late] {
         assert_eq!(receipt.done().await.expect_err("closed").code(), "closed");
     }
     assert_eq!(queue.len(), 0);
     assert!(etcd.is_quiet().await);
+}
+
+#[test]
+fn a_number_is_free_again_once_no_copy_of_the_delete_can_come() {
+    let mut rig = Rig::new();
+    let nonces = Nonces::default();
+    rig.push_numbered(delete([0]), &nonces);
+    // Never left, then refused: neither was a copy that could come late.
+    let batch = rig.next();
+    rig.settle(&batch, Err(unsent()));
+    rig.refuse(Reason::Denied);
+    rig.apply();
+    assert_eq!(rig.ledger.len(), 0);
+    assert_eq!(nonces.take().number(), 0);
+}
+
+#[test]
+fn a_number_is_never_used_again_if_a_copy_may_come_late() {
+    let mut rig = Rig::new();
+    let nonces = Nonces::default();
+    // Zero: its delete is repeated. One: only a late copy of its put made the fence necessary.
+    rig.push_numbered(delete([0]), &nonces);
+    let batch = rig.next();
+    rig.settle(&batch, Err(lost()));
+    rig.apply();
+    rig.push_numbered(fence(1, [1]), &nonces);
+    rig.apply();
+    assert_eq!(rig.ledger.len(), 0);
+    assert_eq!(nonces.take().number(), 2);
 }
