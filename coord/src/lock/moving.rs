@@ -15,7 +15,7 @@
 //!    with either.
 //! 2. A lock that is lost meanwhile is deleted: the entry may stand with the lease that lives.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use super::{
     held::Held,
@@ -23,9 +23,7 @@ use super::{
     session::LockSession,
 };
 use crate::{
-    client::{
-        CallError, Certainty, Compare, CompareOp, KeyValue, Op, OpReply, Range, Reason, Span, Txn,
-    },
+    client::{CallError, Certainty, Compare, CompareOp, KeyValue, Op, Range, Reason, Span, Txn},
     error::{Context, Error, LostReason, Result},
     key::Key,
     options,
@@ -174,31 +172,26 @@ impl Move<'_> {
         keys
     }
 
+    /// One read for each: should they differ in their revisions, the comparison fails.
     async fn look(&self) -> Result<Found, CallError> {
+        let engine = self.queued.session.engine();
         let keys = self.keys();
-        let reads = keys.iter().map(|key| Op::Get(Range::new(Span::key(key))));
-        let reply = self
-            .queued
-            .session
-            .engine()
-            .read_all(reads.collect())
-            .await?;
-        let found = reply.replies.into_iter().filter_map(|reply| match reply {
-            OpReply::Get(range) => range.kvs.into_iter().next(),
-            OpReply::Put | OpReply::Delete(_) | OpReply::Txn(_) => None,
-        });
-        let found: HashMap<Vec<u8>, KeyValue> = found.map(|kv| (kv.key.clone(), kv)).collect();
-        let ours = |kv: &KeyValue| kv.create_revision == self.hold.revision();
-        let entries: Option<Vec<KeyValue>> = keys
-            .iter()
-            .map(|key| found.get(key.as_bytes()).filter(|kv| ours(kv)).cloned())
-            .collect();
+        let mut entries = Vec::new();
+        for key in &keys {
+            let reply = engine.read(Range::new(Span::key(key))).await?;
+            let mut found = reply.kvs.into_iter();
+            match found.find(|kv| kv.create_revision == self.hold.revision()) {
+                Some(entry) => entries.push(entry),
+                None if keys != self.keys() || self.hold.is_given_back() => {
+                    return Ok(Found::Changed);
+                }
+                None => return Ok(Found::Gone),
+            }
+        }
         let there = |kv: &KeyValue| kv.lease == self.to.session().lease();
-        Ok(match entries {
-            Some(entries) if entries.iter().all(there) => Found::There,
-            Some(entries) => Found::Here(entries),
-            None if keys != self.keys() || self.hold.is_given_back() => Found::Changed,
-            None => Found::Gone,
+        Ok(match entries.iter().all(there) {
+            true => Found::There,
+            false => Found::Here(entries),
         })
     }
 
