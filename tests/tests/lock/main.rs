@@ -14,6 +14,7 @@ mod late;
 mod modes;
 mod reentry;
 mod several;
+mod store;
 
 use std::{pin::pin, task::Poll, time::Duration};
 
