@@ -173,6 +173,30 @@ impl Layout {
         format!("{}coord/history/{key}", self.namespace)
     }
 
+    /// The interval of what is known of all config keys below `prefix`.
+    pub(crate) fn histories(&self, prefix: &Prefix) -> (Vec<u8>, Vec<u8>) {
+        let from = self.history(&Key(prefix.0.clone())).into_bytes();
+        let mut end = from.clone();
+        // The prefix's slash, encoded: `%2F`.
+        if let Some(last) = end.last_mut() {
+            *last += 1;
+        }
+        (from, end)
+    }
+
+    /// The config key of which `key` tells, and the revision if it is an older one of its steps.
+    pub(crate) fn history_of(&self, key: &[u8]) -> Option<(Key, Option<i64>)> {
+        let path = std::str::from_utf8(key).ok()?;
+        let path = path.strip_prefix(self.namespace.as_str())?;
+        let (of, rest) = path.strip_prefix("coord/history/")?.split_once('/')?;
+        let of = Key(percent_decode_str(of).decode_utf8().ok()?.into_owned());
+        let revision = match rest {
+            "head" => None,
+            _ => Some(self.history_past(&of).revision_of(key)?),
+        };
+        Some((of, revision))
+    }
+
     fn config_path(&self, operation: &'static str, path: &str) -> Result<String> {
         check(operation, path)?;
         match path.strip_prefix('/') {
@@ -402,6 +426,22 @@ mod tests {
         assert!(old.as_str().ends_with("/at/00000000000000000042"), "{old}");
         assert_eq!(past.revision_of(old.as_bytes()), Some(42));
         assert_eq!(past.revision_of(past.key("42").as_bytes()), None);
+
+        let head = keys.history_head(&key);
+        let of = |of: &Key| keys.history_of(of.as_bytes());
+        assert_eq!(of(&head), Some((key.clone(), None)));
+        assert_eq!(of(&old), Some((key.clone(), Some(42))));
+        assert_eq!((of(&key), of(&past.key("42"))), (None, None));
+        let (from, end) = keys.histories(&keys.config("test", "app").expect("valid"));
+        let other = keys.config_key("test", "app2/a").expect("valid");
+        for (key, within) in [
+            (head, true),
+            (old, true),
+            (keys.history_head(&other), false),
+        ] {
+            let key = key.as_bytes();
+            assert_eq!(from.as_slice() <= key && key < end.as_slice(), within);
+        }
     }
 
     #[test]

@@ -97,6 +97,14 @@ impl Tasks {
         self.handle.spawn_blocking(work).await.ok()
     }
 
+    /// A value of the program's own type: wherever this is dropped, it is dropped aside.
+    pub(crate) fn held<V: Send + 'static>(&self, value: V) -> Held<V> {
+        Held {
+            value: Some(value),
+            handle: self.handle.clone(),
+        }
+    }
+
     /// Cancelled when the set is.
     pub(crate) fn cancelled(&self) -> &CancellationToken {
         &self.cancelled
@@ -121,6 +129,30 @@ impl Tasks {
             handle: Handle::current(),
             tracker: TaskTracker::new(),
             cancelled: CancellationToken::new(),
+        }
+    }
+}
+
+/// A value whose drop may take its time, block or panic: it runs [aside](Tasks::aside). Made by
+/// [`Tasks::held`].
+#[derive(Debug)]
+pub(crate) struct Held<V: Send + 'static> {
+    /// `None` once it was taken.
+    value: Option<V>,
+    handle: Handle,
+}
+
+impl<V: Send + 'static> Held<V> {
+    /// The value, to be dropped like any other.
+    pub(crate) fn take(mut self) -> V {
+        self.value.take().expect("only this takes it, and once")
+    }
+}
+
+impl<V: Send + 'static> Drop for Held<V> {
+    fn drop(&mut self) {
+        if let Some(value) = self.value.take() {
+            drop(self.handle.spawn_blocking(|| drop(value)));
         }
     }
 }

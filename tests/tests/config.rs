@@ -7,7 +7,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -19,6 +19,7 @@ use coord::{
 };
 use coord_tests::{Backend, eventually, on_both};
 use etcd_client::{Client, Txn, TxnOp};
+use futures_util::FutureExt as _;
 
 #[derive(CoordConfig, Debug, PartialEq)]
 #[coord(prefix = "{env}/{service}")]
@@ -114,6 +115,269 @@ on_both! {
     the_watch_lives_as_long_as_somebody_looks,
     readers_never_see_half_a_transaction,
     every_wait_can_be_dropped_at_every_poll,
+    a_write_elsewhere_is_reached_as_soon_as_the_store_says_so,
+    a_hundred_keys_of_one_transaction_are_one_value,
+    the_status_says_how_fresh_it_is,
+    a_part_is_told_of_its_own_changes_alone,
+    a_prefix_that_vanishes_at_once_is_held,
+    no_value_is_dropped_on_the_thread_of_the_connections,
+}
+
+/// No event tells of it. Asked only now and then, the store would say so within ten seconds.
+async fn a_write_elsewhere_is_reached_as_soon_as_the_store_says_so(server: Backend) {
+    let mut bench = Bench::new(server).await;
+    let config = bench.bound().await;
+    let began = std::time::Instant::now();
+    for value in ["1", "2", "3"] {
+        let written = bench.raw.put("/elsewhere", value, None).await.unwrap();
+        let revision = written.header().unwrap().revision();
+        config.wait_for_revision(revision).await.unwrap();
+        assert!(config.status().revision >= revision);
+    }
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
+    bench.coordinator.close().await;
+}
+
+#[derive(CoordConfig, Debug)]
+#[coord(prefix = "wide")]
+struct Wide {
+    #[coord(map)]
+    counts: std::collections::BTreeMap<u8, u32>,
+}
+
+async fn a_hundred_keys_of_one_transaction_are_one_value(server: Backend) {
+    let mut bench = Bench::new(server).await;
+    let config = bench.coordinator.config::<Wide>().start().await.unwrap();
+    let (mut values, mut changes) = (config.subscribe(), config.changes());
+    let watching = tokio::spawn(async move {
+        let mut sums = Vec::new();
+        while let Ok(wide) = values.changed().await {
+            let sum: u32 = wide.counts.values().sum();
+            sums.push(sum);
+            if sum == 300 {
+                break;
+            }
+        }
+        sums
+    });
+    for round in 1..=3 {
+        let puts = (0..100)
+            .map(|n| TxnOp::put(format!("/config/wide/counts/{n}"), round.to_string(), None));
+        let txn = Txn::new().and_then(puts.collect::<Vec<_>>());
+        let revision = bench
+            .raw
+            .txn(txn)
+            .await
+            .unwrap()
+            .header()
+            .unwrap()
+            .revision();
+        config.wait_for_revision(revision).await.unwrap();
+        let change = changes.next().await.unwrap();
+        assert_eq!((change.revision, change.new.counts.len()), (revision, 100));
+        assert!(change.new.counts.values().all(|it| *it == round));
+        assert!(changes.next().now_or_never().is_none(), "one step");
+    }
+    // A reader that looks at every value never finds a mixture: slow, it may skip one.
+    let sums = watching.await.unwrap();
+    assert!(
+        sums.iter().all(|sum| sum % 100 == 0) && sums.len() <= 3,
+        "{sums:?}"
+    );
+    bench.coordinator.close().await;
+}
+
+async fn the_status_says_how_fresh_it_is(server: Backend) {
+    let mut bench = Bench::new(server).await;
+    let config = bench.bound().await;
+    let status = eventually("the watch", async || {
+        Some(config.status()).filter(|it| it.phase == Phase::Watching)
+    })
+    .await;
+    let (heard, verified) = (status.heard.unwrap(), status.verified.unwrap());
+    // The list that it was bound by.
+    assert!(
+        heard <= verified && verified < Duration::from_secs(60),
+        "{status:?}"
+    );
+    // Both grow older while nothing comes, and a message is heard.
+    eventually("the status to age", async || {
+        let status = config.status();
+        status.verified.unwrap() > verified && status.heard.unwrap() > heard
+    })
+    .await;
+    let before = config.status().heard.unwrap();
+    let revision = bench.write(&[("limit", Some("20"))]).await;
+    config.wait_for_revision(revision).await.unwrap();
+    assert!(config.status().heard.unwrap() < before + Duration::from_secs(5));
+    // Without etcd nothing is heard or verified any more.
+    bench.server.stop();
+    let stopped = config.status();
+    eventually("time to pass", async || {
+        config.status().verified.unwrap() > stopped.verified.unwrap() + Duration::from_millis(100)
+    })
+    .await;
+    assert!(config.status().heard.unwrap() >= Duration::from_millis(100));
+    bench.server.cont();
+    bench.coordinator.close().await;
+}
+
+async fn a_part_is_told_of_its_own_changes_alone(server: Backend) {
+    let mut bench = Bench::new(server).await;
+    let config = bench.bound().await;
+    let mut limits = config.project(|shop| &shop.limit).subscribe();
+    assert_eq!(*limits.current(), 10);
+    for name in ["two", "three"] {
+        let revision = bench.write(&[("name", Some(name))]).await;
+        config.wait_for_revision(revision).await.unwrap();
+        assert!(
+            limits.changed().now_or_never().is_none(),
+            "its part is as it was"
+        );
+    }
+    // A wait that was dropped has lost nothing, and a raw value that differs may be the same part.
+    let revision = bench.write(&[("limit", Some("010"))]).await;
+    config.wait_for_revision(revision).await.unwrap();
+    assert!(limits.changed().now_or_never().is_none(), "the same number");
+    bench.write(&[("limit", Some("20"))]).await;
+    assert_eq!(*limits.changed().await.unwrap(), 20);
+    assert_eq!(*limits.current(), 20);
+    bench.coordinator.close().await;
+    assert!(matches!(limits.changed().await, Err(Error::Closed { .. })));
+}
+
+async fn a_prefix_that_vanishes_at_once_is_held(server: Backend) {
+    let mut bench = Bench::new(server).await;
+    let bound = bench.coordinator.config::<Wide>().start();
+    let config = bound.await.unwrap();
+    let center = bench.coordinator.config_center();
+    let both = center
+        .transaction()
+        .set("wide/counts/1", &1)
+        .set("wide/counts/2", &2);
+    let revision = both.commit().await.unwrap();
+    config.wait_for_revision(revision).await.unwrap();
+    let everything = etcd_client::DeleteOptions::new().with_prefix();
+    let gone = bench
+        .raw
+        .delete("/config/wide/", Some(everything))
+        .await
+        .unwrap();
+    let revision = gone.header().unwrap().revision();
+    config.wait_for_revision(revision).await.unwrap();
+    let refusal = config.status().refusal.unwrap();
+    assert_eq!(
+        (refusal.revision, refusal.faults[0].key.as_str()),
+        (revision, "/config/wide/")
+    );
+    assert_eq!(config.load().counts.len(), 2);
+    // Any other write says that it is meant.
+    let revision = center.set("wide/counts/3", &3).await.unwrap();
+    config.wait_for_revision(revision).await.unwrap();
+    assert_eq!(
+        (config.load().counts.len(), config.status().refusal),
+        (1, None)
+    );
+    bench.coordinator.close().await;
+}
+
+/// On which threads values were dropped, by a number that each has.
+static DROPPED: Mutex<Vec<(u64, String)>> = Mutex::new(Vec::new());
+
+/// Its drop may take its time, or block.
+#[derive(Debug, serde::Deserialize)]
+#[serde(from = "u64")]
+struct Told(u64);
+
+impl From<u64> for Told {
+    fn from(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        let thread = std::thread::current().name().unwrap_or("").to_owned();
+        DROPPED.lock().unwrap().push((self.0, thread));
+    }
+}
+
+#[derive(CoordConfig, Debug)]
+#[coord(prefix = "told")]
+#[expect(dead_code, reason = "only its drop is looked at")]
+struct Tells {
+    it: Told,
+}
+
+async fn no_value_is_dropped_on_the_thread_of_the_connections(server: Backend) {
+    let mut bench = Bench::new(server).await;
+    // Of this test alone: the other server's runs beside it.
+    let base = u64::from(std::process::id()) + (&raw const bench as usize as u64) * 1_000;
+    let mut put = async |number: u64| {
+        let put = bench
+            .raw
+            .put("/config/told/it", (base + number).to_string(), None);
+        put.await.unwrap().header().unwrap().revision()
+    };
+    let dropped = |number: u64| {
+        let dropped = DROPPED.lock().unwrap();
+        dropped
+            .iter()
+            .find(|it| it.0 == base + number)
+            .map(|it| it.1.clone())
+    };
+    put(0).await;
+    let config = bench.coordinator.config::<Tells>().start().await.unwrap();
+    let revision = put(1).await;
+    config.wait_for_revision(revision).await.unwrap();
+    // Replaced while nobody held it.
+    let thread = eventually("the replaced value's drop", async || dropped(0)).await;
+    assert!(!thread.starts_with("coord"), "{thread}");
+    // The last handle goes, and the watch with it.
+    drop(config);
+    let thread = eventually("the last value's drop", async || dropped(1)).await;
+    assert!(!thread.starts_with("coord"), "{thread}");
+    // A start that nobody waited for, and one that was going on when the coordinator closed.
+    put(2).await;
+    let config = bench.coordinator.config::<Tells>().start().await.unwrap();
+    bench.coordinator.close().await;
+    eventually("the watch to end", async || {
+        config.status().phase == Phase::Closed
+    })
+    .await;
+    drop(config);
+    let thread = eventually("the closed value's drop", async || dropped(2)).await;
+    assert!(!thread.starts_with("coord"), "{thread}");
+}
+
+/// An event that etcd lost is found by the audit, and is a change like any other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_event_is_found_by_the_audit() {
+    let server = coord::embedded::Server::start().await.unwrap();
+    let mut options = coord::Options::test().endpoints([server.endpoint()]);
+    options.config.sync_interval = Duration::from_secs(1);
+    let coordinator = Coordinator::connect(options).await.unwrap();
+    let center = coordinator.config_center();
+    center.set("wide/counts/1", &1).await.unwrap();
+    let config = coordinator.config::<Wide>().start().await.unwrap();
+    let mut changes = config.changes();
+    server.swallow_event("/config/wide/counts/1");
+    let lost = center.set("wide/counts/1", &2).await.unwrap();
+    // The store is at that revision and says so: the watch cannot know better.
+    config.wait_for_revision(lost).await.unwrap();
+    let change = changes.next().await.unwrap();
+    assert_eq!((change.old.counts[&1], change.new.counts[&1]), (1, 2));
+    assert_eq!(change.fields, ["counts".into()]);
+    assert!(change.revision >= i64::from(lost));
+    // What came by the audit is followed from there on.
+    center.delete("wide/counts/1").await.unwrap();
+    assert_eq!(changes.next().await.unwrap().new.counts.len(), 0);
+    assert_eq!(config.status().refusal, None);
+    coordinator.close().await;
 }
 
 async fn follows_every_change_and_keeps_the_last_good_value(server: Backend) {
@@ -183,7 +447,10 @@ async fn follows_every_change_and_keeps_the_last_good_value(server: Backend) {
         (config.load().limit, config.load().name.as_str()),
         (30, "two")
     );
-    assert_eq!(config.status().refusal, None);
+    assert_eq!(
+        (config.status().refusal, config.status().refusals),
+        (None, 1)
+    );
 
     // Deleted keys are their defaults again; a required one cannot be missing.
     let keys = ["limit", "level", "ports", "db/host", "db/pin"].map(|key| (key, None));

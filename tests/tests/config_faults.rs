@@ -142,6 +142,7 @@ async fn an_expired_token_is_replaced() {
 on_both! {
     a_compaction_while_away_loses_no_change_and_invents_none,
     a_restored_older_store_is_followed_and_ends_waits_for_what_it_forgot,
+    a_store_that_lost_its_data_takes_no_value_away,
     five_thousand_large_keys_and_a_value_of_a_mebibyte,
     a_coordinator_that_is_dropped_ends_every_wait,
     a_type_that_panics_ends_no_watch,
@@ -203,6 +204,34 @@ async fn a_restored_older_store_is_followed_and_ends_waits_for_what_it_forgot(se
     assert!(revision < last);
     arrives(&config, revision, 77).await;
     assert!(config.status().revision < last);
+    coordinator.close().await;
+}
+
+async fn a_store_that_lost_its_data_takes_no_value_away(server: Backend) {
+    let store = server.client().await;
+    put(&store, "size", "7").await;
+    put(&store, "limits/a", "1").await;
+    let (coordinator, config) = bind(options([server.endpoint()])).await;
+    server.lose_data().await;
+    let refusal = eventually_within(Duration::from_secs(90), "the loss to be seen", async || {
+        config.status().refusal
+    })
+    .await;
+    assert!(
+        refusal
+            .to_string()
+            .contains("all 2 keys were deleted at once"),
+        "{refusal}"
+    );
+    assert_eq!((config.load().size, config.load().limits.len()), (7, 1));
+    // What somebody writes then counts.
+    let store = server.client().await;
+    let revision = put(&store, "size", "8").await;
+    arrives(&config, revision, 8).await;
+    assert_eq!(
+        (config.load().limits.len(), config.status().refusal),
+        (0, None)
+    );
     coordinator.close().await;
 }
 

@@ -5,6 +5,7 @@ mod cargo;
 mod ci;
 mod demo;
 mod fuzz;
+mod model;
 mod test;
 
 use std::process::ExitCode;
@@ -25,6 +26,8 @@ enum Xtask {
     Bench(bench::Arguments),
     /// Compare the embedded server with a real etcd, with random operations.
     Fuzz(fuzz::Arguments),
+    /// Look at every state of the lock protocol's model, within large bounds.
+    Model,
     /// Check everything that CI checks.
     Ci,
 }
@@ -44,6 +47,7 @@ fn run(command: Xtask) -> anyhow::Result<ExitCode> {
         Xtask::Demo(arguments) => return cargo::run(&mut demo::command(&arguments)?),
         Xtask::Bench(arguments) => return cargo::run(&mut bench::command(&arguments)?),
         Xtask::Fuzz(arguments) => return cargo::run(&mut fuzz::command(&arguments)?),
+        Xtask::Model => return cargo::run(&mut model::command()),
         Xtask::Ci => return Ok(ci::run()),
     }
     Ok(ExitCode::SUCCESS)

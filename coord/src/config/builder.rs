@@ -1,8 +1,8 @@
 //! [`ConfigBuilder`]: binds a struct to its prefix.
 
-use std::{collections::BTreeMap, marker::PhantomData};
+use std::{collections::BTreeMap, marker::PhantomData, sync::Arc};
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -82,7 +82,15 @@ impl<T: CoordConfig> ConfigBuilder<T> {
         let ended = CancellationToken::new();
         let reloader = Reloader::new(prefix);
         let tasks = engine.tasks.clone();
-        let follow = live::follow::<T, _>(tasks, watcher, reloader, place.clone(), first);
+        let asked = Arc::new(Notify::new());
+        let follow = live::follow::<T, _>(
+            tasks,
+            watcher,
+            reloader,
+            place.clone(),
+            asked.clone(),
+            first,
+        );
         // Runs until it is cancelled: by the guard, or with the coordinator's tasks.
         drop(
             engine
@@ -100,6 +108,7 @@ impl<T: CoordConfig> ConfigBuilder<T> {
                 Origin::Watched {
                     clock: engine.clock.clone(),
                     status,
+                    asked,
                     _alive: alive,
                 },
             )),

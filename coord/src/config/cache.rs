@@ -19,11 +19,24 @@ pub(crate) struct Cache(Arc<Mutex<Inner>>);
 
 #[derive(Default)]
 struct Inner {
-    /// Each with the instant at which its read was sent.
-    read: HashMap<Key, (Instant, Seen)>,
-    /// Counts the beginnings and the ends of writes: a read during which one of them was is not kept,
-    /// since it may have been answered before the write.
-    writes: u64,
+    entries: HashMap<Key, Entry>,
+    /// Names the reads.
+    reads: u64,
+}
+
+enum Entry {
+    /// A read of this name is under way. It is kept only if no write of the key begins or ends before
+    /// its answer, which may be older than the write.
+    Reading(u64),
+    /// When the read was sent.
+    Read(Instant, Seen),
+}
+
+/// A read under way.
+#[derive(Debug)]
+pub(super) struct Reading {
+    name: u64,
+    sent: Instant,
 }
 
 /// A write is under way. Its end is its drop: after the answer, or when its caller gave it up.
@@ -34,25 +47,29 @@ pub(super) struct Writing<'c> {
 }
 
 impl Cache {
-    /// What a read sent no longer than `ttl` ago has found.
-    pub(super) fn get(&self, key: &Key, now: Instant, ttl: Duration) -> Option<Seen> {
-        let inner = self.lock();
-        let (sent, seen) = inner.read.get(key)?;
-        (now.since(*sent) < ttl).then(|| seen.clone())
-    }
-
-    /// To be called before a read is sent; for [`keep`](Self::keep).
-    pub(super) fn writes(&self) -> u64 {
-        self.lock().writes
-    }
-
-    pub(super) fn keep(&self, key: &Key, sent: Instant, writes: u64, seen: &Seen) {
+    /// What a read sent no longer than `ttl` ago has found; or else one is to be sent, and
+    /// [`keep`](Self::keep) called with its answer.
+    pub(super) fn get(&self, key: &Key, now: Instant, ttl: Duration) -> Result<Seen, Reading> {
         let mut inner = self.lock();
-        if inner.writes == writes {
-            if inner.read.len() >= MOST {
-                inner.read.clear();
-            }
-            inner.read.insert(key.clone(), (sent, seen.clone()));
+        match inner.entries.get(key) {
+            Some(Entry::Read(sent, seen)) if now.since(*sent) < ttl => return Ok(seen.clone()),
+            _ => {}
+        }
+        if inner.entries.len() >= MOST {
+            inner.entries.clear();
+        }
+        inner.reads += 1;
+        let name = inner.reads;
+        inner.entries.insert(key.clone(), Entry::Reading(name));
+        Err(Reading { name, sent: now })
+    }
+
+    pub(super) fn keep(&self, key: &Key, reading: &Reading, seen: &Seen) {
+        let mut inner = self.lock();
+        if let Some(entry) = inner.entries.get_mut(key)
+            && matches!(entry, Entry::Reading(name) if *name == reading.name)
+        {
+            *entry = Entry::Read(reading.sent, seen.clone());
         }
     }
 
@@ -64,9 +81,8 @@ impl Cache {
 
     fn forget(&self, keys: &[Key]) {
         let mut inner = self.lock();
-        inner.writes += 1;
         for key in keys {
-            inner.read.remove(key);
+            inner.entries.remove(key);
         }
     }
 
@@ -96,52 +112,84 @@ mod tests {
 
     const TTL: Duration = Duration::from_secs(10);
 
-    fn key() -> Key {
+    fn key(name: &str) -> Key {
         let layout = Layout::new("", "config/", "coord/", "coord/");
-        layout.config_key("test", "a").expect("valid")
+        layout.config_key("test", name).expect("valid")
     }
 
     fn at(seconds: u64) -> Instant {
         Instant::from_micros(seconds * 1_000_000)
     }
 
+    fn begin(cache: &Cache, seconds: u64) -> Reading {
+        cache
+            .get(&key("a"), at(seconds), TTL)
+            .expect_err("to be read")
+    }
+
+    fn is_known(cache: &Cache, seconds: u64) -> bool {
+        let inner = cache.lock();
+        matches!(inner.entries.get(&key("a")), Some(Entry::Read(sent, _)) if at(seconds).since(*sent) < TTL)
+    }
+
     #[test]
     fn what_was_read_is_known_for_as_long_as_it_may_be() {
         let cache = Cache::default();
-        assert!(cache.get(&key(), at(100), TTL).is_none());
-        cache.keep(&key(), at(100), cache.writes(), &Seen::default());
-        assert!(cache.get(&key(), at(109), TTL).is_some());
-        assert!(cache.get(&key(), at(110), TTL).is_none());
+        let reading = begin(&cache, 100);
+        cache.keep(&key("a"), &reading, &Seen::default());
+        assert!(cache.get(&key("a"), at(109), TTL).is_ok());
+        assert!(cache.get(&key("a"), at(110), TTL).is_err());
     }
 
     #[test]
     fn a_write_forgets_at_its_beginning_and_at_its_end() {
         let cache = Cache::default();
-        cache.keep(&key(), at(100), cache.writes(), &Seen::default());
-        let before = cache.writes();
-        let writing = cache.write(vec![key()]);
-        assert!(cache.get(&key(), at(101), TTL).is_none());
-        // Sent before the write, answered during it.
-        cache.keep(&key(), at(101), before, &Seen::default());
-        assert!(cache.get(&key(), at(101), TTL).is_none());
-        // Sent and answered during it.
-        let during = cache.writes();
-        cache.keep(&key(), at(101), during, &Seen::default());
+        let keep = |reading: &Reading| cache.keep(&key("a"), reading, &Seen::default());
+        keep(&begin(&cache, 100));
+        assert!(is_known(&cache, 101));
+        let writing = cache.write(vec![key("a")]);
+        assert!(!is_known(&cache, 101));
         drop(writing);
-        assert!(cache.get(&key(), at(101), TTL).is_none());
+
+        let before = begin(&cache, 101);
+        let writing = cache.write(vec![key("a")]);
+        // Sent before the write, answered during it.
+        keep(&before);
+        assert!(!is_known(&cache, 101));
+        // Sent and answered during it.
+        keep(&begin(&cache, 101));
         // Sent during it, answered after.
-        cache.keep(&key(), at(101), during, &Seen::default());
-        assert!(cache.get(&key(), at(101), TTL).is_none());
+        let during = begin(&cache, 200);
+        drop(writing);
+        assert!(!is_known(&cache, 101));
+        keep(&during);
+        assert!(!is_known(&cache, 200));
+        // Of two reads at once the later one.
+        let (first, second) = (begin(&cache, 300), begin(&cache, 301));
+        keep(&first);
+        assert!(!is_known(&cache, 301));
+        keep(&second);
+        assert!(is_known(&cache, 301));
+    }
+
+    #[test]
+    fn a_write_of_another_key_costs_nothing() {
+        let cache = Cache::default();
+        let reading = begin(&cache, 100);
+        let writing = cache.write(vec![key("b")]);
+        cache.keep(&key("a"), &reading, &Seen::default());
+        drop(writing);
+        assert!(is_known(&cache, 101));
     }
 
     #[test]
     fn it_does_not_grow_without_bound() {
         let cache = Cache::default();
-        let layout = Layout::new("", "config/", "coord/", "coord/");
         for n in 0..=MOST {
-            let key = layout.config_key("test", &n.to_string()).expect("valid");
-            cache.keep(&key, at(1), cache.writes(), &Seen::default());
+            let key = key(&n.to_string());
+            let reading = cache.get(&key, at(1), TTL).expect_err("to be read");
+            cache.keep(&key, &reading, &Seen::default());
         }
-        assert_eq!(cache.lock().read.len(), 1);
+        assert_eq!(cache.lock().entries.len(), 1);
     }
 }

@@ -40,7 +40,14 @@ const UPDATE: &str = "update config";
 ///
 /// What is filed is kept as it was, a secret too: who may read the history's keys
 /// (`<namespace>coord/history/`) reads every value. A value is in a request three times (itself, its
-/// record, the one that it replaces): etcd's limit of 1.5 MiB is reached at a third of that.
+/// record, the one that it replaces): etcd's limit of 1.5 MiB is reached at a third of that. What
+/// another client has put there is replaced whatever it is; if its record has more than 1 MiB it is
+/// not filed.
+///
+/// Versions are revisions of the store. In one that was filled key by key from another (`etcdctl
+/// make-mirror`) those of the other mean nothing: leave the history's keys out, or delete them there,
+/// or new steps are taken for older ones than the copied and are the first to be removed. A restored
+/// snapshot has its own revisions, and its history.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -133,12 +140,15 @@ impl ConfigCenter {
         if ttl.is_zero() {
             return ConfigValue::read(GET, &self.current(GET, &place).await?);
         }
-        let (sent, writes) = (self.engine.clock.now(), self.cache.writes());
-        if let Some(seen) = self.cache.get(&place.key, sent, ttl) {
-            return ConfigValue::read(GET, &seen);
-        }
-        let seen = self.current(GET, &place).await?;
-        self.cache.keep(&place.key, sent, writes, &seen);
+        let now = self.engine.clock.now();
+        let seen = match self.cache.get(&place.key, now, ttl) {
+            Ok(seen) => seen,
+            Err(reading) => {
+                let seen = self.current(GET, &place).await?;
+                self.cache.keep(&place.key, &reading, &seen);
+                seen
+            }
+        };
         ConfigValue::read(GET, &seen)
     }
 

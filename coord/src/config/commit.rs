@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     center::ConfigCenter,
-    history::{Change, MAX_KEYS, MAX_OPS, Place, Seen, Stamp, Step},
+    history::{Change, Fate, MAX_KEYS, MAX_OPS, Place, Seen, Stamp, Step},
     version::Version,
 };
 use crate::{
@@ -327,7 +327,7 @@ impl<'c> Commit<'c> {
     async fn own(&self, written: impl Iterator<Item = (&Place, &Seen)>) -> Result<Option<Version>> {
         for (place, before) in written {
             let mut reads = place.reads_current().to_vec();
-            reads.push(place.reads_since(before.latest()));
+            reads.push(Op::Get(place.reads_since(before.latest())));
             let reply = self.center.engine().read_all(reads).await;
             let mut replies = reply.map_err(|error| self.failed(error))?.replies;
             let filed = match replies.pop() {
@@ -335,20 +335,11 @@ impl<'c> Commit<'c> {
                 _ => Vec::new(),
             };
             let now = Seen::read(place, replies);
-            let newest = now
-                .newest()
-                .filter(|(at, _)| at.revision() > before.latest());
-            let filed = filed.iter().filter_map(|kv| place.filed(kv));
-            let ids: Vec<_> = { filed.map(|(at, record)| (at, record.id)) }
-                .filter(|(_, id)| !id.is_empty())
-                .chain(newest)
-                .collect();
-            if let Some((version, _)) = ids.iter().find(|(_, id)| *id == self.id) {
-                return Ok(Some(*version));
-            }
-            // All or nothing: that this key was not written tells of all.
-            if i64::try_from(ids.len()) == Ok(now.writes() - before.writes()) {
-                return Ok(None);
+            match place.fate(&self.id, before, &now, &filed) {
+                Fate::Done(version) => return Ok(Some(version)),
+                // All or nothing: what this key tells is so for all.
+                Fate::NotDone => return Ok(None),
+                Fate::Unknown => {}
             }
         }
         Err(Error::Unavailable {

@@ -45,7 +45,8 @@ pub struct ConfigEvent<T> {
     pub old: Option<Result<T>>,
     /// The value now; `None` if there is none, an error if it is no `T`.
     pub new: Option<Result<T>>,
-    /// The new value's version. For a deletion, the store's revision at which it was seen.
+    /// The new value's version. For a deletion, its own; a later revision if it was not seen as it
+    /// happened, because the watch had to begin again.
     pub version: Version,
     /// When this process saw it.
     pub seen: SystemTime,

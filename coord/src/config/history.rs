@@ -82,33 +82,76 @@ impl Place {
         }
     }
 
-    /// Reads the newest filed steps.
-    pub(super) fn reads_past(&self, limit: i64) -> Op {
-        Op::Get(Range {
-            limit,
+    /// Reads the newest filed steps, of those before `end`.
+    pub(super) fn reads_past(&self, end: Option<Version>, limit: usize) -> Range {
+        let from = self.past.as_bytes().to_vec();
+        let end = match end {
+            Some(version) => self.past.revision(version.revision()).as_bytes().to_vec(),
+            None => self.past.end(),
+        };
+        Range {
+            limit: limit as i64,
             order: Order::KeyDescending,
-            ..Range::new(Span::prefix(&self.past))
-        })
+            ..Range::new(Span::Interval(from, end))
+        }
+    }
+
+    /// Reads what is known of the newest write.
+    pub(super) fn reads_head(&self) -> Range {
+        Range::new(Span::key(&self.head))
     }
 
     /// Reads one filed step.
-    pub(super) fn reads_filed(&self, version: Version) -> Op {
-        Op::Get(Range::new(Span::key(
-            &self.past.revision(version.revision()),
-        )))
+    pub(super) fn reads_filed(&self, version: Version) -> Range {
+        Range::new(Span::key(&self.past.revision(version.revision())))
     }
 
     /// Reads the steps that were filed of revisions after `revision`.
-    pub(super) fn reads_since(&self, revision: i64) -> Op {
+    pub(super) fn reads_since(&self, revision: i64) -> Range {
         let from = self.past.revision(revision + 1).as_bytes().to_vec();
-        Op::Get(Range::new(Span::Interval(from, self.past.end())))
+        Range::new(Span::Interval(from, self.past.end()))
     }
 
-    /// A filed step, and when it was written.
-    pub(super) fn filed(&self, kv: &KeyValue) -> Option<(Version, Record)> {
-        let revision = self.past.revision_of(&kv.key)?;
-        Some((revision.into(), Record::read(&kv.value)?))
+    /// The version of a filed step.
+    pub(super) fn version_of(&self, kv: &KeyValue) -> Option<Version> {
+        self.past.revision_of(&kv.key).map(Version::from)
     }
+
+    /// A filed step, and its version.
+    pub(super) fn filed(&self, kv: &KeyValue) -> Option<(Version, Record)> {
+        Some((self.version_of(kv)?, Record::read(&kv.value)?))
+    }
+
+    /// What became of the write `id` of what was `before`. `now` and `since`, what was filed of later
+    /// revisions than that, are of one revision.
+    pub(super) fn fate(&self, id: &str, before: &Seen, now: &Seen, since: &[KeyValue]) -> Fate {
+        let newest = now
+            .newest()
+            .filter(|(at, _)| at.revision() > before.latest());
+        let filed = since.iter().filter_map(|kv| self.filed(kv));
+        let filed = filed.map(|(at, record)| (at, record.id));
+        let mut known = 0;
+        for (version, of) in filed.chain(newest).filter(|(_, of)| !of.is_empty()) {
+            if of == id {
+                return Fate::Done(version);
+            }
+            known += 1;
+        }
+        match known == now.writes() - before.writes() {
+            true => Fate::NotDone,
+            false => Fate::Unknown,
+        }
+    }
+}
+
+/// What became of a write whose answer was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Done(Version),
+    /// And it never will be: what it compares is gone.
+    NotDone,
+    /// Not all steps since are in the history.
+    Unknown,
 }
 
 /// What a writer has read.
@@ -170,7 +213,7 @@ impl Seen {
     }
 
     /// How often the head was put: by every write once.
-    pub(super) fn writes(&self) -> i64 {
+    fn writes(&self) -> i64 {
         self.head.as_ref().map_or(0, |head| head.version)
     }
 

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     client::{CallError, KeyValue, Op, OpReply, Range, Reason, Span},
+    engine::Engine,
     error::{Context, Error, Result},
     key::{Key, Prefix},
     retry::Backoff,
@@ -16,46 +17,26 @@ use crate::{
 
 const LIST: &str = "list config";
 
-/// How many keys one page has.
-const PAGE: i64 = 1_000;
+/// How many keys one page has, unless their values make that too much for one reply.
+const PAGE: usize = 1_000;
 
 /// One listing.
-struct Listing<'c> {
+pub(super) struct Listing<'c> {
     center: &'c ConfigCenter,
     operation: &'static str,
-    prefix: Prefix,
+    /// For errors.
+    subject: String,
+    span: (Vec<u8>, Vec<u8>),
     depth: Depth,
 }
 
 /// How much of each key is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Depth {
+pub(super) enum Depth {
     Key,
     Value,
     /// With what is known of its write, which stands elsewhere.
     Story,
-}
-
-/// All keys below `prefix`, and the revision at which they were so.
-///
-/// # Cancel safety
-/// Safe.
-pub(super) async fn stored(
-    center: &ConfigCenter,
-    operation: &'static str,
-    prefix: Prefix,
-) -> Result<(i64, Vec<KeyValue>)> {
-    let listing = Listing {
-        center,
-        operation,
-        prefix,
-        depth: Depth::Value,
-    };
-    let (revision, all) = listing.run().await?;
-    Ok((
-        revision,
-        all.into_iter().filter_map(|it| it.value).collect(),
-    ))
 }
 
 impl ConfigCenter {
@@ -74,7 +55,8 @@ impl ConfigCenter {
         } else {
             Depth::Value
         };
-        let listing = Listing::new(self, prefix, depth)?;
+        let prefix = self.engine().layout.config_below(LIST, prefix)?;
+        let listing = Listing::below(self, LIST, &prefix, depth);
         let (_, all) = listing.run().await?;
         let mut values = Vec::with_capacity(all.len());
         let mut wrong = Vec::new();
@@ -105,8 +87,10 @@ impl ConfigCenter {
     /// # Cancel safety
     /// Safe.
     pub async fn list_keys(&self, prefix: &str) -> Result<Vec<String>> {
-        let (_, all) = Listing::new(self, prefix, Depth::Key)?.run().await?;
-        let keys = all.into_iter().filter_map(|seen| seen.value);
+        let prefix = self.engine().layout.config_below(LIST, prefix)?;
+        let listing = Listing::below(self, LIST, &prefix, Depth::Key);
+        let (_, all) = listing.stored().await?;
+        let keys = all.into_iter();
         Ok(keys
             .map(|kv| String::from_utf8_lossy(&kv.key).into_owned())
             .collect())
@@ -114,18 +98,39 @@ impl ConfigCenter {
 }
 
 impl<'c> Listing<'c> {
-    fn new(center: &'c ConfigCenter, prefix: &str, depth: Depth) -> Result<Self> {
-        let prefix = center.engine().layout.config_below(LIST, prefix)?;
-        Ok(Self {
+    pub(super) fn below(
+        center: &'c ConfigCenter,
+        operation: &'static str,
+        prefix: &Prefix,
+        depth: Depth,
+    ) -> Self {
+        Self {
             center,
-            operation: LIST,
-            prefix,
+            operation,
+            subject: prefix.as_str().to_owned(),
+            span: (prefix.as_bytes().to_vec(), prefix.end()),
             depth,
-        })
+        }
+    }
+
+    /// What is known of the keys below `prefix`, instead of the keys themselves.
+    pub(super) fn histories(self, prefix: &Prefix) -> Self {
+        let span = self.center.engine().layout.histories(prefix);
+        Self { span, ..self }
     }
 
     fn context(&self) -> Context {
-        Context::new(self.operation).key(self.prefix.as_str())
+        Context::new(self.operation).key(self.subject.as_str())
+    }
+
+    /// All keys, and the revision at which they were so.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub(super) async fn stored(&self) -> Result<(i64, Vec<KeyValue>)> {
+        let (revision, all) = self.run().await?;
+        let all = all.into_iter().filter_map(|it| it.value);
+        Ok((revision, all.collect()))
     }
 
     /// Begins again if the revision of the first page is compacted away before the last.
@@ -147,16 +152,20 @@ impl<'c> Listing<'c> {
     }
 
     async fn once(&self) -> Result<(i64, Vec<Seen>), CallError> {
-        let (mut revision, mut from) = (0, self.prefix.as_bytes().to_vec());
+        let (mut from, end) = self.span.clone();
+        let (mut revision, mut limit) = (0, PAGE);
         let mut all = Vec::new();
         loop {
             let page = Range {
                 revision,
-                limit: PAGE,
+                limit: limit as i64,
                 keys_only: self.depth == Depth::Key,
-                ..Range::new(Span::Interval(from.clone(), self.prefix.end()))
+                ..Range::new(Span::Interval(from.clone(), end.clone()))
             };
-            let page = self.center.engine().read(page).await?;
+            let page = match self.center.engine().read(page).await {
+                Err(error) if smaller(&error, &mut limit) => continue,
+                page => page?,
+            };
             if revision == 0 {
                 revision = page.header.revision;
             }
@@ -164,9 +173,7 @@ impl<'c> Listing<'c> {
                 from = [last.key.as_slice(), &[0]].concat();
             }
             if self.depth == Depth::Story {
-                for values in page.kvs.chunks(MAX_OPS) {
-                    all.extend(self.described(values, revision).await?);
-                }
+                all.extend(self.described(page.kvs, revision).await?);
             } else {
                 all.extend(page.kvs.into_iter().map(|kv| Seen::listed(kv, None)));
             }
@@ -177,21 +184,51 @@ impl<'c> Listing<'c> {
     }
 
     /// `values` with what is known of their writes.
-    async fn described(&self, values: &[KeyValue], revision: i64) -> Result<Vec<Seen>, CallError> {
+    async fn described(
+        &self,
+        values: Vec<KeyValue>,
+        revision: i64,
+    ) -> Result<Vec<Seen>, CallError> {
         let engine = self.center.engine();
         let reads = values.iter().map(|kv| {
             // What is no UTF-8 has never been written here: this finds nothing.
             let key = Key::found(&kv.key);
-            Op::Get(Place::head_of(&engine.layout, key, revision))
+            Place::head_of(&engine.layout, key, revision)
         });
-        let reply = engine.read_all(reads.collect()).await?;
-        let heads = reply.replies.into_iter().map(|reply| match reply {
-            OpReply::Get(mut range) => range.kvs.pop(),
-            _ => None,
-        });
-        let pairs = values.iter().zip(heads);
+        let heads = each(engine, &reads.collect::<Vec<_>>()).await?;
+        let pairs = values.into_iter().zip(heads);
         Ok(pairs
-            .map(|(kv, head)| Seen::listed(kv.clone(), head))
+            .map(|(kv, mut head)| Seen::listed(kv, head.pop()))
             .collect())
     }
+}
+
+/// The keys of each of `ranges`, in as few requests as they fit into.
+pub(super) async fn each(
+    engine: &Engine,
+    ranges: &[Range],
+) -> Result<Vec<Vec<KeyValue>>, CallError> {
+    let (mut found, mut limit) = (Vec::with_capacity(ranges.len()), MAX_OPS);
+    while found.len() < ranges.len() {
+        let some = ranges[found.len()..].iter().take(limit);
+        let reads = some.map(|range| Op::Get(range.clone())).collect();
+        let reply = match engine.read_all(reads).await {
+            Err(error) if smaller(&error, &mut limit) => continue,
+            reply => reply?,
+        };
+        found.extend(reply.replies.into_iter().map(|reply| match reply {
+            OpReply::Get(range) => range.kvs,
+            _ => Vec::new(),
+        }));
+    }
+    Ok(found)
+}
+
+/// A reply was too large: the next is to have less in it, down to one.
+pub(super) fn smaller(error: &CallError, limit: &mut usize) -> bool {
+    let can = error.reason == Reason::TooLarge && *limit > 1;
+    if can {
+        *limit = (*limit / 4).max(1);
+    }
+    can
 }

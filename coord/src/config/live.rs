@@ -6,7 +6,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 use super::{
     decode::{UnknownKey, Warning},
@@ -32,6 +32,7 @@ pub(super) struct Store<T> {
 pub(super) struct Record {
     pub(super) applied_revision: i64,
     pub(super) refusal: Option<Refusal>,
+    pub(super) refusals: u64,
     pub(super) unknown: Vec<UnknownKey>,
     pub(super) warnings: Vec<Warning>,
 }
@@ -202,6 +203,7 @@ impl<T> Writer<T> {
             .is_some_and(|before| before.faults == refusal.faults);
         // The same faults with a later change elsewhere are not news.
         if !known {
+            record.refusals += 1;
             ::metrics::counter!(metrics::CONFIG_REFUSALS, "prefix" => self.prefix.clone())
                 .increment(1);
             tracing::warn!(
@@ -255,19 +257,24 @@ impl<T> Writer<T> {
 /// So many odd keys of one change have a line each in the log.
 const LOGGED: usize = 10;
 
-/// Binds, tells `first` how that went, then follows the watch until it is cancelled.
+/// Binds, tells `first` how that went, then follows the watch until it is cancelled. `asked`: somebody
+/// waits for the store's revision.
 ///
 /// Whatever runs code of `T`'s is set aside: reading the keys and dropping a value may take long, may
-/// block or panic, and every connection of the coordinator's lives on the thread of `tasks`.
+/// block or panic, and every connection of the coordinator's lives on the thread of `tasks`. This may
+/// be the last to hold a value, and may be cancelled at every await: what it holds is then dropped
+/// aside as well.
 pub(super) async fn follow<T: CoordConfig, S: Source>(
     tasks: Tasks,
     mut watcher: Watcher<S>,
     mut reloader: Reloader<T>,
     prefix: String,
+    asked: Arc<Notify>,
     first: oneshot::Sender<Result<Readers<T>, Refusal>>,
 ) {
     let mut status = watcher.status();
     let update = watcher.next().await;
+    let aside = tasks.clone();
     let bound = tasks.aside(move || {
         let reload = reloader.apply(watcher.map(), &update);
         let (writer, readers) = match reload.outcome {
@@ -280,12 +287,19 @@ pub(super) async fn follow<T: CoordConfig, S: Source>(
             Outcome::Same => return None,
         };
         writer.odd(reload.odd.unwrap_or_default());
+        let value = readers.store.value.load_full();
         first.send(Ok(readers)).ok()?;
-        Some((watcher, reloader, writer))
+        Some(aside.held((watcher, reloader, writer, value)))
     });
-    let Some(Some((mut watcher, mut reloader, writer))) = bound.await else {
+    let Some(Some(bound)) = bound.await else {
         return;
     };
+    let (mut watcher, reloader, writer, value) = bound.take();
+    // Locals are dropped in reverse order. The writer is dropped here, where readers learn of it at
+    // once; `value` outlives it, so that the writer never holds a value as the last.
+    let mut value = tasks.held(value);
+    let writer = writer;
+    let mut reloader = tasks.held(reloader);
     loop {
         let update = tokio::select! {
             // An update comes before the news that its revision was reached.
@@ -296,18 +310,29 @@ pub(super) async fn follow<T: CoordConfig, S: Source>(
                 writer.reached(revision);
                 continue;
             }
+            () = asked.notified() => {
+                watcher.ask();
+                continue;
+            }
         };
+        let aside = tasks.clone();
         let taken = tasks.aside(move || {
+            let mut reloader = reloader.take();
             let reload = reloader.apply(watcher.map(), &update);
-            (watcher, reloader, update, reload)
+            aside.held((watcher, reloader, update, reload))
         });
-        // The writer stays here: when this is cancelled, readers learn of it at once.
-        let Some((after, reloading, update, reload)) = taken.await else {
+        let Some(taken) = taken.await else {
             return;
         };
-        (watcher, reloader) = (after, reloading);
+        let (after, reloading, update, reload) = taken.take();
+        (watcher, reloader) = (after, tasks.held(reloading));
         if let Some(replaced) = writer.publish(&update, reload) {
-            tasks.aside(move || discard(replaced)).await;
+            let held = tasks.held(writer.store.value.load_full());
+            let before = std::mem::replace(&mut value, held);
+            // Waited for: a type that is slow to drop holds up its own config, and no other.
+            tasks
+                .aside(move || discard((replaced, before.take())))
+                .await;
         }
     }
 }

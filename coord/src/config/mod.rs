@@ -22,6 +22,7 @@ mod live;
 mod past;
 mod record;
 mod reloader;
+mod rollback;
 mod save;
 mod seed;
 pub(crate) mod shape;
@@ -31,10 +32,11 @@ mod template;
 mod transaction;
 mod value;
 mod version;
+mod whole;
 
-use std::{fmt, ops::Deref, sync::Arc};
+use std::{convert::Infallible, fmt, ops::Deref, sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::DropGuard;
 
 pub(crate) use self::cache::Cache;
@@ -47,7 +49,7 @@ pub use self::{
     past::{HistoryEntry, HistoryKind},
     shape::{CoordConfig, Field, WriteConfig},
     status::{Phase, Refusal, Status},
-    subscription::{Change, Changes, Subscription},
+    subscription::{Change, Changes, ProjectionSubscription, Subscription},
     transaction::ConfigTransaction,
     value::ConfigValue,
     version::Version,
@@ -55,6 +57,7 @@ pub use self::{
 use crate::{
     clock::Clock,
     error::{Context, Error, Result},
+    retry::Backoff,
     watch::{Phase as WatchPhase, WatchStatus},
 };
 
@@ -87,6 +90,8 @@ enum Origin<T> {
     Watched {
         clock: Clock,
         status: watch::Receiver<WatchStatus>,
+        /// Somebody waits for a revision.
+        asked: Arc<Notify>,
         _alive: DropGuard,
     },
     /// Keeps the channels open: what is fixed is not closed.
@@ -199,6 +204,7 @@ impl<T> Config<T> {
             heard: None,
             verified: None,
             refusal: record.refusal,
+            refusals: record.refusals,
             unknown: record.unknown,
             warnings: record.warnings,
             reconnects: 0,
@@ -249,11 +255,12 @@ impl<T> Config<T> {
         let revision = revision.into();
         let mut seen = self.inner.seen.clone();
         let before = seen.borrow().regressions;
-        let now = seen
-            .wait_for(|seen| seen.revision >= revision || seen.regressions != before)
-            .await
-            .map(|seen| *seen)
-            .map_err(|_| self.inner.closed())?;
+        let reached = seen.wait_for(|it| it.revision >= revision || it.regressions != before);
+        let now = tokio::select! {
+            biased;
+            now = reached => now.map(|seen| *seen).map_err(|_| self.inner.closed())?,
+            never = self.inner.ask() => match never {},
+        };
         // The new history may have a revision of that number too: another one.
         if now.regressions == before {
             return Ok(());
@@ -268,6 +275,20 @@ impl<T> Config<T> {
 impl<T> Inner<T> {
     fn context(&self, operation: &'static str) -> Context {
         Context::new(operation).key(self.prefix.as_str())
+    }
+
+    /// Asks how far the store is, again and again: no event tells of a write outside the prefix, and
+    /// the first answer may come from a member that has not seen it yet. Not before an event of a
+    /// write inside it would have come.
+    async fn ask(&self) -> Infallible {
+        let Origin::Watched { clock, asked, .. } = &self.origin else {
+            return std::future::pending().await;
+        };
+        let mut backoff = Backoff::endless(Duration::from_millis(4), Duration::from_secs(10));
+        loop {
+            clock.sleep(backoff.next_delay()).await;
+            asked.notify_one();
+        }
     }
 
     fn closed(&self) -> Error {
@@ -321,6 +342,42 @@ impl<T, U> Projection<T, U> {
             whole: self.config.load(),
             part: self.part,
         }
+    }
+
+    /// A cursor over the part's values, the current one first: it is told of a change only if the
+    /// part is another.
+    ///
+    /// ```
+    /// # #[derive(coord::CoordConfig)]
+    /// # #[coord(prefix = "app")]
+    /// # struct App {
+    /// #     #[coord(default = 100)]
+    /// #     size: u32,
+    /// #     #[coord(default = "info")]
+    /// #     level: String,
+    /// # }
+    /// # #[tokio::main]
+    /// # async fn main() -> coord::Result<()> {
+    /// # let server = coord::embedded::Server::start().await?;
+    /// # let coordinator = server.coordinator().await?;
+    /// # let config = coordinator.config::<App>().start().await?;
+    /// let mut levels = config.project(|c| &c.level).subscribe();
+    /// assert_eq!(levels.current(), "info");
+    /// # let center = coordinator.config_center();
+    /// # center.set("app/size", &7).await?;
+    /// # center.set("app/level", "debug").await?;
+    /// // Changes of other fields are passed over.
+    /// assert_eq!(levels.changed().await?, "debug");
+    /// # coordinator.close().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn subscribe(&self) -> ProjectionSubscription<T, U>
+    where
+        U: PartialEq,
+    {
+        ProjectionSubscription::new(self.config.subscribe(), self.part)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a key was: its [`HistoryEntry`]s, and the way back to one of them.
+//! What a key was: its [`HistoryEntry`]s.
 
 use std::{collections::BTreeMap, fmt, time::SystemTime};
 
@@ -6,19 +6,22 @@ use serde::de::DeserializeOwned;
 
 use super::{
     center::ConfigCenter,
-    history::{Change, Place, Seen},
+    history::{Place, Seen},
+    list::smaller,
     record::{Record, time},
     value::typed,
     version::Version,
 };
 use crate::{
-    client::{Op, OpReply},
-    error::{Context, Error, Result},
+    client::{CallError, Op, OpReply, Range, RangeReply},
+    error::{Context, Result},
     metrics,
 };
 
 const HISTORY: &str = "read the history of config";
-const ROLL_BACK: &str = "roll back config";
+
+/// How many steps are read at once, unless their values make that too much for one reply.
+const PAGE: usize = 1_000;
 
 /// One step in a key's history. See [`ConfigCenter::history`](super::ConfigCenter::history).
 #[non_exhaustive]
@@ -92,7 +95,8 @@ impl ConfigCenter {
     /// The last `limit` steps of `key`, newest first, with the current value; deletions are steps
     /// too. How many older ones are kept is
     /// [`ConfigOptions::history_limit`](crate::ConfigOptions::history_limit). Of what other clients
-    /// have put, what was there at a write through a config center is known, without author and time.
+    /// have put, what was there at a write through a config center is known, without author and time;
+    /// of what they have deleted, nothing.
     ///
     /// # Errors
     /// As for [`get`](Self::get); a value that is no `T` is an error of its own step.
@@ -104,10 +108,24 @@ impl ConfigCenter {
         key: &str,
         limit: usize,
     ) -> Result<Vec<HistoryEntry<T>>> {
+        self.engine().check_open(HISTORY)?;
         let place = self.place(HISTORY, key)?;
-        let past = place.reads_past(i64::try_from(limit.max(1)).unwrap_or(i64::MAX));
-        let steps = self.steps(HISTORY, &place, past).await?;
         let key = place.key.as_str();
+        let mut page = limit.clamp(1, PAGE);
+        let (mut steps, mut end) = (Vec::new(), None);
+        loop {
+            let past = place.reads_past(end, page);
+            let (some, oldest) = match self.steps(&place, end.is_none(), past).await {
+                Err(error) if smaller(&error, &mut page) => continue,
+                some => some.map_err(|error| error.into_error(Context::new(HISTORY).key(key)))?,
+            };
+            steps.extend(some);
+            // What is filed meanwhile is newer, what is removed is older.
+            end = oldest;
+            if end.is_none() || steps.len() >= limit {
+                break;
+            }
+        }
         Ok(steps
             .into_iter()
             .take(limit)
@@ -115,56 +133,40 @@ impl ConfigCenter {
             .collect())
     }
 
-    /// Makes `key` again what it was at `version`, one that [`history`](Self::history) lists: a
-    /// value, or deleted. That is a new write, whatever the key is now, and a new step in the
-    /// history. Returns its version.
-    ///
-    /// # Errors
-    /// [`NotFound`](Error::NotFound) if the history has no such version (any more); else as for
-    /// [`set`](Self::set).
-    ///
-    /// # Cancel safety
-    /// As for [`set`](Self::set).
-    pub async fn rollback(&self, key: &str, version: impl Into<Version>) -> Result<Version> {
-        let (place, version) = (self.place(ROLL_BACK, key)?, version.into());
-        let filed = place.reads_filed(version);
-        let steps = self.steps(ROLL_BACK, &place, filed).await?;
-        let Some((_, step)) = steps.into_iter().find(|(at, _)| *at == version) else {
-            return Err(Error::NotFound {
-                context: Context::new(ROLL_BACK).key(place.key.as_str()),
-            });
-        };
-        let change = Change {
-            value: step.what.value(),
-            rolled_back_to: Some(version),
-        };
-        self.commit(ROLL_BACK, vec![(place, None, change)]).await
-    }
-
-    /// What is not filed yet, and what `past` reads. A record that cannot be read is counted, and
-    /// passed over.
-    async fn steps(
+    /// What is not filed yet, if that is asked for, and what `past` reads, with the oldest version of
+    /// the latter if there may be older ones. A record that cannot be read is counted, and passed over.
+    pub(super) async fn steps(
         &self,
-        operation: &'static str,
         place: &Place,
-        past: Op,
-    ) -> Result<Vec<(Version, Record)>> {
-        let mut reads = place.reads_current().to_vec();
-        reads.push(past);
-        let mut replies = self.read(operation, place, reads).await?;
+        unfiled: bool,
+        past: Range,
+    ) -> Result<(Vec<(Version, Record)>, Option<Version>), CallError> {
+        let mut reads = Vec::new();
+        if unfiled {
+            reads.extend(place.reads_current());
+        }
+        reads.push(Op::Get(past));
+        let mut replies = self.engine().read_all(reads).await?.replies;
         let filed = match replies.pop() {
-            Some(OpReply::Get(filed)) => filed.kvs,
-            _ => Vec::new(),
+            Some(OpReply::Get(filed)) => filed,
+            _ => RangeReply::default(),
         };
-        let unfiled = Seen::read(place, replies).unfiled().into_iter();
-        let unfiled = unfiled.filter_map(|(at, record)| Some((at, Record::read(&record)?)));
-        let filed = filed.iter().filter_map(|kv| {
-            let step = place.filed(kv);
-            if step.is_none() {
-                ::metrics::counter!(metrics::BAD_CONFIG_RECORDS).increment(1);
+        let seen = Seen::read(place, replies);
+        let bad = || ::metrics::counter!(metrics::BAD_CONFIG_RECORDS).increment(1);
+        if seen.is_bad() {
+            bad();
+        }
+        let unfiled = seen.unfiled().into_iter();
+        let mut steps: Vec<_> = unfiled
+            .filter_map(|(at, record)| Some((at, Record::read(&record)?)))
+            .collect();
+        for kv in &filed.kvs {
+            match place.filed(kv) {
+                Some(step) => steps.push(step),
+                None => bad(),
             }
-            step
-        });
-        Ok(unfiled.chain(filed).collect())
+        }
+        let oldest = filed.kvs.last().filter(|_| filed.more);
+        Ok((steps, oldest.and_then(|kv| place.version_of(kv))))
     }
 }

@@ -14,7 +14,8 @@ pub struct Status {
     pub phase: Phase,
     /// The store's revision up to which every change was looked at.
     pub revision: i64,
-    /// The revision that the current value was made from.
+    /// The revision that the current value was made from. Of another history, while a store that was
+    /// restored to an older state holds no good value.
     pub applied_revision: i64,
     /// How long ago the last message came from etcd. An idle etcd sends few.
     pub heard: Option<Duration>,
@@ -23,6 +24,8 @@ pub struct Status {
     pub verified: Option<Duration>,
     /// Why the newest keys are not in use, until a good change comes. The value from before stays.
     pub refusal: Option<Refusal>,
+    /// How many changes were refused since the start: one that was soon repaired is counted too.
+    pub refusals: u64,
     /// Keys below the prefix that no field reads.
     pub unknown: Vec<UnknownKey>,
     /// Keys that are read, but perhaps not as they were meant.

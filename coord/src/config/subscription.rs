@@ -72,6 +72,58 @@ impl<T> fmt::Debug for Subscription<T> {
     }
 }
 
+/// A cursor over a part of a config's values. See
+/// [`Projection::subscribe`](super::Projection::subscribe).
+pub struct ProjectionSubscription<T, U> {
+    /// May stand on a newer value than `shown`, whose part is equal.
+    whole: Subscription<T>,
+    shown: Arc<T>,
+    part: fn(&T) -> &U,
+}
+
+impl<T, U: PartialEq> ProjectionSubscription<T, U> {
+    pub(super) fn new(whole: Subscription<T>, part: fn(&T) -> &U) -> Self {
+        Self {
+            shown: whole.current().clone(),
+            whole,
+            part,
+        }
+    }
+
+    /// The part that the cursor stands on.
+    #[must_use]
+    pub fn current(&self) -> &U {
+        (self.part)(&self.shown)
+    }
+
+    /// Waits for a value whose part is another, and goes to the newest. A part that was changed and
+    /// changed back while nobody looked is no news.
+    ///
+    /// # Errors
+    /// [`Closed`](crate::Error::Closed) when the coordinator is closed.
+    ///
+    /// # Cancel safety
+    /// Safe to drop at any time: the cursor moves only when this returns.
+    pub async fn changed(&mut self) -> Result<&U> {
+        loop {
+            let now = self.whole.changed().await?;
+            if (self.part)(now) != (self.part)(&self.shown) {
+                self.shown = now.clone();
+                return Ok(self.current());
+            }
+        }
+    }
+}
+
+/// Shows where it stands, never the value: it may be secret.
+impl<T, U> fmt::Debug for ProjectionSubscription<T, U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProjectionSubscription")
+            .field("prefix", &self.whole.inner.prefix)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A step from one value to another; several, if they came faster than they were read.
 #[non_exhaustive]
 pub struct Change<T> {

@@ -16,9 +16,10 @@ const COMMIT: &str = "commit a config transaction";
 /// Several writes that happen together or not at all. Made by
 /// [`ConfigCenter::transaction`](ConfigCenter::transaction).
 ///
-/// One transaction takes 42 keys, or 128 where nothing is filed
-/// ([`ConfigOptions::versioning`](crate::ConfigOptions::versioning) is off). More are refused before
-/// anything is written. An empty one writes nothing.
+/// One transaction takes 42 keys. It takes fewer, 32 at the least, if some of them have been put by
+/// another client since their last write here, since of such a key two values are filed. Where nothing
+/// is filed ([`ConfigOptions::versioning`](crate::ConfigOptions::versioning) is off) it takes 128. More
+/// are refused before anything is written. An empty one writes nothing.
 #[must_use = "nothing is written before `commit`"]
 pub struct ConfigTransaction {
     center: ConfigCenter,

@@ -176,7 +176,9 @@ pub struct ConfigOptions {
     /// Whether the config center files what it writes over: who wrote what, when and why. Off: a
     /// write is one put, and nothing can be rolled back. Default: on.
     pub versioning: bool,
-    /// How many old steps of one key are kept, beside the current one. At least 1. Default: 100.
+    /// How many old steps of one key are kept, beside the current one. At least 1. Default: 100. With
+    /// very few, a write whose answer is lost while others write the key may have to say that it may
+    /// have been done ([`Error::maybe_applied`](crate::Error::maybe_applied)).
     #[serde(alias = "historyLimit")]
     pub history_limit: u32,
     /// How old a value may be that [`ConfigCenter::get`](crate::ConfigCenter::get) answers without

@@ -79,9 +79,16 @@ impl Settings {
             (_, given) => given,
         };
         let seconds = Duration::from_secs;
+        let version = env.text("COORD_SERVICE_VERSION").or(given.version);
+        if let Some(version) = &version {
+            // For `{version}` in a config's prefix.
+            let vars = &mut options.vars;
+            vars.entry("version".to_owned())
+                .or_insert_with(|| version.clone());
+        }
         let settings = Self {
             name: name.unwrap_or_default(),
-            version: env.text("COORD_SERVICE_VERSION").or(given.version),
+            version,
             listen,
             advertise: env.text("COORD_ADVERTISE"),
             pod_ip: env.text("POD_IP"),
@@ -198,10 +205,20 @@ mod tests {
         let settings = resolve(given(), &over).expect("valid");
         assert_eq!((settings.name.as_str(), settings.max_id), ("env", Some(9)));
         assert_eq!(settings.version.as_deref(), Some("2"));
+        assert_eq!(settings.options.vars["version"], "2");
         assert_eq!(settings.listen, "127.0.0.1:2".parse().ok());
         assert_eq!(settings.drain, Duration::from_secs(1));
         assert_eq!(settings.ttl, Duration::from_secs(4));
         assert_eq!(settings.advertise, None);
+    }
+
+    #[test]
+    fn a_variable_that_is_set_wins_over_what_the_service_knows() {
+        let mut options = Options::default();
+        options.vars.insert("version".into(), "canary".into());
+        let settings = Settings::resolve(given(), Ok(options), &|_| None).expect("valid");
+        assert_eq!(settings.options.vars["version"], "canary");
+        assert_eq!(settings.version.as_deref(), Some("1"));
     }
 
     #[test]

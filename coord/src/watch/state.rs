@@ -211,6 +211,11 @@ impl Machine {
         !matches!(self.state, State::Suspect(..))
     }
 
+    /// Rule 4: a stream was `created`, and its answers are believed.
+    pub(super) fn can_ask(&self) -> bool {
+        matches!(self.state, State::Watching(_)) && self.has_honest_progress()
+    }
+
     pub(super) fn status(&self) -> WatchStatus {
         let waits = match &self.state {
             State::Empty { .. } | State::Need(_) => true,

@@ -85,6 +85,15 @@ impl<S: Source> Watcher<S> {
         self.machine.map()
     }
 
+    /// Asks the stream how far it is, beside the times when that is asked anyway: whoever waits for a
+    /// revision without a change in this range learns it at once, and not within
+    /// [`progress_interval`](WatchOptions::progress_interval). Does nothing while there is no stream.
+    pub(crate) fn ask(&mut self) {
+        if self.machine.can_ask() {
+            self.line.perform(Action::AskProgress);
+        }
+    }
+
     /// The status, live: it moves between updates too. A moved `alive_at` or `verified_at` alone
     /// wakes nobody.
     pub(crate) fn status(&self) -> watch::Receiver<WatchStatus> {

@@ -14,6 +14,7 @@ on_both! {
     a_write_whose_trace_is_gone_is_not_done_twice,
     without_history_a_write_whose_answer_was_lost_says_so,
     a_write_that_was_dropped_at_any_await_is_done_or_not,
+    of_several_keys_whose_write_was_dropped_all_are_written_or_none,
 }
 
 async fn writers_that_race_lose_nothing(server: Backend) {
@@ -148,6 +149,13 @@ async fn a_write_whose_answer_was_lost_is_done_once(server: Backend) {
     it.close().await;
 }
 
+#[derive(CoordConfig)]
+#[coord(prefix = "pair", write)]
+struct Pair {
+    left: usize,
+    right: Option<usize>,
+}
+
 /// A coordinator whose answers can be lost, and one that sees what came of it.
 struct Lossy {
     proxy: Proxy,
@@ -178,12 +186,6 @@ impl Lossy {
 }
 
 async fn a_save_a_deletion_and_a_rollback_whose_answers_were_lost_are_done_once(server: Backend) {
-    #[derive(CoordConfig)]
-    #[coord(prefix = "pair", write)]
-    struct Pair {
-        left: usize,
-        right: Option<usize>,
-    }
     let it = Lossy::new(&server, |options| options.config.history_limit = 1_000).await;
     let (center, other) = (it.coordinator.config_center(), it.direct.config_center());
     let steps = async |key: &str| other.history::<usize>(key, 1_000).await.unwrap();
@@ -345,5 +347,47 @@ async fn a_write_that_was_dropped_at_any_await_is_done_or_not(server: Backend) {
         values.is_sorted_by(|a, b| a < b) && values.ends_with(&[1_000])
     })
     .await;
+    bench.coordinator.close().await;
+}
+
+async fn of_several_keys_whose_write_was_dropped_all_are_written_or_none(server: Backend) {
+    let bench = Bench::new(server).await;
+    let center = bench.center();
+    let first = center
+        .transaction()
+        .set("pair/left", &0)
+        .set("pair/right", &0);
+    let first = first.commit().await.unwrap();
+    for how in 0..3 {
+        for n in 1.. {
+            let write = async {
+                match how {
+                    0 => {
+                        let both = center.transaction().set("pair/left", &n);
+                        both.set("pair/right", &n).commit().await
+                    }
+                    1 => {
+                        let (left, right) = (n, Some(n));
+                        bench.coordinator.config().save(&Pair { left, right }).await
+                    }
+                    _ => center.rollback_prefix("pair", first).await,
+                }
+            };
+            let done = dropped_after(n, write).await;
+            let both = center.list::<usize>("pair").await.unwrap();
+            assert_eq!(
+                both[0].value, both[1].value,
+                "{how} dropped after {n} polls"
+            );
+            assert_eq!(both[0].version, both[1].version);
+            if done.is_some() {
+                break;
+            }
+            if how == 2 {
+                let other = center.transaction().set("pair/left", &n);
+                other.set("pair/right", &n).commit().await.unwrap();
+            }
+        }
+    }
     bench.coordinator.close().await;
 }

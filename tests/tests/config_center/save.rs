@@ -11,7 +11,9 @@ on_both! {
     a_saved_struct_is_what_is_bound,
     saved_structs_do_not_mix,
     wide_structs_do_not_mix_either,
+    a_saved_struct_and_a_prefix_that_is_rolled_back_do_not_mix,
     a_save_leaves_what_its_fields_do_not_read,
+    without_history_a_save_takes_as_many_keys_as_etcd_does,
     a_key_beside_the_struct_that_is_written_all_the_time_holds_no_save_up,
 }
 
@@ -232,6 +234,47 @@ async fn wide_structs_do_not_mix_either(server: Backend) {
     coordinator.close().await;
 }
 
+async fn a_saved_struct_and_a_prefix_that_is_rolled_back_do_not_mix(server: Backend) {
+    const ROUNDS: usize = 100;
+    let mut options = server.options();
+    // The first steps are rolled back to until the end.
+    options.config.history_limit = 1_000;
+    let coordinator = Coordinator::connect(options).await.unwrap();
+    let center = coordinator.config_center();
+    let save = async |n| coordinator.config().save(&Optional::nth(n)).await.unwrap();
+    let mut was = Vec::new();
+    for n in 0..3 {
+        was.push(save(n).await);
+    }
+    let config = coordinator.config::<Optional>().start().await.unwrap();
+    let mut values = config.subscribe();
+    let writing = async {
+        let saves = async |step: usize| {
+            for n in 0..ROUNDS {
+                save(n * step).await;
+            }
+        };
+        let ways_back = async |step: usize| {
+            for n in 0..ROUNDS {
+                let was = was[n * step % 3];
+                center.rollback_prefix("option", was).await.unwrap();
+            }
+        };
+        tokio::join!(saves(1), saves(2), ways_back(1), ways_back(2));
+    };
+    let mut writing = pin!(writing);
+    loop {
+        tokio::select! {
+            () = &mut writing => break,
+            value = values.changed() => {
+                let value = value.unwrap();
+                assert!(value.is_one(), "{value:?}");
+            }
+        }
+    }
+    coordinator.close().await;
+}
+
 /// Keys that no field reads, whatever they are called.
 async fn a_save_leaves_what_its_fields_do_not_read(server: Backend) {
     #[derive(CoordConfig, Debug, PartialEq)]
@@ -272,6 +315,29 @@ async fn a_save_leaves_what_its_fields_do_not_read(server: Backend) {
         let left = bench.stored(&format!("/config/stray/{key}")).await;
         assert_eq!(left, None, "{key}");
     }
+    bench.coordinator.close().await;
+}
+
+async fn without_history_a_save_takes_as_many_keys_as_etcd_does(server: Backend) {
+    #[derive(CoordConfig)]
+    #[coord(prefix = "many", write)]
+    struct Many {
+        #[coord(map)]
+        all: BTreeMap<u32, u32>,
+    }
+    let bench = Bench::with(server, |options| options.config.versioning = false).await;
+    let save = async |count, value| {
+        let all = (0..count).map(|n| (n, value)).collect();
+        bench.coordinator.config().save(&Many { all }).await
+    };
+    let stored = async || bench.center().list_keys("many").await.unwrap().len();
+    let error = save(129, 1).await.unwrap_err();
+    assert!(error.to_string().contains("at most 128"), "{error}");
+    assert_eq!(stored().await, 0);
+    save(128, 1).await.unwrap();
+    save(128, 2).await.unwrap();
+    save(0, 0).await.unwrap();
+    assert_eq!(stored().await, 0);
     bench.coordinator.close().await;
 }
 

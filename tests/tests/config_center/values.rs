@@ -7,7 +7,7 @@ use std::{
 };
 
 use coord::{ConfigCenter, Error, config::Version};
-use coord_tests::{Backend, on_both};
+use coord_tests::{Backend, eventually, on_both};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{Bench, conflict, value};
@@ -19,6 +19,7 @@ on_both! {
     a_compare_that_lost_is_a_conflict_with_the_current_version,
     a_list_ends_at_its_slash_and_has_every_page,
     a_cached_value_is_as_old_as_it_may_be_and_never_older_than_an_own_write,
+    a_cached_value_is_read_anew_when_its_time_is_over,
 }
 
 async fn a_value_comes_with_its_version_and_the_story_of_its_write(server: Backend) {
@@ -288,4 +289,18 @@ async fn a_cached_value_is_as_old_as_it_may_be_and_never_older_than_an_own_write
     bench.coordinator.close().await;
     let error = center.get::<u32>("k").await.unwrap_err();
     assert!(matches!(error, Error::Closed { .. }), "{error}");
+}
+
+async fn a_cached_value_is_read_anew_when_its_time_is_over(server: Backend) {
+    let ttl = Duration::from_millis(200);
+    let mut bench = Bench::with(server, |options| options.config.cache_ttl = ttl).await;
+    let center = bench.center();
+    // Also that there is none.
+    assert_eq!(value::<u32>(&center, "k").await, None);
+    for n in 0..3 {
+        bench.put("/config/k", &n.to_string()).await;
+        let seen = async || value::<u32>(&center, "k").await == Some(n);
+        eventually("the value to be read anew", seen).await;
+    }
+    bench.coordinator.close().await;
 }

@@ -1,7 +1,13 @@
 //! Several keys at once; what was before, and the way back.
 
-use coord::{Error, config::HistoryKind};
-use coord_tests::{Backend, eventually, on_both};
+use std::collections::{BTreeMap, BTreeSet};
+
+use coord::{
+    ConfigCenter, CoordConfig, Error,
+    config::{HistoryKind, Version},
+};
+use coord_tests::{Backend, dropped_after, eventually, on_both};
+use etcd_client::{Txn, TxnOp};
 
 use super::{Bench, conflict, value};
 
@@ -10,14 +16,20 @@ on_both! {
     a_history_is_as_long_as_it_may_be,
     the_history_of_many_keys_at_once_is_as_long_as_it_may_be,
     what_another_client_has_put_is_replaced_whatever_it_is,
+    a_prefix_is_what_it_was,
+    a_prefix_whose_past_is_not_known_stays_as_it_is,
+    a_large_prefix_is_rolled_back_in_chunks,
+    replies_that_are_too_large_are_read_in_parts,
     without_versioning_a_write_is_one_put,
     a_transaction_is_one_revision_or_nothing,
+    a_transaction_of_the_most_keys_is_one_change_of_what_is_bound,
 }
 
 async fn a_history_has_every_step_and_a_rollback_is_one_more(server: Backend) {
     let mut bench = Bench::new(server).await;
     let center = bench.center();
     let alice = center.clone().author("alice").comment("first");
+    let alice = alice.metadata("ticket", "OPS-1");
     let one = alice.set("k", &1).await.unwrap();
     let two = alice.set("k", &2).await.unwrap();
     let foreign = bench.put("/config/k", "3").await;
@@ -41,7 +53,11 @@ async fn a_history_has_every_step_and_a_rollback_is_one_more(server: Backend) {
             (one.revision(), set, Some(1), Some("alice")),
         ]
     );
-    assert_eq!(steps[3].comment.as_deref(), Some("first"));
+    for (step, told) in steps.iter().zip([false, false, true, true]) {
+        let ticket = step.metadata.get("ticket").map(String::as_str);
+        assert_eq!(step.comment.as_deref(), told.then_some("first"));
+        assert_eq!(ticket, told.then_some("OPS-1"));
+    }
     assert!(steps[1].at.is_none() && steps[2].at.is_some());
     assert_eq!(center.history::<u32>("k", 2).await.unwrap().len(), 2);
     assert!(center.history::<u32>("other", 2).await.unwrap().is_empty());
@@ -68,6 +84,12 @@ async fn a_history_has_every_step_and_a_rollback_is_one_more(server: Backend) {
     let steps = center.history::<u32>("k", 2).await.unwrap();
     assert!(steps[0].value.as_ref().unwrap().is_err());
     assert!(steps[1].value.as_ref().unwrap().is_ok());
+
+    // To be deleted, when it is.
+    center.delete("k").await.unwrap();
+    let nothing = center.rollback("k", deleted).await.unwrap();
+    assert_eq!(center.history::<u32>("k", 100).await.unwrap().len(), 10);
+    assert_eq!(center.transaction().commit().await.unwrap(), nothing);
     bench.coordinator.close().await;
 }
 
@@ -131,6 +153,228 @@ async fn what_another_client_has_put_is_replaced_whatever_it_is(server: Backend)
     let kinds: Vec<_> = steps.iter().map(|it| it.kind).collect();
     assert_eq!(kinds, [HistoryKind::Deleted, HistoryKind::Set]);
     assert_eq!(steps[1].version, first);
+    bench.coordinator.close().await;
+}
+
+/// As many keys as one transaction here takes, and as many as one of etcd's does.
+async fn a_transaction_of_the_most_keys_is_one_change_of_what_is_bound(server: Backend) {
+    #[derive(CoordConfig, Debug)]
+    #[coord(prefix = "many")]
+    struct Many {
+        #[coord(map)]
+        all: BTreeMap<String, u32>,
+    }
+    const ROUNDS: u32 = 10;
+    let mut bench = Bench::new(server).await;
+    let center = bench.center();
+    let config = bench.coordinator.config::<Many>().start().await.unwrap();
+    let mut changes = config.changes();
+    // Whoever reads meanwhile sees all of one round.
+    let reader = config.clone();
+    let reader = tokio::spawn(async move {
+        loop {
+            let now = reader.load();
+            let rounds: BTreeSet<_> = now.all.values().collect();
+            assert!(rounds.len() <= 1, "{rounds:?}");
+            assert!([0, 42, 128].contains(&now.all.len()), "{}", now.all.len());
+            if rounds.contains(&(2 * ROUNDS)) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    let key = |n| format!("many/all/{n:03}");
+    for round in 1..=2 * ROUNDS {
+        let version = if round <= ROUNDS {
+            let all = (0..42).fold(center.transaction(), |it, n| it.set(&key(n), &round));
+            all.commit().await.unwrap().revision()
+        } else {
+            let put = |n| TxnOp::put(format!("/config/{}", key(n)), round.to_string(), None);
+            let all = Txn::new().and_then((0..128).map(put).collect::<Vec<_>>());
+            let reply = bench.raw.txn(all).await.unwrap();
+            reply.header().unwrap().revision()
+        };
+        let change = changes.next().await.unwrap();
+        assert_eq!(
+            (change.revision, change.new.all[&"000".to_owned()]),
+            (version, round)
+        );
+    }
+    reader.await.unwrap();
+    bench.coordinator.close().await;
+}
+
+/// All values below `prefix`, without it.
+async fn below(center: &ConfigCenter, prefix: &str) -> Vec<(String, String)> {
+    let all = center.list::<String>(prefix).await.unwrap();
+    let short = |key: String| key.rsplit_once('/').unwrap().1.to_owned();
+    all.into_iter()
+        .map(|it| (short(it.key), it.value))
+        .collect()
+}
+
+async fn a_prefix_is_what_it_was(server: Backend) {
+    let mut bench = Bench::new(server).await;
+    let center = bench.center();
+    let (put, gone) = ("/config/shop/foreign", "/config/shop/wiped");
+    bench.put(put, "f1").await;
+    let all = ["deleted", "same", "set", "twice", "wiped"];
+    let all = all.iter().fold(center.transaction(), |it, key| {
+        it.set(&format!("shop/{key}"), &format!("{key} 1"))
+    });
+    all.commit().await.unwrap();
+    center.set("shop/twice", "twice 2").await.unwrap();
+    center.set("shop/back", "back 1").await.unwrap();
+    center.delete("shop/back").await.unwrap();
+    let good = center.set("shop/foreign", "f2").await.unwrap();
+    let then = below(&center, "shop").await;
+
+    // Each way to become another one, before the next write here and after it.
+    center.set("shop/set", "set 2").await.unwrap();
+    center.set("shop/set", "set 3").await.unwrap();
+    center.delete("shop/deleted").await.unwrap();
+    center.set("shop/twice", "twice 3").await.unwrap();
+    bench.put("/config/shop/twice", "put").await;
+    bench.put(put, "f3").await;
+    center.set("shop/back", "back 2").await.unwrap();
+    center.set("shop/new", "new 1").await.unwrap();
+    bench.put("/config/shop/new and foreign", "n").await;
+    bench.raw.delete(gone, None).await.unwrap();
+    center.set("shop2/set", "stays").await.unwrap();
+    let bad = below(&center, "shop").await;
+    assert_ne!(bad, then);
+    let same = center.version("shop/same").await.unwrap();
+    let last = center.version("shop2/set").await.unwrap();
+    // The store knows nothing of the past any more.
+    bench.raw.compact(last.revision(), None).await.unwrap();
+
+    let alice = center.clone().author("alice");
+    let back = alice.rollback_prefix("shop", good).await.unwrap();
+    assert_eq!(below(&center, "shop").await, then);
+    assert_eq!(center.version("shop/same").await.unwrap(), same);
+    for (key, kind) in [
+        (
+            "set",
+            HistoryKind::RolledBack {
+                to: (good.revision() - 4).into(),
+            },
+        ),
+        ("new", HistoryKind::RolledBack { to: good }),
+        (
+            "wiped",
+            HistoryKind::RolledBack {
+                to: (good.revision() - 4).into(),
+            },
+        ),
+    ] {
+        let steps = center.history::<String>(&format!("shop/{key}"), 9).await;
+        let newest = &steps.unwrap()[0];
+        assert_eq!((newest.kind, newest.version), (kind, back), "{key}");
+        assert_eq!(newest.author.as_deref(), Some("alice"));
+    }
+    assert_eq!(
+        value::<String>(&center, "shop2/set").await.unwrap(),
+        "stays"
+    );
+    // There is nothing left to do, and the way forward is one back.
+    let again = alice.rollback_prefix("shop/", good).await.unwrap();
+    assert_eq!(again, back);
+    alice.rollback_prefix("shop", last).await.unwrap();
+    bench.raw.delete(gone, None).await.unwrap();
+    assert_eq!(below(&center, "shop").await, bad);
+    // What is yet to come is what is there.
+    let future = last.revision() + 1_000;
+    alice.rollback_prefix("shop", future).await.unwrap();
+    assert_eq!(below(&center, "shop").await, bad);
+    bench.coordinator.close().await;
+}
+
+async fn a_prefix_whose_past_is_not_known_stays_as_it_is(server: Backend) {
+    let mut bench = Bench::with(server, |options| options.config.history_limit = 2).await;
+    let center = bench.center();
+    bench.put("/config/shop/unknown", "1").await;
+    let good = center.set("shop/often", &0).await.unwrap();
+    center.set("shop/once", &0).await.unwrap();
+    bench.put("/config/shop/unknown", "2").await;
+    for n in 1..5 {
+        center.set("shop/often", &n).await.unwrap();
+    }
+    let then = below(&center, "shop").await;
+    for version in [good, Version::ABSENT] {
+        for chunks in [false, true] {
+            let error = match chunks {
+                true => center.rollback_prefix_in_chunks("shop", version).await,
+                false => center.rollback_prefix("shop", version).await,
+            };
+            let Err(Error::Invalid { faults, .. }) = error else {
+                panic!("{error:?}");
+            };
+            if version.exists() {
+                assert_eq!(faults.len(), 2, "{faults:?}");
+                assert!(faults[0].contains("often") && faults[0].contains("does not reach"));
+                assert!(faults[1].contains("unknown") && faults[1].contains("another client"));
+            }
+            assert_eq!(below(&center, "shop").await, then);
+        }
+    }
+    bench.coordinator.close().await;
+}
+
+async fn a_large_prefix_is_rolled_back_in_chunks(server: Backend) {
+    let bench = Bench::new(server).await;
+    let center = bench.center();
+    let fill = async |value: u32| {
+        let mut version = Version::ABSENT;
+        for chunk in 0..4 {
+            let all = (0..25).fold(center.transaction(), |it, n| {
+                it.set(&format!("shop/{chunk}{n:02}"), &value)
+            });
+            version = all.commit().await.unwrap();
+        }
+        version
+    };
+    let good = fill(1).await;
+    let then = below(&center, "shop").await;
+    fill(2).await;
+    let bad = below(&center, "shop").await;
+    let error = center.rollback_prefix("shop", good).await.unwrap_err();
+    assert!(error.to_string().contains("at most 42"), "{error}");
+    assert_eq!(below(&center, "shop").await, bad);
+    let last = center.rollback_prefix_in_chunks("shop", good).await;
+    assert_eq!(below(&center, "shop").await, then);
+    assert_eq!(center.version("shop/324").await.unwrap(), last.unwrap());
+    // Dropped at any await it is done in part; done again it is done.
+    fill(3).await;
+    for polls in 1.. {
+        let back = center.rollback_prefix_in_chunks("shop", good);
+        if dropped_after(polls, back).await.is_some() {
+            break;
+        }
+    }
+    assert_eq!(below(&center, "shop").await, then);
+    bench.coordinator.close().await;
+}
+
+/// More than one reply may hold: 64 MiB.
+async fn replies_that_are_too_large_are_read_in_parts(server: Backend) {
+    const LARGE: usize = 66;
+    let mut bench = Bench::new(server).await;
+    let center = bench.center();
+    let value = "x".repeat(1 << 20);
+    let record = format!(r#"{{"v":1,"id":"a","value":"{value}"}}"#);
+    for n in 0..LARGE {
+        bench.put(&format!("/config/large/{n:02}"), &value).await;
+        let filed = format!("coord/history/%2Fconfig%2Fk/at/{:020}", n + 1);
+        bench.put(&filed, &record).await;
+    }
+    assert_eq!(center.list::<String>("large").await.unwrap().len(), LARGE);
+    let steps = center.history::<String>("k", 1_000).await.unwrap();
+    let versions: Vec<_> = steps.iter().map(|it| it.version.revision()).collect();
+    assert!(
+        versions.iter().copied().eq((1..=LARGE as i64).rev()),
+        "{versions:?}"
+    );
+    assert_eq!(center.history::<String>("k", 65).await.unwrap().len(), 65);
     bench.coordinator.close().await;
 }
 

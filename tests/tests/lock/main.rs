@@ -15,6 +15,7 @@ mod modes;
 mod moving;
 mod reentry;
 mod several;
+mod store;
 
 use std::{pin::pin, task::Poll, time::Duration};
 

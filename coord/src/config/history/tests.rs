@@ -46,7 +46,7 @@ fn write(place: &Place, seen: &Seen, value: Option<&str>, id: &str, limit: u32) 
 fn known(etcd: &mut MiniEtcd, place: &Place) -> Vec<(i64, Option<Vec<u8>>, bool)> {
     let seen = read(etcd, place);
     let txn = Txn {
-        then: vec![place.reads_past(1_000)],
+        then: vec![Op::Get(place.reads_past(None, 1_000))],
         ..Txn::default()
     };
     let reply = etcd.txn(&txn).unwrap();
@@ -253,16 +253,19 @@ proptest! {
                         states.insert(etcd.revision(), (now, true));
                         last_foreign = None;
                     }
-                    if let (Some(at), false) = (*done, wrote) {
-                        // Its writer asks what became of it: in the head, or filed since.
+                    if !wrote && !reply.succeeded {
+                        // Its writer asks what became of it.
                         let now = read(&mut etcd, &place);
-                        let reads = Txn { then: vec![place.reads_since(saw.latest())], ..Txn::default() };
+                        let reads = Txn { then: vec![Op::Get(place.reads_since(saw.latest()))], ..Txn::default() };
                         let reply = etcd.txn(&reads).unwrap();
                         let [OpReply::Get(past)] = reply.replies.as_slice() else { panic!("one read") };
-                        let filed = past.kvs.iter().filter_map(|kv| place.filed(kv)).map(|(at, r)| (at, r.id));
-                        let own = now.newest().into_iter().chain(filed).find(|(_, own)| own == id);
-                        let pruned = states.range(at..).count() > limit as usize;
-                        prop_assert!(pruned || own.is_some_and(|(own, _)| own.revision() == at));
+                        let fate = place.fate(id, saw, &now, &past.kvs);
+                        let pruned = states.range(saw.latest() + 1..).count() > limit as usize;
+                        let right = match done {
+                            Some(at) => Fate::Done((*at).into()),
+                            None => Fate::NotDone,
+                        };
+                        prop_assert!(fate == right || (fate == Fate::Unknown && pruned), "{fate:?} for {right:?}");
                     }
                 }
                 Act::Put => {

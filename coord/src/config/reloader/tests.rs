@@ -9,7 +9,10 @@ use std::{
 use proptest::prelude::*;
 
 use super::{
-    super::decode::tests::{odd, prefix},
+    super::{
+        decode::tests::{odd, prefix},
+        live::{Store, Writer},
+    },
     *,
 };
 use crate::watch::Cause;
@@ -560,4 +563,58 @@ fn all_keys_gone_at_once_is_taken_for_an_accident() {
         store.write(&[("x", None), ("y", None)]),
         Outcome::Same
     ));
+}
+
+#[derive(Debug, crate::CoordConfig)]
+#[coord(crate = crate)]
+struct Pair {
+    left: u64,
+    right: u64,
+}
+
+/// A thousand readers look while ten thousand transactions, of which some are refused, become values:
+/// each sees whole ones alone, and none that is older than the one that it saw before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_reader_sees_half_a_value() {
+    const READERS: usize = 1_000;
+    const SWAPS: u64 = 10_000;
+    let mut store = Followed::<Pair>::new();
+    let (first, _) = new(store.write(&[("left", Some("0")), ("right", Some("0"))]));
+    let (writer, readers) = Writer::new("/p/".into(), first, store.revision);
+    let reader = |store: Arc<Store<Pair>>| async move {
+        let mut last = 0;
+        while last < SWAPS {
+            let (now, guard) = (store.value.load_full(), store.value.load());
+            assert!(now.left == now.right && guard.left == guard.right);
+            assert!(last <= now.left && now.left <= guard.left);
+            last = now.left;
+            tokio::task::yield_now().await;
+        }
+    };
+    let reading: Vec<_> = (0..READERS)
+        .map(|_| tokio::spawn(reader(readers.store.clone())))
+        .collect();
+    let swapping = tokio::task::spawn_blocking(move || {
+        for number in 1..=SWAPS {
+            let text = number.to_string();
+            if number % 100 == 0 {
+                let half = store.write(&[("left", Some(&text)), ("right", Some("x"))]);
+                assert!(matches!(half, Outcome::Refused(_)));
+            }
+            let outcome = store.write(&[("left", Some(&text)), ("right", Some(&text))]);
+            let update = Update {
+                revision: store.revision,
+                cause: Cause::Events,
+                changes: Vec::new(),
+            };
+            writer.publish(&update, Reload { outcome, odd: None });
+        }
+        writer
+    });
+    for reading in reading {
+        reading.await.expect("no reader saw half a value");
+    }
+    let writer = swapping.await.expect("every swap was made");
+    assert_eq!(readers.steps.borrow().generation, SWAPS);
+    drop(writer);
 }

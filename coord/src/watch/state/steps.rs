@@ -208,7 +208,7 @@ impl Machine {
     }
 
     /// Rule 5: a version that is not known is an old one.
-    fn has_honest_progress(&self) -> bool {
+    pub(super) fn has_honest_progress(&self) -> bool {
         mutated!(TrustOldProgress) || self.version.is_some_and(|v| v >= HONEST_PROGRESS)
     }
 
