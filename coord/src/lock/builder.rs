@@ -151,8 +151,10 @@ impl LockBuilder {
         self
     }
 
-    pub(crate) fn waiting(mut self, wait: Wait) -> Self {
-        self.wait = wait;
+    /// `try` of `#[locked]`.
+    #[doc(hidden)]
+    pub fn trying(mut self) -> Self {
+        self.wait = Wait::Try;
         self
     }
 
@@ -171,8 +173,9 @@ impl LockBuilder {
     pub async fn acquire(self) -> Result<LockGuard> {
         // On the heap: it is some 20 kB, and would be so in the future of every caller's caller.
         let terms = self.terms;
+        let asked = self.locks.shared.engine.clock.now();
         let acquired = Box::pin(self.acquire_or_time_out()).await;
-        acquired.map(|guard| guard.under(terms))
+        acquired.map(|guard| guard.under(terms, asked))
     }
 
     /// Everything that is wrong with it, at once.
@@ -317,7 +320,7 @@ impl LockBuilder {
     /// # Cancel safety
     /// Safe to drop at any moment.
     pub async fn try_acquire(self) -> Result<LockGuard> {
-        self.waiting(Wait::Try).acquire().await
+        self.trying().acquire().await
     }
 
     /// Acquires the lock and runs `body` under it; then releases it in the background.

@@ -9,7 +9,7 @@ impl LockGuard {
     /// etcd has confirmed it. The token stays the same.
     ///
     /// The lock must have been acquired as
-    /// [`downgradable`](super::LockBuilder::downgradable). There is no way back: a reader that asks
+    /// [`downgradable`](super::LockBuilder::downgradable), and be held by this guard alone. There is no way back: a reader that asks
     /// for the writer's place would wait for itself.
     ///
     /// ```
@@ -28,7 +28,8 @@ impl LockGuard {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Invalid`] if it was not acquired as downgradable; [`Error::Lost`], [`Error::Denied`]
+    /// [`Error::Invalid`] if it was not acquired as downgradable, and inside of another hold
+    /// ([`reentrant`](super::LockBuilder::reentrant)); [`Error::Lost`], [`Error::Denied`]
     /// and [`Error::Closed`]. Once it has begun it is not taken back: whatever the error, write no
     /// more.
     ///
@@ -37,18 +38,23 @@ impl LockGuard {
     /// once.
     pub async fn downgrade(&self) -> Result<()> {
         self.hold().check()?;
+        let refused = |fault: &str| {
+            let context = Context::new("downgrade lock").key(self.key());
+            let faults = vec![fault.to_owned()];
+            Err(Error::Invalid { context, faults })
+        };
+        if self.owner().is_shared() {
+            return refused("those who hold it outside of this guard count on it as it is");
+        }
         let receipt = {
-            let mut standing = self.owner.standing();
+            let mut standing = self.owner().standing();
             let (Some(Standing { places, entry }), Some(queued)) =
                 (standing.as_mut(), self.hold().queued())
             else {
                 return Ok(());
             };
             if queued.readers().is_empty() {
-                return Err(Error::Invalid {
-                    context: Context::new("downgrade lock").key(self.key()),
-                    faults: vec!["it was not acquired as `downgradable`".into()],
-                });
+                return refused("it was not acquired as `downgradable`");
             }
             if *queued.entries() == queued.readers() {
                 return Ok(());

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{FencingToken, Held, LockBuilder, LockGuard, Released, builder::Wait};
+use super::{FencingToken, Held, LockBuilder, LockGuard, Released};
 use crate::error::{Error, Result};
 
 /// A lock whose owner is this handle: with it the lock is acquired any number of times, and given back
@@ -81,7 +81,7 @@ impl ReentrantLock {
     /// # Cancel safety
     /// As [`acquire`](Self::acquire).
     pub async fn try_acquire(&self) -> Result<FencingToken> {
-        self.enter(self.0.lock.clone().waiting(Wait::Try)).await
+        self.enter(self.0.lock.clone().trying()).await
     }
 
     async fn enter(&self, lock: LockBuilder) -> Result<FencingToken> {

@@ -37,6 +37,7 @@ pub(super) struct Terms {
     pub(super) confirm: bool,
     pub(super) release: Release,
     pub(super) reentrant: bool,
+    pub(super) label: Option<&'static str>,
 }
 
 impl LockBuilder {
@@ -67,6 +68,13 @@ impl LockBuilder {
     /// When [`run`](Self::run) returns.
     pub fn release(mut self, when: Release) -> Self {
         self.terms.release = when;
+        self
+    }
+
+    /// What the lock is called in metrics and in the log, where its name would make a series of its own
+    /// of each order: of all of them together. Of `#[locked]` the template, as it is written.
+    pub fn label(mut self, label: &'static str) -> Self {
+        self.terms.label = Some(label);
         self
     }
 

@@ -12,6 +12,7 @@ mod guard;
 mod interoperation;
 mod late;
 mod modes;
+mod moving;
 mod reentry;
 mod several;
 mod store;
