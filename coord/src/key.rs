@@ -45,6 +45,13 @@ impl Key {
     pub(crate) fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
+
+    /// The first key after this one.
+    pub(crate) fn after(&self) -> Vec<u8> {
+        let mut after = self.0.clone().into_bytes();
+        after.push(0);
+        after
+    }
 }
 
 impl std::fmt::Display for Key {

@@ -112,6 +112,12 @@ impl Place {
         Range::new(Span::Interval(from, self.past.end()))
     }
 
+    /// The same, and after them the head.
+    pub(super) fn reads_all_since(&self, revision: i64) -> Range {
+        let from = self.past.revision(revision + 1).as_bytes().to_vec();
+        Range::new(Span::Interval(from, self.head.after()))
+    }
+
     /// The version of a filed step.
     pub(super) fn version_of(&self, kv: &KeyValue) -> Option<Version> {
         self.past.revision_of(&kv.key).map(Version::from)

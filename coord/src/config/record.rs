@@ -99,6 +99,11 @@ impl Record {
         }
     }
 
+    /// A write of ours over a value that somebody else had put.
+    pub(super) fn has_replaced(&self) -> bool {
+        !self.id.is_empty() && (self.what.is_deleted() || self.created_ms.is_none())
+    }
+
     /// A value that somebody else has put: nothing is known of it.
     pub(super) fn foreign(value: &[u8]) -> Self {
         Self {

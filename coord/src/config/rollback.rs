@@ -261,8 +261,8 @@ impl Past {
         match self.filed {
             _ if self.is_head(version) => place.reads_head(),
             Some(filed) => place.reads_filed(filed.into()),
-            // All steps, to know whether there was one before.
-            None => place.reads_since(version.revision()),
+            // All steps and the head, to know whether there was one before.
+            None => place.reads_all_since(version.revision()),
         }
     }
 
@@ -285,8 +285,10 @@ impl Past {
         let steps = found.iter().filter_map(|kv| place.filed(kv));
         let known = steps.filter(|(_, record)| !record.id.is_empty()).count();
         let written = self.head.as_ref().map_or(0, |head| head.version);
-        // The head is one of them.
-        if written > 0 && i64::try_from(known + 1) != Ok(written) {
+        let oldest = found.first().and_then(|kv| Record::read(&kv.value));
+        // The head is one of them. And what the oldest has replaced is a step too.
+        let all = written == 0 || i64::try_from(known + 1) == Ok(written);
+        if !all || oldest.is_some_and(|oldest| oldest.has_replaced()) {
             return Err(format!(
                 "its history does not reach back to version {version}"
             ));

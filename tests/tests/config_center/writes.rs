@@ -18,6 +18,7 @@ on_both! {
     what_another_client_has_put_is_replaced_whatever_it_is,
     a_prefix_is_what_it_was,
     a_prefix_whose_past_is_not_known_stays_as_it_is,
+    a_value_of_another_client_that_is_forgotten_is_not_taken_for_absence,
     a_large_prefix_is_rolled_back_in_chunks,
     replies_that_are_too_large_are_read_in_parts,
     without_versioning_a_write_is_one_put,
@@ -317,6 +318,49 @@ async fn a_prefix_whose_past_is_not_known_stays_as_it_is(server: Backend) {
             assert_eq!(below(&center, "shop").await, then);
         }
     }
+    bench.coordinator.close().await;
+}
+
+/// Another client's value that is no longer filed, and then a deletion: that the key was not there is
+/// not known.
+async fn a_value_of_another_client_that_is_forgotten_is_not_taken_for_absence(server: Backend) {
+    let mut bench = Bench::with(server, |options| options.config.history_limit = 2).await;
+    let center = bench.center();
+    let before = center.set("other", &0).await.unwrap();
+    // Too large to be filed; beyond the limit by now, twice; and one that is known to be new.
+    let large = "x".repeat(1_100_000);
+    bench.put("/config/shop/large", &large).await;
+    bench.put("/config/shop/here", "old").await;
+    let good = bench.put("/config/shop/gone", "old").await;
+    center.delete("shop/large").await.unwrap();
+    for key in ["shop/gone", "shop/here"] {
+        center.set(key, "new").await.unwrap();
+        center.delete(key).await.unwrap();
+        center.set(key, "newer").await.unwrap();
+    }
+    center.delete("shop/gone").await.unwrap();
+    center.set("shop/new", "new").await.unwrap();
+    let then = below(&center, "shop").await;
+    let error = center.rollback_prefix("shop", good).await.unwrap_err();
+    let Error::Invalid { faults, .. } = &error else {
+        panic!("{error:?}");
+    };
+    let keys = ["gone", "here", "large"];
+    assert_eq!(faults.len(), keys.len(), "{faults:?}");
+    for (key, fault) in keys.iter().zip(faults) {
+        assert!(
+            fault.contains(key) && fault.contains("does not reach"),
+            "{fault}"
+        );
+    }
+    assert_eq!(below(&center, "shop").await, then);
+
+    // What began with a write here was not there before, whoever has deleted it since.
+    center.set("stall/a", "1").await.unwrap();
+    bench.raw.delete("/config/stall/a", None).await.unwrap();
+    center.set("stall/b", "1").await.unwrap();
+    center.rollback_prefix("stall", before).await.unwrap();
+    assert_eq!(center.list_keys("stall").await.unwrap().len(), 0);
     bench.coordinator.close().await;
 }
 
