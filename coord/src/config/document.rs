@@ -45,7 +45,7 @@ impl Format {
             Self::Json => serde_json::to_string_pretty(json).map_err(|error| error.to_string()),
             #[cfg(feature = "toml")]
             Self::Toml => {
-                toml::to_string_pretty(&without_nulls(json)).map_err(|error| error.to_string())
+                toml::to_string_pretty(&to_toml(json)?).map_err(|error| error.to_string())
             }
             #[cfg(not(feature = "toml"))]
             Self::Toml => Err("coord was built without its feature `toml`".to_owned()),
@@ -72,18 +72,25 @@ impl Format {
     }
 }
 
-/// TOML has no `null`: a member that is `None` is not there.
+/// What TOML can hold and its readers read again. It has no `null`: a member that is `None` is not
+/// there. An error shows no value: it may be a secret.
 #[cfg(feature = "toml")]
-fn without_nulls(json: &Json) -> Json {
-    match json {
-        Json::Array(items) => items.iter().map(without_nulls).collect(),
-        Json::Object(members) => members
-            .iter()
-            .filter(|(_, json)| !json.is_null())
-            .map(|(name, json)| (name.clone(), without_nulls(json)))
-            .collect(),
+fn to_toml(json: &Json) -> Result<Json, String> {
+    Ok(match json {
+        Json::Null => return Err("a list in TOML cannot hold a `None`".to_owned()),
+        Json::Number(number) if number.is_u64() && !number.is_i64() => {
+            return Err(format!("a whole number in TOML is at most {}", i64::MAX));
+        }
+        Json::Array(items) => Json::Array(items.iter().map(to_toml).collect::<Result<_, _>>()?),
+        Json::Object(members) => Json::Object(
+            members
+                .iter()
+                .filter(|(_, json)| !json.is_null())
+                .map(|(name, json)| Ok((name.clone(), to_toml(json)?)))
+                .collect::<Result<_, String>>()?,
+        ),
         other => other.clone(),
-    }
+    })
 }
 
 #[cfg(feature = "toml")]
@@ -158,6 +165,36 @@ fn members(
             _ => {
                 into.insert(path);
             }
+        }
+    }
+}
+
+#[cfg(all(test, feature = "toml"))]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_as_toml_is_read_again_or_refused() {
+        let held = [
+            json!({"a": i64::MAX, "b": [1, [2]], "c": {"d": "x\n"}}),
+            json!({"a": i64::MIN, "b": [], "c": [{"d": 1.5}, {}]}),
+        ];
+        for json in held {
+            let text = Format::Toml.write(&json).expect("it can be held");
+            assert_eq!(Format::Toml.read(&text), Ok(json), "{text}");
+        }
+        let text = Format::Toml.write(&json!({"a": null, "b": {"c": null}}));
+        let read = text.and_then(|text| Format::Toml.read(&text));
+        assert_eq!(read, Ok(json!({"b": {}})));
+        let refused = [
+            (json!({"a": u64::MAX}), "at most 9223372036854775807"),
+            (json!({"a": [1, null]}), "cannot hold a `None`"),
+        ];
+        for (json, reason) in refused {
+            let error = Format::Toml.write(&json).expect_err("it cannot be held");
+            assert!(error.contains(reason), "{error}");
         }
     }
 }

@@ -205,8 +205,11 @@ impl Encoder {
     }
 
     fn refuse(&mut self, reason: &str) {
-        let path = self.path.join("/");
-        self.faults.push(format!("`{path}`: {reason}"));
+        // The whole struct, if it is one document: its key is in the error already.
+        self.faults.push(match self.path.as_slice() {
+            [] => reason.to_owned(),
+            path => format!("`{}`: {reason}", path.join("/")),
+        });
     }
 
     /// Of a key.

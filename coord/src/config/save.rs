@@ -37,7 +37,8 @@ impl<T: CoordConfig> ConfigBuilder<T> {
     /// Writes `value`, so that whoever binds the prefix has it: in one transaction the keys that
     /// differ, and the deletion of those that its fields would read and that it has not. Keys that no
     /// field reads stay. Returns the version of what was written; the store's revision if nothing
-    /// differs.
+    /// differs. A value without any key (all its fields `None`, its maps empty) deletes all at once,
+    /// which those who are bound already take for an accident.
     ///
     /// If somebody writes a key of the struct meanwhile it begins again: several that save at once do
     /// not mix. (Of more than 43 keys that stay as they are not each is looked at again: that another
