@@ -30,9 +30,9 @@ pub(crate) enum Piece {
 }
 
 impl Template {
-    /// Parses a literal; every fault is an error under it.
-    pub(crate) fn parse(errors: &Errors, literal: &LitStr) -> Option<Self> {
-        match pieces(literal).and_then(|pieces| check(literal, &pieces).map(|()| pieces)) {
+    /// Parses a literal; every fault is an error under it. `raw`: it may have a `!`.
+    pub(crate) fn parse(errors: &Errors, literal: &LitStr, raw: bool) -> Option<Self> {
+        match pieces(literal).and_then(|pieces| check(literal, &pieces, raw).map(|()| pieces)) {
             Ok(pieces) => Some(Self { pieces }),
             Err(error) => {
                 errors.push(error);
@@ -156,7 +156,7 @@ fn split_format(hole: &str) -> (&str, &str) {
 }
 
 /// What the key would be, whatever the holes hold: never empty and without a `/` of their own.
-fn check(literal: &LitStr, pieces: &[Piece]) -> syn::Result<()> {
+fn check(literal: &LitStr, pieces: &[Piece], raw: bool) -> syn::Result<()> {
     let fault = |message: &str| Err(syn::Error::new(literal.span(), message));
     let texts = || {
         pieces.iter().filter_map(|piece| match piece {
@@ -174,7 +174,7 @@ fn check(literal: &LitStr, pieces: &[Piece]) -> syn::Result<()> {
     if shape.is_empty() {
         return fault("the key is empty: name what is locked, as in \"orders/{order_id}\"");
     }
-    if texts().any(|text| text.contains('!')) {
+    if !raw && texts().any(|text| text.contains('!')) {
         return fault("a key has no `!` in its text: it ends the lock's name on etcd");
     }
     if texts().any(|text| text.chars().any(char::is_control)) {
@@ -199,7 +199,8 @@ mod tests {
 
     fn parse(template: &str) -> Result<Vec<String>, String> {
         let literal = LitStr::new(template, Span::call_site());
-        let pieces = pieces(&literal).and_then(|pieces| check(&literal, &pieces).map(|()| pieces));
+        let pieces =
+            pieces(&literal).and_then(|pieces| check(&literal, &pieces, false).map(|()| pieces));
         match pieces {
             Ok(pieces) => Ok(pieces
                 .iter()

@@ -17,7 +17,7 @@ use tokio::{runtime, sync::Mutex};
 use crate::{
     coordinator::{Coordinator, WeakCoordinator},
     error::{Context, Error, Result},
-    lock::{LockGuard, Request},
+    lock::{LockBuilder, LockGuard},
     options::Options,
 };
 
@@ -125,13 +125,19 @@ async fn from_env() -> Result<Coordinator> {
     Coordinator::connect(options).await
 }
 
-/// Acquires a lock for a function that may name its coordinator and usually does not.
-pub(crate) async fn acquire(request: Request, via: Option<&Coordinator>) -> Result<LockGuard> {
+/// Acquires the locks `names` for a function that may name its coordinator and usually does not. `how`
+/// gives them the words of its attribute.
+pub(crate) async fn acquire(
+    names: impl IntoIterator<Item = Result<String>>,
+    how: impl FnOnce(LockBuilder) -> LockBuilder,
+    via: Option<&Coordinator>,
+) -> Result<LockGuard> {
+    let names = names.into_iter().collect::<Result<Vec<_>>>()?;
     let coordinator = match via {
         Some(coordinator) => coordinator.clone(),
         None => global().await?,
     };
-    request.acquire(&coordinator.locks()).await
+    how(coordinator.locks().lock_all(names)).acquire().await
 }
 
 /// Makes the threads of the runtime that `builder` will build carry `coordinator`. The thread that

@@ -86,7 +86,10 @@ pub use coordinator::{ConnectionHealth, Coordinator, Health, SessionHealth, Watc
 pub use error::{Context as ErrorContext, Error, Holder, LostReason, Result};
 pub use global::{global, set_global};
 pub use instance_id::{InstanceId, InstanceIds};
-pub use lock::{FencingToken, Held, LockBuilder, LockGuard, LockTransaction, Released};
+pub use lock::{
+    FencingToken, Held, LockBuilder, LockGuard, LockTransaction, OnLost, ReentrantLock, Release,
+    Released,
+};
 pub use options::{
     ConfigOptions, LockOptions, Options, Pem, RegistryOptions, RetryOptions, Secret, TlsOptions,
 };

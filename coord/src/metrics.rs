@@ -7,3 +7,9 @@ pub(crate) const CONFIG_REFUSALS: &str = "coord_config_refusals_total";
 pub(crate) const BAD_CONFIG_RECORDS: &str = "coord_config_bad_records_total";
 /// Counter: registry records that could not be read and were skipped.
 pub(crate) const BAD_RECORDS: &str = "coord_registry_bad_records_total";
+/// Histogram, by `lock` (its label): how long those waited who got it, in seconds.
+pub(crate) const LOCK_WAIT: &str = "coord_lock_wait_seconds";
+/// Histogram, by `lock` (its label): how long it was held, in seconds.
+pub(crate) const LOCK_HOLD: &str = "coord_lock_hold_seconds";
+/// Counter, by `lock` (its label) and `reason`: locks that were lost while they were held.
+pub(crate) const LOCKS_LOST: &str = "coord_locks_lost_total";

@@ -28,14 +28,22 @@ pub mod config {
 
 /// `#[locked]`.
 pub mod locked {
-    use crate::{Coordinator, LockGuard, Result, global, key};
+    use crate::{Coordinator, Error, LockGuard, Result, global, key};
     pub use crate::{
         key::Part,
-        lock::{Outcome, Request, Returns, Run},
+        lock::{LockBuilder, Outcome, Returns, Run, Skip},
     };
 
     pub const fn returns<R: Outcome>() -> Returns<R> {
         Returns::new()
+    }
+
+    pub const fn returns_by<R>(error: fn(Error) -> R, is_ok: fn(&R) -> bool) -> Returns<R> {
+        Returns::by(error, is_ok)
+    }
+
+    pub const fn skip<R: Skip>() -> fn() -> R {
+        R::skipped
     }
 
     pub fn key(parts: &[Part<'_>]) -> Result<String> {
@@ -46,12 +54,13 @@ pub mod locked {
         Some(coordinator)
     }
 
-    pub async fn enter<R>(
+    pub async fn enter<R, const N: usize>(
         returns: Returns<R>,
-        request: Request,
+        names: [Result<String>; N],
+        how: impl FnOnce(LockBuilder) -> LockBuilder,
         via: Option<&Coordinator>,
     ) -> Result<LockGuard, R> {
-        global::acquire(request, via)
+        global::acquire(names, how, via)
             .await
             .map_err(|error| returns.failed(error))
     }

@@ -8,12 +8,12 @@ use quote::{ToTokens, quote, quote_spanned};
 use syn::{AttrStyle, Block, Type, spanned::Spanned as _, visit_mut::VisitMut};
 
 use super::{
-    args::{Args, Wait},
+    args::Args,
     function::{Function, Shape},
 };
 use crate::template::Template;
 
-pub(super) fn expand(args: &Args, template: &Template, function: &Function) -> TokenStream {
+pub(super) fn expand(args: &Args, keys: &[Template], function: &Function) -> TokenStream {
     let item = &function.item;
     let (visibility, signature) = (&item.vis, &item.sig);
     let defaultness = &item.modifiers.defaultness;
@@ -23,11 +23,11 @@ pub(super) fn expand(args: &Args, template: &Template, function: &Function) -> T
         .partition(|attribute| matches!(attribute.style, AttrStyle::Inner(_)));
     let body = match &function.shape {
         Shape::Async => {
-            let body = body(args, template, function, &item.block);
+            let body = body(args, keys, function, &item.block);
             quote!({ #(#inner)* #body })
         }
         Shape::Boxed(future) => {
-            let body = body(args, template, function, &future.block);
+            let body = body(args, keys, function, &future.block);
             let attributes = &future.attrs;
             quote!({
                 #(#inner)*
@@ -38,22 +38,23 @@ pub(super) fn expand(args: &Args, template: &Template, function: &Function) -> T
     quote!(#(#attributes)* #visibility #defaultness #signature #body)
 }
 
-fn body(args: &Args, template: &Template, function: &Function, block: &Block) -> TokenStream {
+fn body(args: &Args, keys: &[Template], function: &Function, block: &Block) -> TokenStream {
     let local = |name: &str| Ident::new(name, Span::mixed_site());
-    let (returns, key, held, instead) = (
+    let (returns, names, held, instead) = (
         local("returns"),
-        local("key"),
+        local("names"),
         local("held"),
         local("instead"),
     );
     let coord = &args.coord;
     let private = quote!(#coord::private::locked);
 
-    let returned = without_impl_trait(function.returns.clone());
-    let span = function.returns.span().resolved_at(Span::mixed_site());
-    let returns_type = quote_spanned!(span=> #private::returns::<#returned>());
-    let parts = template.parts(&quote!(#private::Part));
-    let request = request(args, &private, &key);
+    let returns_token = returns_token(args, function, &private);
+    let names_of = keys.iter().map(|template| {
+        let parts = template.parts(&quote!(#private::Part));
+        quote!(#private::key(&[#(#parts),*]))
+    });
+    let (values, how) = builder(args, &private);
     let via = match &args.via {
         None => quote!(::core::option::Option::None),
         // The whole call carries the expression's place: there a wrong type is reported.
@@ -69,15 +70,7 @@ fn body(args: &Args, template: &Template, function: &Function, block: &Block) ->
     let block = block.to_token_stream();
     let moved = function.moved(&block);
     let block = without_unused_braces(block);
-    quote! {
-        let #returns = #returns_type;
-        // A statement of its own: what it formats may not be held across an await.
-        let #key = #private::key(&[#(#parts),*]);
-        let #held = match #private::enter(#returns, #request, #via).await {
-            ::core::result::Result::Ok(#held) => #held,
-            ::core::result::Result::Err(#instead) => return #instead,
-        };
-        #guard
+    let run = quote! {
         #returns.run(&#held, async move {
             // Tells the compiler the block's type, for `Err(Box::new(error))` and its like.
             if false {
@@ -89,21 +82,68 @@ fn body(args: &Args, template: &Template, function: &Function, block: &Block) ->
             #block
         })
         .await
+    };
+    let run = match args.lingers {
+        false => run,
+        true => {
+            let output = local("output");
+            quote!(let #output = #run; #returns.leave(#held, #output).await)
+        }
+    };
+    quote! {
+        let #returns = #returns_token;
+        // A statement of its own: what it formats may not be held across an await.
+        let #names = [#(#names_of),*];
+        #values
+        let #held = match #private::enter(#returns, #names, #how, #via).await {
+            ::core::result::Result::Ok(#held) => #held,
+            ::core::result::Result::Err(#instead) => return #instead,
+        };
+        #guard
+        #run
     }
 }
 
-fn request(args: &Args, private: &TokenStream, key: &Ident) -> TokenStream {
-    let wait = match &args.wait {
-        None => TokenStream::new(),
-        Some(Wait::Try) => quote!(.or_busy()),
-        Some(Wait::Forever) => quote!(.forever()),
-        Some(Wait::For(limit)) => {
-            let (seconds, nanos) = (limit.as_secs(), limit.subsec_nanos());
-            quote!(.wait(::core::time::Duration::new(#seconds, #nanos)))
+/// What the function can return without a body: the one place with bounds on its type.
+fn returns_token(args: &Args, function: &Function, private: &TokenStream) -> TokenStream {
+    let returned = without_impl_trait(function.returns.clone());
+    let span = function.returns.span().resolved_at(Span::mixed_site());
+    let token = match &args.map_err {
+        None => quote_spanned!(span=> #private::returns::<#returned>()),
+        Some(map) => {
+            let error = Ident::new("error", Span::mixed_site());
+            let mapped = quote_spanned!(map.span()=> (#map)(#error));
+            quote_spanned! {span=>
+                #private::returns_by::<#returned>(
+                    |#error| ::core::result::Result::Err(#mapped),
+                    ::core::result::Result::is_ok,
+                )
+            }
         }
-        Some(Wait::Expr(expr)) => quote!(.wait(#expr)),
     };
-    quote!(#private::Request::new(#key) #wait)
+    match args.skips {
+        false => token,
+        true => quote_spanned!(span=> #token.or_skip(#private::skip::<#returned>())),
+    }
+}
+
+/// What the words' values are, and what they are given to.
+fn builder(args: &Args, private: &TokenStream) -> (TokenStream, TokenStream) {
+    let lock = Ident::new("lock", Span::mixed_site());
+    let mut values = TokenStream::new();
+    let mut how = lock.to_token_stream();
+    for call in &args.calls {
+        let method = &call.method;
+        let value = Ident::new(&format!("{method}_value"), Span::mixed_site());
+        if let Some((expr, ty)) = &call.argument {
+            values.extend(quote!(let #value: #ty = #expr;));
+        }
+        how = match &call.argument {
+            None => quote!(#private::LockBuilder::#method(#how)),
+            Some(_) => quote!(#private::LockBuilder::#method(#how, #value)),
+        };
+    }
+    (values, quote!(move |#lock| #how))
 }
 
 /// A type that may stand in a body: there an `impl Trait` is inferred.

@@ -14,11 +14,12 @@ pub(crate) fn locked(attribute: TokenStream, item: TokenStream) -> TokenStream {
     let errors = Errors::new();
     let args = Args::parse(&errors, attribute);
     let function = Function::parse(&errors, item.clone());
-    if let (Some(template), Some(function)) = (&args.template, &function) {
-        function.check_holes(&errors, template);
-    }
-    let expanded = match (&args.template, &function) {
-        (Some(template), Some(function)) => Some(expand::expand(&args, template, function)),
+    let expanded = match (&args.keys, &function) {
+        (Some(keys), Some(function)) => {
+            keys.iter()
+                .for_each(|template| function.check_holes(&errors, template));
+            Some(expand::expand(&args, keys, function))
+        }
         _ => None,
     };
     match (errors.check(), expanded) {

@@ -1,6 +1,6 @@
 //! What stands in the attribute.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -16,7 +16,7 @@ use crate::{
     nearest,
     once::Once,
     runtime::{self, Runtime},
-    words::{list, nested, number, plain, set, skip, string, value},
+    words::{duration, list, nested, number, plain, set, skip, string, value},
 };
 
 const WORDS: &[&str] = &[
@@ -247,31 +247,4 @@ fn listen(errors: &Errors, expr: Expr) -> Option<TokenStream> {
         return None;
     }
     plain(expr)
-}
-
-fn duration(errors: &Errors, expr: Expr, whole_seconds: bool) -> Option<TokenStream> {
-    if let Expr::Lit(literal) = &expr
-        && string(&expr).is_none()
-    {
-        let message = "a duration has a unit: write \"10s\", or an expression of type `Duration`";
-        errors.at(literal, message);
-        return None;
-    }
-    let Some(text) = string(&expr) else {
-        return plain(expr);
-    };
-    let duration = match humantime::parse_duration(&text.value()) {
-        Ok(duration) => duration,
-        Err(error) => {
-            let message = format!("{:?} is no duration like \"10s\": {error}", text.value());
-            errors.at(text, message);
-            return None;
-        }
-    };
-    if whole_seconds && (duration == Duration::ZERO || duration.subsec_nanos() != 0) {
-        errors.at(text, "a TTL is a whole number of seconds above zero");
-        return None;
-    }
-    let (seconds, nanos) = (duration.as_secs(), duration.subsec_nanos());
-    Some(quote!(::core::time::Duration::new(#seconds, #nanos)))
 }

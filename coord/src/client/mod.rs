@@ -24,7 +24,7 @@ pub(crate) mod tests;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use etcd_client::LeaseGrantOptions;
+use etcd_client::{LeaseGrantOptions, LeaseTimeToLiveOptions};
 
 pub(crate) use error::{CallError, Certainty, Reason};
 pub(crate) use lease::{Granted, KeepAlive, KeepAlives, TimeToLive};
@@ -198,6 +198,17 @@ impl Client {
             remaining: u64::try_from(reply.ttl()).ok().map(Duration::from_secs),
             granted: lease::seconds(reply.granted_ttl()).unwrap_or_default(),
         })
+    }
+
+    /// The keys that live with the lease; `None`: it is gone.
+    pub(crate) async fn lease_keys(&self, id: i64) -> Result<Option<Vec<Vec<u8>>>, CallError> {
+        let reply = self.0.call(|| {
+            let options = LeaseTimeToLiveOptions::new().with_keys();
+            let mut lease = self.0.lease.clone();
+            async move { lease.time_to_live(id, Some(options)).await }
+        });
+        let reply = reply.await?;
+        Ok((reply.ttl() >= 0).then(|| reply.keys().to_vec()))
     }
 
     /// A keep-alive stream for any number of leases. It opens with the first request; its endpoint

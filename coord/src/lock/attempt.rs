@@ -31,7 +31,7 @@ use std::{
 use self::{answer::Answer, line::Line};
 use super::{
     Shared,
-    gate::{self, Identity},
+    gate::{self, Here, Identity},
     guard::{Hold, LockGuard},
     hub::Peek,
     modes::Mode,
@@ -70,6 +70,8 @@ pub(super) struct Acquire<'a> {
     pub(super) ttl: Option<Duration>,
     /// Stay in the queue; else only take a lock that can be had at once.
     pub(super) waits: bool,
+    /// Inside of a body that holds it: one guard more, instead of an error.
+    pub(super) reentrant: bool,
 }
 
 /// What an acquire is at, for the error if its limit passes.
@@ -132,10 +134,15 @@ impl Acquire<'_> {
         let identity = Identity::new(
             session.cluster(),
             self.queues.to_vec(),
+            self.mode,
             self.name.to_owned(),
         );
-        if identity.is_held_here() {
-            return Err(gate::would_deadlock(self.name));
+        match identity.held_here() {
+            Here::No => {}
+            Here::Covered(outer) if self.reentrant => {
+                return Ok(Ended::Granted(LockGuard::again(outer)));
+            }
+            Here::Covered(_) | Here::Other => return Err(gate::would_deadlock(self.name)),
         }
         let engine = &self.shared.engine;
         let (lease, nonce) = (session.session().lease(), session.nonce());
@@ -258,7 +265,9 @@ impl Acquire<'_> {
         if !session.session().is_live() {
             return Ok(Ended::Again);
         }
-        let hold = Hold::new(identity, self.heads(&entry), revision, session.clone());
+        let (heads, readers) = (self.heads(&entry), self.readers(&entry));
+        let hold = Hold::new(identity, heads, readers, revision, session.clone());
+        session.remember(&hold);
         tracing::debug!(target: "coord::lock", lock = self.name, token = revision, "lock acquired");
         Ok(Ended::Granted(LockGuard::new(hold, places, entry)))
     }
@@ -272,6 +281,12 @@ impl Acquire<'_> {
     fn heads(&self, entry: &LeasedKey) -> Vec<Key> {
         let keys = entry.keys().iter();
         keys.step_by(self.keys_each(entry)).cloned().collect()
+    }
+
+    /// What a downgradable one is held by after its downgrade; of another mode none.
+    fn readers(&self, entry: &LeasedKey) -> Vec<Key> {
+        let keys = entry.keys().chunks(self.keys_each(entry));
+        keys.filter_map(|keys| keys.get(1)).cloned().collect()
     }
 
     /// The queues are not compared: the attempt joins them, and lists who is ahead.

@@ -7,6 +7,7 @@ use super::{
     attempt::{self, Acquire, MOST_NAMES, OPERATION},
     gate::Gate,
     modes::{Mode, Permits},
+    terms::Terms,
 };
 use crate::{
     error::{Context, Error, Result},
@@ -50,6 +51,7 @@ pub struct LockBuilder {
     take: Option<u32>,
     ttl: Option<Duration>,
     wait: Wait,
+    pub(super) terms: Terms,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +78,7 @@ impl LockBuilder {
             take: None,
             ttl: None,
             wait: Wait::Default,
+            terms: Terms::default(),
         }
     }
 
@@ -148,8 +151,10 @@ impl LockBuilder {
         self
     }
 
-    pub(crate) fn waiting(mut self, wait: Wait) -> Self {
-        self.wait = wait;
+    /// `try` of `#[locked]`.
+    #[doc(hidden)]
+    pub fn trying(mut self) -> Self {
+        self.wait = Wait::Try;
         self
     }
 
@@ -167,7 +172,10 @@ impl LockBuilder {
     /// Safe to drop at any moment: the place in the queue is given up in the background.
     pub async fn acquire(self) -> Result<LockGuard> {
         // On the heap: it is some 20 kB, and would be so in the future of every caller's caller.
-        Box::pin(self.acquire_or_time_out()).await
+        let terms = self.terms;
+        let asked = self.locks.shared.engine.clock.now();
+        let acquired = Box::pin(self.acquire_or_time_out()).await;
+        acquired.map(|guard| guard.under(terms, asked))
     }
 
     /// Everything that is wrong with it, at once.
@@ -249,6 +257,7 @@ impl LockBuilder {
             names,
             ttl,
             wait,
+            terms,
             ..
         } = self;
         let Shared {
@@ -262,6 +271,7 @@ impl LockBuilder {
             value: &identity.value(mode, locks.service.as_deref(), &engine.clock),
             ttl,
             waits: wait != Wait::Try,
+            reentrant: terms.reentrant || engine.options.lock.reentrant,
         };
         let limit = match wait {
             Wait::Default => engine.options.lock.wait,
@@ -310,15 +320,17 @@ impl LockBuilder {
     /// # Cancel safety
     /// Safe to drop at any moment.
     pub async fn try_acquire(self) -> Result<LockGuard> {
-        self.waiting(Wait::Try).acquire().await
+        self.trying().acquire().await
     }
 
     /// Acquires the lock and runs `body` under it; then releases it in the background.
     ///
-    /// Once the lock is lost, `body` is dropped and not polled again.
+    /// Once the lock is lost, `body` is dropped and not polled again. [`on_lost`](Self::on_lost) and
+    /// [`release`](Self::release) say otherwise.
     ///
     /// # Errors
-    /// As [`acquire`](Self::acquire); [`Error::Lost`] if the lock was lost before `body` was done.
+    /// As [`acquire`](Self::acquire); [`Error::Lost`] if the lock was lost before `body` was done, or
+    /// could not be [confirmed](Self::confirm).
     ///
     /// # Cancel safety
     /// Safe to drop: `body` is dropped, the lock is released in the background.
@@ -327,6 +339,8 @@ impl LockBuilder {
         F: AsyncFnOnce(&Held) -> T,
     {
         let guard = self.acquire().await?;
-        Gate::new(&guard, body(&guard)).await
+        let output = Gate::new(&guard, body(&guard)).await?;
+        guard.leave(true).await?;
+        Ok(output)
     }
 }

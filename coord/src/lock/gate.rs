@@ -9,13 +9,18 @@ use std::{
     cell::RefCell,
     fmt,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{Context, Poll, ready},
 };
 
 use pin_project_lite::pin_project;
 
-use super::guard::{Held, Hold};
+use super::{
+    guard::{Hold, LockGuard, Ownership},
+    modes::Mode,
+    terms::OnLost,
+    warden,
+};
 use crate::{
     error::{Error, LostReason, Result},
     key::Prefix,
@@ -23,33 +28,76 @@ use crate::{
 
 thread_local! {
     /// The locks of the gates that are being polled on this thread, the innermost last.
-    static INSIDE: RefCell<Vec<Identity>> = const { RefCell::new(Vec::new()) };
+    static INSIDE: RefCell<Vec<Weak<Ownership>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Which lock: the cluster and the queue on it, or several, under the name that the user gave. Cheap
-/// to clone.
+/// Which lock, and how it is held. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Identity(Arc<(u64, Vec<Prefix>, String)>);
+pub(super) struct Identity(Arc<Lock>);
+
+struct Lock {
+    cluster: u64,
+    /// One, or several that are held together.
+    queues: Vec<Prefix>,
+    mode: Mode,
+    /// As the user calls it.
+    name: String,
+}
+
+/// What the body that is being polled holds of a lock.
+pub(super) enum Here {
+    /// Nothing.
+    No,
+    /// All of it, in a mode that is enough.
+    Covered(Arc<Ownership>),
+    /// A part of it, or in another mode.
+    Other,
+}
 
 impl Identity {
-    pub(super) fn new(cluster: u64, queues: Vec<Prefix>, name: String) -> Self {
-        Self(Arc::new((cluster, queues, name)))
+    pub(super) fn new(cluster: u64, queues: Vec<Prefix>, mode: Mode, name: String) -> Self {
+        Self(Arc::new(Lock {
+            cluster,
+            queues,
+            mode,
+            name,
+        }))
     }
 
     pub(super) fn name(&self) -> &str {
-        &self.0.2
+        &self.0.name
     }
 
-    /// True in the poll of a body that holds this lock, or one of these: whoever waits for it there waits for itself.
+    /// What is held of it in the poll of a body. Whoever waits for that there waits for itself.
     ///
     /// This is "the same task" in the sense that matters: a sibling in a `join!` is polled outside
     /// the other's gate and waits properly, a spawned task is another one.
-    pub(super) fn is_held_here(&self) -> bool {
-        let (cluster, queues, _) = &*self.0;
-        INSIDE.with_borrow(|inside| {
-            let mut here = inside.iter().filter(|held| held.0.0 == *cluster);
-            here.any(|held| held.0.1.iter().any(|queue| queues.contains(queue)))
-        })
+    pub(super) fn held_here(&self) -> Here {
+        let inside = INSIDE.with_borrow(Clone::clone);
+        let mut here = Here::No;
+        // A body that runs on without its lock waits for it like anybody else.
+        let held = inside.iter().rev().filter_map(Weak::upgrade);
+        for owner in held.filter(|owner| owner.hold().loss().is_none()) {
+            let outer = owner.hold().identity();
+            if outer.covers(self) {
+                return Here::Covered(owner);
+            }
+            if outer.overlaps(self) {
+                here = Here::Other;
+            }
+        }
+        here
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        self.0.cluster == other.0.cluster
+            && (self.0.queues.iter()).any(|queue| other.0.queues.contains(queue))
+    }
+
+    fn covers(&self, other: &Self) -> bool {
+        self.0.cluster == other.0.cluster
+            && (other.0.queues.iter()).all(|queue| self.0.queues.contains(queue))
+            && self.0.mode.covers(other.0.mode)
     }
 }
 
@@ -63,8 +111,8 @@ impl fmt::Debug for Identity {
 struct Inside;
 
 impl Inside {
-    fn enter(identity: &Identity) -> Self {
-        INSIDE.with_borrow_mut(|inside| inside.push(identity.clone()));
+    fn enter(owner: &Weak<Ownership>) -> Self {
+        INSIDE.with_borrow_mut(|inside| inside.push(owner.clone()));
         Self
     }
 }
@@ -79,6 +127,8 @@ pin_project! {
     /// See the [module](self). A struct, not an `async fn`: that would hold the body twice.
     pub(super) struct Gate<F> {
         hold: Arc<Hold>,
+        owner: Weak<Ownership>,
+        on_lost: OnLost,
         lost: Pin<Box<dyn Future<Output = LostReason> + Send>>,
         #[pin]
         body: Option<F>,
@@ -86,10 +136,12 @@ pin_project! {
 }
 
 impl<F> Gate<F> {
-    pub(super) fn new(held: &Held, body: F) -> Self {
+    pub(super) fn new(guard: &LockGuard, body: F) -> Self {
         Self {
-            hold: held.hold().clone(),
-            lost: Box::pin(held.hold().clone().lost()),
+            hold: guard.hold().clone(),
+            owner: Arc::downgrade(guard.owner()),
+            on_lost: guard.on_lost(),
+            lost: Box::pin(guard.hold().clone().lost()),
             body: Some(body),
         }
     }
@@ -100,14 +152,21 @@ impl<F: Future> Future for Gate<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let loss = this
-            .hold
-            .loss()
-            .or_else(|| match this.lost.as_mut().poll(cx) {
-                Poll::Ready(reason) => Some(reason),
-                Poll::Pending => None,
-            });
+        let loss = match this.on_lost {
+            OnLost::Continue => None,
+            OnLost::Cancel | OnLost::Abort => {
+                this.hold
+                    .loss()
+                    .or_else(|| match this.lost.as_mut().poll(cx) {
+                        Poll::Ready(reason) => Some(reason),
+                        Poll::Pending => None,
+                    })
+            }
+        };
         if let Some(reason) = loss {
+            if *this.on_lost == OnLost::Abort {
+                warden::abort(this.hold, reason);
+            }
             this.body.set(None);
             return Poll::Ready(Err(this.hold.error(reason)));
         }
@@ -116,12 +175,18 @@ impl<F: Future> Future for Gate<F> {
             return Poll::Pending;
         };
         let output = {
-            let _inside = Inside::enter(this.hold.identity());
+            let _inside = Inside::enter(this.owner);
             ready!(body.poll(cx))
         };
         // What the body has captured goes before the lock does.
         this.body.set(None);
-        Poll::Ready(Ok(output))
+        // It may have taken long over its last step.
+        match this.hold.loss() {
+            Some(reason) if *this.on_lost != OnLost::Continue => {
+                Poll::Ready(Err(this.hold.error(reason)))
+            }
+            _ => Poll::Ready(Ok(output)),
+        }
     }
 }
 

@@ -4,17 +4,31 @@ use std::{
     fmt,
     ops::Deref,
     pin::pin,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 
-use super::{gate::Identity, hub::Place, session::LockSession, transaction::LockTransaction};
+use super::{
+    gate::Identity,
+    hub::Place,
+    meter::Meter,
+    modes::Mode,
+    session::LockSession,
+    terms::{OnLost, Release, Terms},
+    transaction::LockTransaction,
+    warden::Warden,
+};
 #[cfg(feature = "embedded")]
 use crate::key::Layout;
 use crate::{
     client::{KeyValue, Op, OpReply, Range, Span},
+    clock::{Clock, Instant},
     error::{Context, Error, LostReason, Result},
     key::Key,
     session::{LeasedKey, Session, SessionState},
@@ -61,27 +75,55 @@ pub(super) struct Hold {
     session: Session,
     /// What stands for it on etcd; a [detached](Held::detached) one has nothing there.
     queued: Option<Queued>,
+    /// Its entry is going, and that is no loss.
+    given_back: AtomicBool,
     /// Why this one entry is gone, if its session is not.
     gone: OnceLock<LostReason>,
     signal: CancellationToken,
+    /// The end of its `max_hold`.
+    until: OnceLock<(Instant, Clock)>,
 }
 
 pub(super) struct Queued {
-    /// One in each queue.
-    pub(super) entries: Vec<Key>,
+    /// What it is held by: one in each queue.
+    entries: ArcSwap<Vec<Key>>,
+    /// What it is held by after a downgrade; of one that cannot be downgraded none.
+    readers: Vec<Key>,
     /// Its key goes with the last who hold it.
     pub(super) session: Arc<LockSession>,
+}
+
+impl Queued {
+    /// What it is held by: one in each queue.
+    pub(super) fn entries(&self) -> Arc<Vec<Key>> {
+        self.entries.load_full()
+    }
+
+    /// What it is held by after a downgrade; of one that cannot be downgraded none.
+    pub(super) fn readers(&self) -> &[Key] {
+        &self.readers
+    }
+
+    /// From now on it is held by its read entries. Returns those that it was held by so far.
+    pub(super) fn downgrade(&self) -> Arc<Vec<Key>> {
+        self.entries.swap(Arc::new(self.readers.clone()))
+    }
 }
 
 impl Hold {
     pub(super) fn new(
         identity: Identity,
         entries: Vec<Key>,
+        readers: Vec<Key>,
         revision: i64,
         session: Arc<LockSession>,
     ) -> Arc<Self> {
         let belief = session.session().clone();
-        let queued = Queued { entries, session };
+        let queued = Queued {
+            entries: ArcSwap::from_pointee(entries),
+            readers,
+            session,
+        };
         Self::of(identity, revision, belief, Some(queued))
     }
 
@@ -96,8 +138,10 @@ impl Hold {
             revision,
             session,
             queued,
+            given_back: AtomicBool::new(false),
             gone: OnceLock::new(),
             signal: CancellationToken::new(),
+            until: OnceLock::new(),
         })
     }
 
@@ -127,11 +171,21 @@ impl Hold {
         if let Some(reason) = self.gone.get() {
             return Some(*reason);
         }
+        if self.time_left() == Some(Duration::ZERO) {
+            self.lose(LostReason::MaxHold);
+            return self.gone.get().copied();
+        }
         match self.session.state() {
             SessionState::Live => None,
             SessionState::Lost(reason) => Some(reason),
             SessionState::Overdue | SessionState::Unverified => Some(LostReason::Expired),
         }
+    }
+
+    /// Of its `max_hold`.
+    fn time_left(&self) -> Option<Duration> {
+        let (until, clock) = self.until.get()?;
+        Some(until.since(clock.now()))
     }
 
     pub(super) async fn lost(self: Arc<Self>) -> LostReason {
@@ -147,6 +201,49 @@ impl Hold {
 
     pub(super) fn error(&self, reason: LostReason) -> Error {
         Error::lost("hold lock", self.identity.name(), reason)
+    }
+
+    /// See [`Held::verify`].
+    pub(super) async fn verify(&self) -> Result<()> {
+        let Some(queued) = &self.queued else {
+            return self.check();
+        };
+        while self.loss().is_none() {
+            let entries = queued.entries();
+            if self.stands_by(&entries, queued).await? {
+                break;
+            }
+            // It was downgraded meanwhile, and has others.
+            let others = !Arc::ptr_eq(&entries, &queued.entries());
+            // One that is being given back is gone for that reason.
+            if !others && !self.given_back.load(Ordering::SeqCst) {
+                self.lose(LostReason::Revoked);
+            }
+            if !others {
+                break;
+            }
+        }
+        self.check()
+    }
+
+    /// Whether these are there, as they were put.
+    async fn stands_by(&self, entries: &[Key], queued: &Queued) -> Result<bool> {
+        let reads = entries.iter().map(|entry| {
+            Op::Get(Range {
+                keys_only: true,
+                ..Range::new(Span::key(entry))
+            })
+        });
+        let reply = queued.session.engine().read_all(reads.collect()).await;
+        let reply = reply.map_err(|error| {
+            error.into_error(Context::new("verify lock").key(self.identity.name()))
+        })?;
+        Ok(reply.replies.iter().all(|reply| match reply {
+            OpReply::Get(range) => {
+                range.kvs.first().map(|kv| kv.create_revision) == Some(self.revision)
+            }
+            _ => false,
+        }))
     }
 
     pub(super) fn check(&self) -> Result<()> {
@@ -189,7 +286,8 @@ impl Held {
         token: i64,
         session: Session,
     ) -> Result<Self> {
-        let identity = Identity::new(0, vec![layout.lock_queue(name)?], name.to_owned());
+        let queues = vec![layout.lock_queue(name)?];
+        let identity = Identity::new(0, queues, Mode::WRITE, name.to_owned());
         Ok(Self(Hold::of(identity, token, session, None)))
     }
 
@@ -214,7 +312,10 @@ impl Held {
     #[must_use]
     pub fn remaining(&self) -> Duration {
         match self.0.loss() {
-            None => self.0.session.remaining(),
+            None => {
+                let left = self.0.session.remaining();
+                self.0.time_left().map_or(left, |limit| limit.min(left))
+            }
             Some(_) => Duration::ZERO,
         }
     }
@@ -243,27 +344,7 @@ impl Held {
     /// # Cancel safety
     /// Safe to drop.
     pub async fn verify(&self) -> Result<()> {
-        if let (None, Some(Queued { entries, session })) = (self.0.loss(), &self.0.queued) {
-            let reads = entries.iter().map(|entry| {
-                Op::Get(Range {
-                    keys_only: true,
-                    ..Range::new(Span::key(entry))
-                })
-            });
-            let reply = session.engine().read_all(reads.collect()).await;
-            let reply = reply
-                .map_err(|error| error.into_error(Context::new("verify lock").key(self.key())))?;
-            let there = reply.replies.iter().all(|reply| match reply {
-                OpReply::Get(range) => {
-                    range.kvs.first().map(|kv| kv.create_revision) == Some(self.0.revision)
-                }
-                _ => false,
-            });
-            if !there {
-                self.0.lose(LostReason::Revoked);
-            }
-        }
-        self.0.check()
+        self.0.verify().await
     }
 
     /// Renews the lock's lease now instead of when it is due: from then on [`remaining`](Self::remaining)
@@ -355,41 +436,137 @@ impl Held {
 /// The lock may be lost while the guard lives (see [`Held::lost`]); code that must not run on then
 /// stands in [`LockBuilder::run`](super::LockBuilder::run) or in a `#[locked]` function.
 #[must_use = "a guard that is dropped releases its lock at once"]
-pub struct LockGuard(Arc<Ownership>);
+pub struct LockGuard {
+    pub(super) owner: Arc<Ownership>,
+    terms: Terms,
+    warden: Option<Warden>,
+    meter: Option<Meter>,
+}
 
-/// The right to a lock, and the duty to give it back: with the last guard.
-struct Ownership {
+/// The right to a lock, and the duty to give it back: with the last guard, if it is reentrant.
+pub(super) struct Ownership {
     held: Held,
     /// `None`: given back, or [detached](Held::detached).
     standing: Mutex<Option<Standing>>,
 }
 
 /// What is given back.
-struct Standing {
+pub(super) struct Standing {
     // Before the entry, so that the release is not taken for a loss.
-    places: Vec<Place>,
-    entry: LeasedKey,
+    pub(super) places: Vec<Place>,
+    pub(super) entry: LeasedKey,
 }
 
 impl LockGuard {
     /// A guard of a [detached](Held::detached) lock.
     #[cfg(feature = "embedded")]
     pub(crate) fn detached(held: &Held) -> Self {
-        Self(Arc::new(Ownership {
-            held: Held(held.0.clone()),
-            standing: Mutex::new(None),
-        }))
+        Self::of(Held(held.0.clone()), None)
     }
 
     pub(super) fn new(hold: Arc<Hold>, places: Vec<Place>, entry: LeasedKey) -> Self {
         places.iter().for_each(|place| place.own(&hold));
-        Self(Arc::new(Ownership {
-            held: Held(hold),
-            standing: Mutex::new(Some(Standing { places, entry })),
+        Self::of(Held(hold), Some(Standing { places, entry }))
+    }
+
+    fn of(held: Held, standing: Option<Standing>) -> Self {
+        Self::again(Arc::new(Ownership {
+            held,
+            standing: Mutex::new(standing),
         }))
     }
 
+    /// One guard more of a lock that is held already.
+    pub(super) fn again(owner: Arc<Ownership>) -> Self {
+        Self {
+            owner,
+            terms: Terms::default(),
+            warden: None,
+            meter: None,
+        }
+    }
+
+    pub(super) fn owner(&self) -> &Arc<Ownership> {
+        &self.owner
+    }
+
+    pub(super) fn on_lost(&self) -> OnLost {
+        self.terms.on_lost
+    }
+
+    /// From now on these terms hold, for one who has asked at `asked`. The limit of an outer hold stays
+    /// its own.
+    pub(super) fn under(mut self, terms: Terms, asked: Instant) -> Self {
+        self.terms = terms;
+        let hold = self.owner.hold().clone();
+        let Some(queued) = hold.queued() else {
+            return self;
+        };
+        let engine = queued.session.engine();
+        let outermost = !self.owner.is_shared();
+        if outermost {
+            let meter = Meter::start(terms.label, hold.clone(), &engine.clock, asked);
+            self.meter = Some(meter);
+        }
+        let until = terms
+            .max_hold
+            .filter(|_| outermost)
+            .map(|limit| engine.clock.now() + limit);
+        if let Some(until) = until {
+            // It is new: nobody has set it.
+            let _ = hold.until.set((until, engine.clock.clone()));
+        }
+        if until.is_some() || terms.on_lost == OnLost::Abort {
+            let owner = Arc::downgrade(&self.owner);
+            let warden = Warden::of(hold.clone(), owner, engine, until, terms.on_lost);
+            self.warden = Some(warden);
+        }
+        self
+    }
+
+    /// The end of a section, as its terms say. `proves`: it is to be confirmed, if that is asked for.
+    pub(super) async fn leave(self, proves: bool) -> Result<()> {
+        let Terms {
+            confirm, release, ..
+        } = self.terms;
+        // On the heap, as the acquire is: few sections wait for their end.
+        if proves && confirm {
+            return Box::pin(self.prove()).await;
+        }
+        if release == Release::Wait {
+            // What becomes of the lock after the body is nothing that the body has to know.
+            drop(Box::pin(self.unlock()).await);
+        }
+        Ok(())
+    }
+
+    async fn prove(self) -> Result<()> {
+        let hold = self.hold().clone();
+        let context = Context::new("confirm lock").key(hold.identity.name());
+        let unconfirmed = |context| Error::Lost {
+            context,
+            reason: LostReason::Unconfirmed,
+        };
+        match self.confirmed().await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(unconfirmed(context)),
+            Err(error) => Err(unconfirmed(context.cause(error))),
+        }
+    }
+
+    /// Gives it back, and says whether it is proved that it was held until now.
+    async fn confirmed(self) -> Result<bool> {
+        if self.owner.is_shared() {
+            // Inside of another hold, which goes on: nothing is deleted, so look.
+            return self.verify().await.map(|()| true);
+        }
+        self.unlock().await.map(|released| released.confirmed)
+    }
+
     /// Releases the lock and waits until etcd has confirmed it.
+    ///
+    /// A guard inside of another hold ([`reentrant`](super::LockBuilder::reentrant)) releases nothing,
+    /// and confirms nothing.
     ///
     /// # Errors
     /// [`Error::Lost`] if it was lost before, or would have been while etcd did not answer;
@@ -398,10 +575,22 @@ impl LockGuard {
     /// # Cancel safety
     /// Safe to drop: the release goes on in the background.
     pub async fn unlock(self) -> Result<Released> {
-        self.0.held.0.check()?;
-        let hold = self.0.held.0.clone();
-        let Some(Standing { places, entry }) = self.0.give_back() else {
-            return Ok(Released { confirmed: true });
+        let hold = self.hold().clone();
+        hold.check()?;
+        let Self {
+            owner,
+            warden,
+            meter,
+            terms: _,
+        } = self;
+        drop((warden, meter));
+        let Some(owner) = Arc::into_inner(owner) else {
+            return Ok(Released { confirmed: false });
+        };
+        let Some(Standing { places, entry }) = owner.take() else {
+            return Ok(Released {
+                confirmed: hold.queued.is_none(),
+            });
         };
         drop(places);
         let deleted = tokio::select! {
@@ -416,15 +605,40 @@ impl LockGuard {
 }
 
 impl Ownership {
-    fn give_back(&self) -> Option<Standing> {
-        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
-        standing.take()
+    pub(super) fn hold(&self) -> &Arc<Hold> {
+        self.held.hold()
+    }
+
+    /// What is to be given back, if it still is.
+    pub(super) fn standing(&self) -> MutexGuard<'_, Option<Standing>> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the lock back in the background, whoever still has a guard of it.
+    pub(super) fn give_back(&self) {
+        drop(self.take());
+    }
+
+    fn take(&self) -> Option<Standing> {
+        self.hold().given_back.store(true, Ordering::SeqCst);
+        self.standing().take()
+    }
+
+    /// Others have a guard of it, too.
+    pub(super) fn is_shared(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) > 1
+    }
+}
+
+impl Drop for Ownership {
+    fn drop(&mut self) {
+        self.give_back();
     }
 }
 
 impl fmt::Debug for LockGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("LockGuard").field(&self.0.held).finish()
+        f.debug_tuple("LockGuard").field(&self.owner.held).finish()
     }
 }
 
@@ -432,6 +646,6 @@ impl Deref for LockGuard {
     type Target = Held;
 
     fn deref(&self) -> &Held {
-        &self.0.held
+        &self.owner.held
     }
 }

@@ -18,24 +18,30 @@
 //! 3. After an attempt has ended, its entry is gone or being removed, whatever was answered.
 
 mod attempt;
+mod audit;
 mod builder;
+mod downgrade;
 mod entry;
 mod gate;
 mod guard;
 mod hub;
+mod meter;
 mod modes;
 mod outcome;
 mod queue;
-mod request;
+mod reentry;
 mod session;
+mod terms;
 mod transaction;
+mod warden;
 
 use std::{fmt, sync::Arc};
 
 pub use builder::LockBuilder;
 pub use guard::{FencingToken, Held, LockGuard, Released};
-pub use outcome::{Outcome, Returns, Run};
-pub use request::Request;
+pub use outcome::{Outcome, Returns, Run, Skip};
+pub use reentry::ReentrantLock;
+pub use terms::{OnLost, Release};
 pub use transaction::LockTransaction;
 
 use self::{hub::Hub, session::Sessions};

@@ -58,6 +58,19 @@ impl Mode {
         downgradable: false,
     };
 
+    /// Whether who holds a lock like this may do what `inner` asks for.
+    pub(super) fn covers(self, inner: Self) -> bool {
+        match (self, inner) {
+            // Not one that would be downgraded under those who hold it outside.
+            (Self::Write { .. }, inner) => matches!(inner, Self::WRITE | Self::Read),
+            (Self::Read, inner) => inner == Self::Read,
+            (Self::Permits(outer), Self::Permits(inner)) => {
+                outer.of == inner.of && inner.take <= outer.take
+            }
+            (Self::Permits(_), _) => false,
+        }
+    }
+
     /// The letter that its entries begin with.
     pub(super) fn letter(self) -> char {
         match self {

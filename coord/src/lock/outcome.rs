@@ -8,7 +8,7 @@ use std::{
 
 use pin_project_lite::pin_project;
 
-use super::{gate::Gate, guard::Held};
+use super::{LockGuard, gate::Gate};
 use crate::error::Error;
 
 /// A return type that can say that the lock was not got, or was lost: a `Result` whose error is made
@@ -22,6 +22,9 @@ use crate::error::Error;
 pub trait Outcome {
     /// The lock failed.
     fn from_error(error: Error) -> Self;
+
+    /// There is something that the lock may have to be confirmed for.
+    fn is_ok(&self) -> bool;
 }
 
 // Without it rustc reports the missing `From` instead of the message above.
@@ -30,26 +33,88 @@ impl<T, E: From<Error>> Outcome for Result<T, E> {
     fn from_error(error: Error) -> Self {
         Err(error.into())
     }
+
+    fn is_ok(&self) -> bool {
+        Self::is_ok(self)
+    }
+}
+
+/// A return type that can say that there was nothing to do: for `busy = skip`.
+#[diagnostic::on_unimplemented(
+    message = "`busy = skip` cannot return nothing as `{Self}`",
+    label = "must be `Result<(), E>` or `Result<Option<T>, E>`",
+    note = "a function that skips returns `Ok(())` or `Ok(None)`; without `busy = skip` a busy lock \
+            is an error"
+)]
+pub trait Skip {
+    /// Somebody else holds the lock.
+    fn skipped() -> Self;
+}
+
+impl<E> Skip for Result<(), E> {
+    fn skipped() -> Self {
+        Ok(())
+    }
+}
+
+impl<T, E> Skip for Result<Option<T>, E> {
+    fn skipped() -> Self {
+        Ok(None)
+    }
 }
 
 /// A function's return type, as a token of function pointers: the one place with a bound, so that a
 /// wrong type is one error.
 pub struct Returns<R> {
     error: fn(Error) -> R,
+    is_ok: fn(&R) -> bool,
+    skip: Option<fn() -> R>,
 }
 
 impl<R: Outcome> Returns<R> {
     pub(crate) const fn new() -> Self {
-        Self {
-            error: R::from_error,
-        }
+        Self::by(R::from_error, R::is_ok)
     }
 }
 
 impl<R> Returns<R> {
-    /// The lock failed.
+    /// `map_err = path`.
+    pub(crate) const fn by(error: fn(Error) -> R, is_ok: fn(&R) -> bool) -> Self {
+        Self {
+            error,
+            is_ok,
+            skip: None,
+        }
+    }
+
+    /// `busy = skip`.
+    #[must_use]
+    pub fn or_skip(mut self, skip: fn() -> R) -> Self {
+        self.skip = Some(skip);
+        self
+    }
+
+    /// The lock was not had.
     pub fn failed(self, error: Error) -> R {
-        (self.error)(error)
+        match (self.skip, &error) {
+            // Not one that etcd has kept from finding out.
+            (
+                Some(skip),
+                Error::Busy { .. }
+                | Error::Timeout {
+                    holder: Some(_), ..
+                },
+            ) => skip(),
+            _ => (self.error)(error),
+        }
+    }
+
+    /// The end of a section that waits for its release.
+    pub async fn leave(self, guard: LockGuard, output: R) -> R {
+        match guard.leave((self.is_ok)(&output)).await {
+            Ok(()) => output,
+            Err(error) => (self.error)(error),
+        }
     }
 
     /// Never called: it tells the compiler the type of the body.
@@ -59,7 +124,7 @@ impl<R> Returns<R> {
     }
 
     /// `body`, for as long as the lock is held.
-    pub fn run<F: Future<Output = R>>(self, held: &Held, body: F) -> Run<F, R> {
+    pub fn run<F: Future<Output = R>>(self, held: &LockGuard, body: F) -> Run<F, R> {
         Run {
             gate: Gate::new(held, body),
             returns: self,
@@ -97,7 +162,7 @@ impl<F: Future<Output = R>, R> Future for Run<F, R> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<R> {
         let this = self.project();
         let returns = *this.returns;
-        Poll::Ready(ready!(this.gate.poll(cx)).unwrap_or_else(|error| returns.failed(error)))
+        Poll::Ready(ready!(this.gate.poll(cx)).unwrap_or_else(returns.error))
     }
 }
 

@@ -202,6 +202,11 @@ impl View {
     /// The watch is open: everything deleted after `revision` will be told.
     pub(super) fn opened(&mut self, revision: i64) {
         self.from = Some(revision);
+        // By a member that lags, or by a store that was put back to an older state: then deletions
+        // are told as older than the snapshot.
+        if self.known.as_ref().is_some_and(|known| revision < known.at) {
+            self.known = None;
+        }
     }
 
     /// The watch is gone.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    pin::pin,
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicI64, Ordering},
@@ -11,9 +12,10 @@ use std::{
 
 use futures_util::{
     FutureExt as _,
-    future::{BoxFuture, Shared},
+    future::{BoxFuture, Fuse, Shared},
 };
 
+use super::{audit, guard::Hold};
 use crate::{
     client::{Certainty, Reason, Span, Txn},
     engine::Engine,
@@ -21,6 +23,7 @@ use crate::{
     key::Key,
     retry::Backoff,
     session::{LeasedKey, Nonce, Nonces, PastDeadline, Session, SessionSpec},
+    watch::{Cause, Phase},
 };
 
 /// One lock session: one lease with its session key.
@@ -37,6 +40,8 @@ pub(super) struct LockSession {
     cluster: u64,
     engine: Engine,
     nonces: Nonces,
+    /// What is held by it, for the audit.
+    holds: Mutex<Vec<Weak<Hold>>>,
     _session_key: LeasedKey,
 }
 
@@ -65,6 +70,24 @@ impl LockSession {
     /// The session key was seen with this `mod_revision`. It only grows, whoever tells first.
     pub(super) fn adopt(&self, mod_revision: i64) {
         self.incarnation.fetch_max(mod_revision, Ordering::SeqCst);
+    }
+
+    /// `hold` stands with this session's lease.
+    pub(super) fn remember(&self, hold: &Arc<Hold>) {
+        let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        if holds.len() == holds.capacity() {
+            holds.retain(|hold| hold.strong_count() > 0);
+            // Or the next one would look through all of them again.
+            let room = holds.len() + 8;
+            holds.reserve(room);
+        }
+        holds.push(Arc::downgrade(hold));
+    }
+
+    /// What is held.
+    pub(super) fn holds(&self) -> Vec<Arc<Hold>> {
+        let holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        holds.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// A number that no other attempt of this session has.
@@ -181,6 +204,7 @@ async fn open(engine: Engine, ttl: Duration) -> Result<Arc<LockSession>> {
         cluster: header.cluster_id,
         engine: engine.clone(),
         nonces: Nonces::default(),
+        holds: Mutex::default(),
         _session_key: session_key,
         session,
     });
@@ -194,24 +218,37 @@ async fn open(engine: Engine, ttl: Duration) -> Result<Arc<LockSession>> {
 }
 
 /// Watches the session key: its deletion means that the lease was revoked or ran out, whatever the
-/// heartbeat says.
+/// heartbeat says. When the watch had to be opened again, the store may have been put back to an older
+/// state meanwhile, and the session is audited.
 async fn follow(engine: Engine, open: Weak<LockSession>, session: Session, key: Key) {
     let mut watcher = engine.watcher(key.as_str(), Span::key(&key));
-    let mut lost = std::pin::pin!(session.lost());
+    let mut status = watcher.status();
+    let mut reconnects = 0;
+    let mut auditing = pin!(Fuse::terminated());
+    let mut lost = pin!(session.lost());
     loop {
         tokio::select! {
             _ = &mut lost => return,
-            _ = watcher.next() => match watcher.map().get(key.as_bytes()) {
-                Some(kv) => {
+            update = watcher.next() => match watcher.map().get(key.as_bytes()) {
+                Some(kv) if update.cause != Cause::Regressed => {
                     if let Some(open) = open.upgrade() {
                         open.adopt(kv.mod_revision);
                     }
                 }
-                None => {
+                _ => {
                     session.mark_lost(LostReason::Revoked);
                     return;
                 }
+            },
+            // Never an error: the watcher lives.
+            _ = status.changed() => {
+                let status = status.borrow_and_update();
+                if status.phase == Phase::Watching && status.reconnects > reconnects {
+                    reconnects = status.reconnects;
+                    auditing.set(audit::run(engine.clone(), open.clone(), session.clone()).fuse());
+                }
             }
+            () = &mut auditing => {}
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use std::{fmt, sync::Arc};
 
-use super::guard::{Hold, Queued};
+use super::guard::Hold;
 use crate::{
     client::{Compare, CompareOp, KeyValue, Op, OpReply, Range, Span, Txn, TxnReply},
     error::{Context, Error, LostReason, Result},
+    key::Key,
 };
 
 const COMMIT: &str = "commit under lock";
@@ -78,21 +79,27 @@ impl LockTransaction {
                 detail: "this lock is a double: there is no etcd to write to".into(),
             });
         };
-        let entries = queued.entries.len();
-        let most = self.writes.len().max(self.expected.len() + entries);
-        if most > MAX_OPS {
-            let fault = format!("{most} operations are more than etcd takes at once: {MAX_OPS}");
-            return Err(Error::invalid(COMMIT, fault));
+        loop {
+            let entries = queued.entries();
+            let most = self.writes.len().max(self.expected.len() + entries.len());
+            if most > MAX_OPS {
+                let fault =
+                    format!("{most} operations are more than etcd takes at once: {MAX_OPS}");
+                return Err(Error::invalid(COMMIT, fault));
+            }
+            let reply = queued.session.engine().write(self.txn(&entries)).await;
+            let reply = reply.map_err(|error| error.into_error(self.context()))?;
+            if reply.succeeded {
+                return Ok(reply.header.revision);
+            }
+            // Else it was downgraded meanwhile, and has other entries.
+            if Arc::ptr_eq(&entries, &queued.entries()) {
+                return Err(self.refused(reply, entries.len()));
+            }
         }
-        let reply = queued.session.engine().write(self.txn(queued)).await;
-        let reply = reply.map_err(|error| error.into_error(self.context()))?;
-        if reply.succeeded {
-            return Ok(reply.header.revision);
-        }
-        Err(self.refused(reply, entries))
     }
 
-    fn txn(&self, queued: &Queued) -> Txn {
+    fn txn(&self, entries: &[Key]) -> Txn {
         let look = |span: &Span| {
             Op::Get(Range {
                 keys_only: true,
@@ -104,7 +111,7 @@ impl LockTransaction {
             then: self.writes.clone(),
             ..Txn::default()
         };
-        for entry in &queued.entries {
+        for entry in entries {
             let span = Span::key(entry);
             txn.otherwise.push(look(&span));
             txn.when

@@ -95,6 +95,9 @@ const VARIABLES: &[(&str, Set)] = &[
     ("COORD_LOCK_WAIT", |o, v| {
         put(&mut o.lock.wait, duration(v)?)
     }),
+    ("COORD_LOCK_REENTRANT", |o, v| {
+        put(&mut o.lock.reentrant, switch(v)?)
+    }),
     ("COORD_REGISTRY_PREFIX", |o, v| {
         put(&mut o.registry.prefix, v.to_owned())
     }),
@@ -225,6 +228,7 @@ mod tests {
             ("COORD_PRESET", "test"),
             ("COORD_ENDPOINTS", "a:2379, b:2379,"),
             ("COORD_LOCK_TTL", "7s"),
+            ("COORD_LOCK_REENTRANT", "true"),
             ("COORD_CONFIG_VERSIONING", "false"),
             ("COORD_CONFIG_HISTORY_LIMIT", "7"),
             ("COORD_CONFIG_CACHE_TTL", "2s"),
@@ -234,6 +238,7 @@ mod tests {
         .unwrap();
         assert_eq!(options.endpoints, ["a:2379", "b:2379"]);
         assert_eq!(options.lock.ttl, Duration::from_secs(7));
+        assert!(options.lock.reentrant);
         assert_eq!(options.registry.ttl, Options::test().registry.ttl);
         let config = &options.config;
         assert_eq!((config.versioning, config.history_limit), (false, 7));

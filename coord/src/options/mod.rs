@@ -204,6 +204,9 @@ pub struct LockOptions {
     /// Longest time in the queue when the call says nothing. Default: 30 s.
     #[serde(with = "duration")]
     pub wait: Duration,
+    /// Whether a body may acquire its own lock again: see
+    /// [`LockBuilder::reentrant`](crate::LockBuilder::reentrant). Default: no.
+    pub reentrant: bool,
 }
 
 /// See [`Options::registry`].
@@ -386,6 +389,7 @@ impl Default for LockOptions {
             ttl: Duration::from_secs(15),
             renew_interval: None,
             wait: Duration::from_secs(30),
+            reentrant: false,
         }
     }
 }

@@ -43,6 +43,7 @@ impl LeasedKey {
         nonce: Option<Nonce>,
         undo: &UndoQueue,
     ) -> Self {
+        undo.own(&keys);
         Self {
             keys,
             fence,
@@ -95,6 +96,21 @@ impl LeasedKey {
         self.undo().unwrap_or_else(Receipt::nothing)
     }
 
+    /// Deletes some of the keys, which are known to be there, in the background; the others stay, and
+    /// what undoes them.
+    ///
+    /// No fence is needed, also if there is one at the end: the put's transaction compares all of its
+    /// keys, so no late copy of it takes effect while one of them is there.
+    pub(crate) fn release_part(&mut self, part: &[Key]) -> Receipt {
+        self.keys.retain(|key| !part.contains(key));
+        // A copy of this delete may come after all others are done.
+        self.nonce = None;
+        let keys = part.to_vec();
+        let receipt = self.undo.push(Undo::Delete { keys }, None);
+        self.undo.disown(part);
+        receipt
+    }
+
     /// Nothing is to be undone: the key is known to be gone, or its session is.
     pub(crate) fn forget(mut self) {
         self.nonce = None;
@@ -123,7 +139,7 @@ impl LeasedKey {
         } else if !puts.applied {
             return None;
         }
-        let keys = std::mem::take(&mut self.keys);
+        let keys = self.keys.clone();
         Some(match &self.fence {
             Some(session_key) if unsure => Undo::Fence {
                 session_key: session_key.clone(),
@@ -138,6 +154,7 @@ impl LeasedKey {
 impl Drop for LeasedKey {
     fn drop(&mut self) {
         drop(self.undo());
+        self.undo.disown(&self.keys);
     }
 }
 

@@ -8,6 +8,7 @@ mod ledger;
 mod tests;
 
 use std::{
+    collections::HashMap,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -50,6 +51,9 @@ struct Shared {
     clock: Clock,
     /// Locked for single steps only; nothing foreign runs under it.
     ledger: Mutex<Ledger>,
+    /// The keys of every [`LeasedKey`](super::LeasedKey) that has not handed its undo in yet, and how
+    /// many have it: the next may have a key that the last is just about to let go.
+    owned: Mutex<HashMap<Key, u32>>,
     /// There is something to send.
     pushed: Notify,
     /// There is nothing left.
@@ -62,6 +66,7 @@ impl UndoQueue {
     pub(super) fn start(server: Arc<dyn Server>, clock: Clock, tasks: &Tasks) -> Self {
         let shared = Arc::new(Shared {
             ledger: Mutex::new(Ledger::new(clock.now())),
+            owned: Mutex::default(),
             clock,
             pushed: Notify::new(),
             dry: Notify::new(),
@@ -84,6 +89,33 @@ impl UndoQueue {
         }
         self.0.pushed.notify_one();
         Receipt(Outcome::Awaited(receipt))
+    }
+
+    /// Somebody is going to undo these.
+    pub(super) fn own(&self, keys: &[Key]) {
+        let mut owned = self.0.owned();
+        for key in keys {
+            *owned.entry(key.clone()).or_default() += 1;
+        }
+    }
+
+    /// Nobody is any more, but for what was [pushed](Self::push) before.
+    pub(super) fn disown(&self, keys: &[Key]) {
+        let mut owned = self.0.owned();
+        for key in keys {
+            match owned.get_mut(key) {
+                Some(owners) if *owners > 1 => *owners -= 1,
+                _ => drop(owned.remove(key)),
+            }
+        }
+    }
+
+    /// Whether there is somebody who will see to it that this key goes. If not, and it was put by this
+    /// process, then it should not be there.
+    pub(crate) fn answers_for(&self, key: &[u8]) -> bool {
+        let key = Key::found(key);
+        // In this order: what changes hands in between is in the ledger by then.
+        self.0.owned().contains_key(&key) || self.0.ledger().answers_for(&key)
     }
 
     /// How many are waiting or under way.
@@ -127,6 +159,10 @@ impl fmt::Debug for UndoQueue {
 }
 
 impl Shared {
+    fn owned(&self) -> MutexGuard<'_, HashMap<Key, u32>> {
+        self.owned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }

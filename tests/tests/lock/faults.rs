@@ -25,6 +25,9 @@ on_both! {
     closing_ends_a_wait_that_cannot_reach_etcd,
     an_acquire_that_was_never_sent_leaves_nothing_to_undo,
     a_store_that_went_back_costs_the_session_and_not_the_lock,
+    what_was_given_back_before_a_restore_holds_nobody_up,
+    what_a_restore_forgets_is_held_no_more,
+    a_restore_that_changes_nothing_for_a_session_costs_nothing,
     a_holder_that_is_cut_off_stops_before_the_next_one_begins,
     a_body_goes_on_through_an_outage_shorter_than_what_remains,
     a_lock_survives_connections_that_say_nothing_any_more,
@@ -311,6 +314,71 @@ async fn a_store_that_went_back_costs_the_session_and_not_the_lock(server: Backe
     server.restore(&saved).await;
     let again = coordinator.lock("restored").wait(Duration::from_secs(20));
     again.acquire().await.unwrap().verify().await.unwrap();
+}
+
+/// The entry is there again, under the lease that is renewed; nobody would ever remove it.
+async fn what_was_given_back_before_a_restore_holds_nobody_up(server: Backend) {
+    let (one, two) = (
+        connect_with_ttl(&server, 600).await,
+        connect_with_ttl(&server, 600).await,
+    );
+    for (name, next) in [("own", &one), ("other", &two)] {
+        let guard = one.lock(name).acquire().await.unwrap();
+        let saved = server.save().await;
+        eventually("it is released", async || guard.verify().await.is_ok()).await;
+        guard.unlock().await.unwrap();
+        // Others go on, so that no revision tells of it.
+        let mut store = server.client().await;
+        server.restore(&saved).await;
+        eventually("others write on", async || {
+            for _ in 0..50 {
+                if store.put("others", "", None).await.is_err() {
+                    return false;
+                }
+            }
+            true
+        })
+        .await;
+        let again = next.lock(name).wait(Duration::from_secs(60)).acquire();
+        again.await.unwrap().verify().await.unwrap();
+    }
+}
+
+/// The lock was got after the state that the store is put back to: somebody else can get it now.
+async fn what_a_restore_forgets_is_held_no_more(server: Backend) {
+    let coordinator = connect_with_ttl(&server, 600).await;
+    let before = coordinator.lock("before").acquire().await.unwrap();
+    let saved = server.save().await;
+    let after = coordinator.lock("after").acquire().await.unwrap();
+    let lost = after.lost();
+    server.restore(&saved).await;
+    let reason = tokio::time::timeout(Duration::from_secs(60), lost).await;
+    assert_eq!(reason, Ok(LostReason::Revoked));
+    // What it had is held on.
+    assert!(before.is_held());
+    before.verify().await.unwrap();
+    assert!(before.unlock().await.unwrap().confirmed);
+}
+
+async fn a_restore_that_changes_nothing_for_a_session_costs_nothing(server: Backend) {
+    let coordinator = connect_with_ttl(&server, 600).await;
+    let mut guards = Vec::new();
+    for n in 0..150 {
+        let lock = coordinator.lock(format!("n/{n}"));
+        guards.push(lock.acquire().await.unwrap());
+    }
+    let saved = server.save().await;
+    server.restore(&saved).await;
+    server.kill();
+    server.restart().await;
+    for guard in guards {
+        eventually("it is confirmed", async || {
+            assert!(guard.is_held());
+            guard.verify().await.is_ok()
+        })
+        .await;
+        assert!(guard.unlock().await.unwrap().confirmed);
+    }
 }
 
 /// The holder is cut off and lives on; etcd gives its lock to the next one.

@@ -6,7 +6,7 @@ use coord::{Error, LostReason, testing::FakeLock};
 use coord_tests::{Backend, dropped_after, eventually, on_both};
 use etcd_client::Client;
 
-use super::{connect, queue, queue_is};
+use super::{connect, lost, queue, queue_is};
 
 on_both! {
     the_time_to_live_is_etcds_and_a_refresh_renews_it_now,
@@ -16,13 +16,6 @@ on_both! {
     a_transaction_of_one_who_has_lost_the_lock_writes_nothing,
     what_is_asked_or_committed_can_be_dropped_at_any_await,
     an_unlock_while_etcd_does_not_answer_ends_with_the_lease,
-}
-
-fn lost(reason: LostReason, outcome: coord::Result<impl std::fmt::Debug>) {
-    let Err(Error::Lost { reason: found, .. }) = outcome else {
-        panic!("{outcome:?}")
-    };
-    assert_eq!(found, reason);
 }
 
 async fn value(store: &Client, key: &str) -> Option<String> {

@@ -4,15 +4,20 @@
 
 mod behaviour;
 mod cluster;
+mod counts;
+mod downgrade;
 mod faults;
+mod gate;
 mod guard;
 mod interoperation;
+mod late;
 mod modes;
+mod reentry;
 mod several;
 
 use std::{pin::pin, task::Poll, time::Duration};
 
-use coord::{Coordinator, Options};
+use coord::{Coordinator, Error, LostReason, Options};
 use coord_tests::{Backend, eventually};
 use etcd_client::{Client, GetOptions, KeyValue};
 
@@ -50,6 +55,14 @@ async fn queue_is(store: &Client, name: &str, length: usize) {
         queue(&mut store.clone(), name).await.len() == length
     })
     .await;
+}
+
+#[track_caller]
+fn lost(reason: LostReason, outcome: coord::Result<impl std::fmt::Debug>) {
+    let Err(Error::Lost { reason: found, .. }) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!(found, reason);
 }
 
 /// Polls `future` at most `polls` times, then drops it.

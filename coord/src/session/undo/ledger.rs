@@ -101,6 +101,10 @@ impl Ledger {
         self.entries.len()
     }
 
+    pub(super) fn answers_for(&self, key: &Key) -> bool {
+        self.entries.values().any(|entry| entry.keys.contains(key))
+    }
+
     pub(super) fn clear(&mut self) {
         self.entries.clear();
     }

@@ -1,4 +1,4 @@
-//! Two commands that hold locks.
+//! Commands that hold locks.
 //!
 //! `lock-sections ENDPOINT NAME COUNT`: runs that many critical sections. Each reads a counter on
 //! etcd and writes it back one higher, in two steps, so that an overlap loses one. Says `ready`,
@@ -7,11 +7,14 @@
 //!
 //! `lock-hold ENDPOINT NAME TTL_SECONDS`: holds a lock for as long as it can. Says `held TOKEN`, then
 //! `tick TIME` each time its body is polled, and `lost REASON` at the end.
+//!
+//! `lock-abort ENDPOINT NAME TTL_SECONDS`: holds a lock with `on_lost = abort`, and never awaits again
+//! after it has said `held`.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
-use coord::{Coordinator, Error, Options};
+use coord::{Coordinator, Error, OnLost, Options};
 use coord_tests::{
     history::monotonic,
     worker::wire::{Lines, say},
@@ -77,6 +80,26 @@ pub(crate) fn hold(arguments: Vec<String>) -> anyhow::Result<()> {
             Err(error) => return Err(error).context("hold the lock"),
         }
         Ok(())
+    })
+}
+
+pub(crate) fn abort(arguments: Vec<String>) -> anyhow::Result<()> {
+    let [endpoint, name, ttl] = arguments.as_slice() else {
+        anyhow::bail!("ENDPOINT NAME TTL_SECONDS")
+    };
+    let ttl = ttl.parse()?;
+    runtime()?.block_on(async {
+        let coordinator = connect(endpoint, ttl).await?;
+        let lock = coordinator.lock(name.as_str()).on_lost(OnLost::Abort);
+        // One that was given back in time is none that was lost.
+        drop(lock.clone().acquire().await?);
+        lock.run(async |_held| {
+            say("held");
+            loop {
+                std::thread::park();
+            }
+        })
+        .await?
     })
 }
 

@@ -1,0 +1,85 @@
+//! Whether etcd and this process still agree on what a lock session holds.
+//!
+//! A store that is restored from a backup goes back to an older state, under leases that live on. Then
+//! entries are there again that were given back since, and nobody would ever remove them; others are
+//! gone although their locks are held. No revision tells of it for certain: other clients' writes may
+//! have passed those that were seen before. So after every reconnect the lease's keys are compared
+//! with what is known here.
+
+use std::{sync::Weak, time::Duration};
+
+use super::session::LockSession;
+use crate::{
+    client::{CallError, Op, OpReply, Range, Reason, Span, Txn},
+    engine::Engine,
+    error::{Error, LostReason},
+    retry::Backoff,
+    session::Session,
+};
+
+/// How many keys are read in one transaction. etcd takes 128.
+const CHUNK: usize = 100;
+
+/// Goes on until etcd has answered. The session is lost if its lease is gone, or has a key that nobody
+/// here answers for; a lock is lost if its entry is gone.
+pub(super) async fn run(engine: Engine, open: Weak<LockSession>, session: Session) {
+    let mut backoff = Backoff::endless(Duration::from_millis(50), Duration::from_secs(1));
+    loop {
+        match has_strays(&engine, &session).await {
+            Ok(false) => break,
+            Ok(true) => {
+                tracing::warn!(
+                    target: "coord::lock",
+                    lease = format_args!("{:016x}", session.lease()),
+                    "etcd has entries again that were given back: it was put back to an older state"
+                );
+                return session.mark_lost(LostReason::Revoked);
+            }
+            Err(error) if error.reason == Reason::Closed => return,
+            Err(error) => {
+                if error.reason == Reason::BadToken {
+                    // If this fails, the next try says so.
+                    let _ = engine.calls.refresh_token().await;
+                }
+                engine.clock.sleep(backoff.next_delay()).await;
+            }
+        }
+    }
+    let holds = open.upgrade().map(|open| open.holds());
+    for hold in holds.into_iter().flatten() {
+        while let Err(Error::Unavailable { .. } | Error::Timeout { .. }) = hold.verify().await {
+            engine.clock.sleep(backoff.next_delay()).await;
+        }
+    }
+}
+
+async fn has_strays(engine: &Engine, session: &Session) -> Result<bool, CallError> {
+    let Some(keys) = engine.calls.lease_keys(session.lease()).await? else {
+        session.mark_lost(LostReason::Revoked);
+        return Ok(false);
+    };
+    let undo = engine.keeper.undo();
+    let strays: Vec<_> = keys.iter().filter(|key| !undo.answers_for(key)).collect();
+    for keys in strays.chunks(CHUNK) {
+        // What was given back just now was there a moment ago, and is not any more.
+        let reads = keys.iter().map(|key| {
+            Op::Get(Range {
+                keys_only: true,
+                ..Range::new(Span::Key((*key).clone()))
+            })
+        });
+        let read = Txn {
+            then: reads.collect(),
+            ..Txn::default()
+        };
+        let there = engine.calls.txn(read).await?.replies.into_iter();
+        let mut there = there.flat_map(|reply| match reply {
+            OpReply::Get(range) => range.kvs,
+            OpReply::Put | OpReply::Delete(_) | OpReply::Txn(_) => Vec::new(),
+        });
+        if there.any(|kv| kv.lease == session.lease() && !undo.answers_for(&kv.key)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,138 @@
+//! An acquire that arrives long after its sender has given it up.
+
+use std::time::Duration;
+
+use coord::{Coordinator, LockGuard};
+use coord_tests::{Backend, Flow, Proxy, eventually, on_both};
+use etcd_client::Client;
+
+use super::{connect, options, queue, queue_is};
+
+on_both! {
+    a_late_copy_of_an_acquire_puts_nothing_after_the_release,
+    a_late_copy_of_a_cancelled_acquire_puts_nothing,
+    a_late_copy_of_several_entries_puts_none_of_them,
+}
+
+/// Long enough to be seen on its way.
+fn name() -> String {
+    "late/".repeat(100) + "x"
+}
+
+struct Late {
+    proxy: Proxy,
+    coordinator: Coordinator,
+    /// What it writes comes late as well, and is seen.
+    marker: LockGuard,
+    late: Option<coord_tests::proxy::Late>,
+}
+
+impl Late {
+    async fn new(server: &Backend) -> Self {
+        let proxy = Proxy::start(&server.endpoint()).await;
+        let mut options = options(proxy.endpoint(), 600);
+        options.request_timeout = Duration::from_secs(30);
+        let coordinator = Coordinator::connect(options).await.unwrap();
+        let marker = coordinator.lock(format!("marker/{}", proxy.address()));
+        let marker = marker.acquire().await.unwrap();
+        proxy.requests(Flow::Hold);
+        Self {
+            proxy,
+            coordinator,
+            marker,
+            late: None,
+        }
+    }
+
+    async fn on_its_way(&self, before: u64) {
+        eventually("it is on its way", async || {
+            self.proxy.sent().arrived - before > name().len() as u64
+        })
+        .await;
+    }
+
+    /// The request stays on its way, and behind it another; the connection breaks for their senders,
+    /// and works again.
+    async fn overtake(&mut self, before: u64) {
+        self.on_its_way(before).await;
+        let before = self.proxy.sent().arrived;
+        let mark = self.marker.transaction().put("marker", name());
+        let mark = tokio::spawn(mark.commit());
+        self.on_its_way(before).await;
+        self.late = Some(self.proxy.detach().await);
+        assert!(mark.await.unwrap().unwrap_err().maybe_applied());
+        self.proxy.heal().await;
+    }
+
+    /// It arrives, and etcd has looked at it.
+    async fn arrives(&mut self, store: &mut Client) {
+        let late = self.late.as_mut().unwrap();
+        assert!(late.bytes() > 2 * name().len());
+        late.deliver().await;
+        eventually("what was sent after it is there", async || {
+            store.get("marker", None).await.unwrap().count() == 1
+        })
+        .await;
+    }
+}
+
+async fn a_late_copy_of_an_acquire_puts_nothing_after_the_release(server: Backend) {
+    for tried in [false, true] {
+        let mut net = Late::new(&server).await;
+        let mut store = server.client().await;
+        let before = net.proxy.sent().arrived;
+        let lock = net.coordinator.lock(name()).wait_forever();
+        let acquire = tokio::spawn(async move {
+            match tried {
+                true => lock.try_acquire().await,
+                false => lock.acquire().await,
+            }
+        });
+        net.overtake(before).await;
+        let guard = acquire.await.unwrap().unwrap();
+        assert!(guard.unlock().await.unwrap().confirmed);
+        queue_is(&store, &name(), 0).await;
+        net.arrives(&mut store).await;
+        assert!(queue(&mut store, &name()).await.is_empty());
+        let next = connect(&server).await;
+        drop(next.lock(name()).try_acquire().await.unwrap());
+        queue_is(&store, &name(), 0).await;
+        store.delete("marker", None).await.unwrap();
+    }
+}
+
+async fn a_late_copy_of_a_cancelled_acquire_puts_nothing(server: Backend) {
+    let mut net = Late::new(&server).await;
+    let mut store = server.client().await;
+    let before = net.proxy.sent().arrived;
+    let acquire = tokio::spawn(net.coordinator.lock(name()).acquire());
+    net.on_its_way(before).await;
+    acquire.abort();
+    assert!(acquire.await.unwrap_err().is_cancelled());
+    net.overtake(before).await;
+    eventually("it is fenced off", async || {
+        net.coordinator.health().undo_backlog == 0
+    })
+    .await;
+    net.arrives(&mut store).await;
+    assert!(queue(&mut store, &name()).await.is_empty());
+}
+
+async fn a_late_copy_of_several_entries_puts_none_of_them(server: Backend) {
+    let mut net = Late::new(&server).await;
+    let mut store = server.client().await;
+    let before = net.proxy.sent().arrived;
+    let lock = net.coordinator.lock_all([name(), "second".into()]);
+    let acquire = tokio::spawn(lock.downgradable().acquire());
+    net.overtake(before).await;
+    let guard = acquire.await.unwrap().unwrap();
+    // While it is held as well: its entries are there.
+    guard.downgrade().await.unwrap();
+    net.arrives(&mut store).await;
+    queue_is(&store, "second", 1).await;
+    queue_is(&store, &name(), 1).await;
+    guard.verify().await.unwrap();
+    assert!(guard.unlock().await.unwrap().confirmed);
+    queue_is(&store, "second", 0).await;
+    queue_is(&store, &name(), 0).await;
+}

@@ -1,0 +1,289 @@
+//! Locks that are acquired again by those who hold them.
+
+use std::time::Duration;
+
+use coord::{Coordinator, Error, LostReason};
+use coord_tests::{Backend, dropped_after, eventually, on_both};
+
+use super::{connect, lost, options, queue, queue_is};
+
+on_both! {
+    inside_its_body_a_lock_is_acquired_again_under_the_same_token,
+    a_guard_that_outlives_the_body_keeps_the_lock,
+    what_is_spawned_and_siblings_are_not_inside,
+    the_options_can_make_all_locks_reentrant,
+    what_is_inside_may_do_no_more_than_what_is_outside,
+    an_inner_section_is_confirmed_by_a_look_and_has_the_outer_limit,
+    a_handle_counts_and_gives_back_with_the_last_release,
+    everybody_with_a_clone_of_the_handle_is_inside,
+    a_handle_that_has_lost_the_lock_says_so_until_it_is_released,
+    an_acquire_of_a_handle_that_is_dropped_at_any_await_is_none,
+}
+
+async fn inside_its_body_a_lock_is_acquired_again_under_the_same_token(server: Backend) {
+    let (one, two) = (connect(&server).await, connect(&server).await);
+    let mut store = server.client().await;
+    let lock = || one.lock("again").reentrant();
+    let section = lock().run(async |held| {
+        let inner = lock().acquire().await.unwrap();
+        assert_eq!(inner.fencing_token(), held.fencing_token());
+        let tried = lock().try_acquire().await.unwrap();
+        // Another coordinator on the same cluster means the same lock.
+        let other = two.lock("again").reentrant().acquire().await.unwrap();
+        let deeper = lock().run(async |inner| {
+            let deepest = lock().run(async |inner| inner.fencing_token());
+            assert_eq!(deepest.await.unwrap(), inner.fencing_token());
+            inner.fencing_token()
+        });
+        assert_eq!(deeper.await.unwrap(), held.fencing_token());
+        assert_eq!(queue(&mut store, "again").await.len(), 1);
+        drop((tried, other));
+        // It releases nothing, and says so.
+        assert!(!inner.unlock().await.unwrap().confirmed);
+        held.verify().await.unwrap();
+        // Without the word it is what it always was.
+        let plain = one.lock("again").acquire().await;
+        assert!(
+            matches!(plain, Err(Error::WouldDeadlock { .. })),
+            "{plain:?}"
+        );
+    });
+    section.await.unwrap();
+    queue_is(&server.client().await, "again", 0).await;
+}
+
+async fn a_guard_that_outlives_the_body_keeps_the_lock(server: Backend) {
+    let coordinator = connect(&server).await;
+    let store = server.client().await;
+    let lock = || coordinator.lock("kept").reentrant();
+    let kept = lock().run(async |_| lock().acquire().await.unwrap());
+    let kept = kept.await.unwrap();
+    kept.verify().await.unwrap();
+    let busy = lock().try_acquire().await;
+    assert!(matches!(busy, Err(Error::Busy { .. })), "{busy:?}");
+    assert!(kept.unlock().await.unwrap().confirmed, "it is the last");
+    queue_is(&store, "kept", 0).await;
+}
+
+async fn what_is_spawned_and_siblings_are_not_inside(server: Backend) {
+    let coordinator = connect(&server).await;
+    let lock = || coordinator.lock("apart").reentrant();
+    let section = lock().run(async |held| {
+        let spawned = tokio::spawn(lock().try_acquire()).await.unwrap();
+        assert!(matches!(spawned, Err(Error::Busy { .. })), "{spawned:?}");
+        // Branches inside of it are inside.
+        let inner = || lock().run(async |inner| inner.fencing_token());
+        let (a, b) = tokio::join!(inner(), inner());
+        assert_eq!(
+            (a.unwrap(), b.unwrap()),
+            (held.fencing_token(), held.fencing_token())
+        );
+    });
+    section.await.unwrap();
+    let section = || {
+        lock().run(async |held| {
+            tokio::task::yield_now().await;
+            held.verify().await.unwrap();
+            held.fencing_token()
+        })
+    };
+    let (a, b) = tokio::join!(section(), section());
+    assert_ne!(a.unwrap(), b.unwrap());
+}
+
+async fn the_options_can_make_all_locks_reentrant(server: Backend) {
+    let mut options = options(server.endpoint(), 10);
+    options.lock.reentrant = true;
+    let coordinator = Coordinator::connect(options).await.unwrap();
+    let inner = coordinator.lock("again").run(async |held| {
+        let inner = coordinator.lock("again").acquire().await.unwrap();
+        assert_eq!(inner.fencing_token(), held.fencing_token());
+    });
+    inner.await.unwrap();
+}
+
+/// Each with whether the second may be had inside of the first.
+async fn what_is_inside_may_do_no_more_than_what_is_outside(server: Backend) {
+    let coordinator = connect(&server).await;
+    let of = |names: &[&str]| coordinator.lock_all(names.iter().copied()).reentrant();
+    let a = || of(&["a"]);
+    for (case, outer, inner, may) in [
+        ("write, read", a(), a().read(), true),
+        ("write, downgradable", a(), a().downgradable(), false),
+        ("write, permits", a(), a().permits(1), false),
+        ("downgradable, write", a().downgradable(), a(), true),
+        ("read, read", a().read(), a().read(), true),
+        ("read, write", a().read(), a(), false),
+        (
+            "3 permits, 2",
+            a().permits(4).take(3),
+            a().permits(4).take(2),
+            true,
+        ),
+        (
+            "3 permits, 4",
+            a().permits(4).take(3),
+            a().permits(4).take(4),
+            false,
+        ),
+        (
+            "permits, of another size",
+            a().permits(4),
+            a().permits(5),
+            false,
+        ),
+        ("permits, read", a().permits(4), a().read(), false),
+        ("both, one", of(&["a", "b"]), of(&["b"]), true),
+        (
+            "both, both turned round",
+            of(&["a", "b"]),
+            of(&["b", "a"]),
+            true,
+        ),
+        ("one, both", of(&["b"]), of(&["a", "b"]), false),
+    ] {
+        let section = outer.run(async |held| {
+            let inner = inner.acquire().await;
+            match may {
+                true => assert_eq!(
+                    inner.unwrap().fencing_token(),
+                    held.fencing_token(),
+                    "{case}"
+                ),
+                false => assert!(
+                    matches!(inner, Err(Error::WouldDeadlock { .. })),
+                    "{case}: {inner:?}"
+                ),
+            }
+        });
+        section.await.unwrap();
+    }
+}
+
+async fn an_inner_section_is_confirmed_by_a_look_and_has_the_outer_limit(server: Backend) {
+    let coordinator = connect(&server).await;
+    let mut store = server.client().await;
+    let lock = || coordinator.lock("inner").reentrant();
+    let outer = lock().run(async |held| {
+        let inner = lock().confirm().max_hold(Duration::from_millis(1));
+        let inner = inner.run(async |held| {
+            eventually("its limit has passed", async || {
+                held.time_to_live().await.unwrap() > Duration::ZERO
+            })
+            .await;
+            held.verify().await.unwrap();
+        });
+        inner.await.unwrap();
+        assert!(held.remaining() > Duration::from_secs(1));
+        let entry = queue(&mut store, "inner").await.remove(0);
+        store.delete(entry.key(), None).await.unwrap();
+        let inner = lock().confirm().run(async |_| ());
+        lost(LostReason::Unconfirmed, inner.await);
+    });
+    lost(LostReason::Revoked, outer.await);
+}
+
+async fn a_handle_counts_and_gives_back_with_the_last_release(server: Backend) {
+    let (one, two) = (connect(&server).await, connect(&server).await);
+    let mut store = server.client().await;
+    let lock = one.lock("handle").into_reentrant();
+    assert_eq!((lock.count(), lock.is_held()), (0, false));
+    let token = lock.acquire().await.unwrap();
+    assert_eq!(lock.acquire().await.unwrap(), token);
+    assert_eq!(lock.try_acquire().await.unwrap(), token);
+    assert_eq!((lock.count(), lock.is_held()), (3, true));
+    let entries = queue(&mut store, "handle").await;
+    assert_eq!(entries.len(), 1);
+    assert_eq!(entries[0].create_revision(), token.get());
+    // Not by another handle.
+    for other in [&one, &two] {
+        let busy = other.lock("handle").into_reentrant().try_acquire().await;
+        assert!(matches!(busy, Err(Error::Busy { .. })), "{busy:?}");
+    }
+    assert_eq!(lock.release().await.unwrap(), None);
+    assert_eq!(lock.release().await.unwrap(), None);
+    assert_eq!((lock.count(), lock.is_held()), (1, true));
+    assert!(lock.release().await.unwrap().unwrap().confirmed);
+    assert_eq!((lock.count(), lock.is_held()), (0, false));
+    assert!(queue(&mut store, "handle").await.is_empty());
+    let once_more = lock.release().await;
+    assert!(
+        matches!(once_more, Err(Error::Invalid { .. })),
+        "{once_more:?}"
+    );
+    // It can be had again, and goes with the handle.
+    assert!(lock.acquire().await.unwrap() > token);
+    lock.acquire().await.unwrap();
+    drop(lock);
+    queue_is(&store, "handle", 0).await;
+}
+
+async fn everybody_with_a_clone_of_the_handle_is_inside(server: Backend) {
+    let coordinator = connect(&server).await;
+    let mut store = server.client().await;
+    let lock = coordinator.lock("shared").into_reentrant();
+    let tasks: Vec<_> = (0..20)
+        .map(|_| {
+            let lock = lock.clone();
+            tokio::spawn(async move { lock.acquire().await.unwrap() })
+        })
+        .collect();
+    let mut tokens = Vec::new();
+    for task in tasks {
+        tokens.push(task.await.unwrap());
+    }
+    tokens.dedup();
+    assert_eq!((tokens.len(), lock.count()), (1, 20));
+    assert_eq!(queue(&mut store, "shared").await.len(), 1);
+    for _ in 0..19 {
+        assert_eq!(lock.release().await.unwrap(), None);
+    }
+    assert!(lock.release().await.unwrap().is_some());
+}
+
+async fn a_handle_that_has_lost_the_lock_says_so_until_it_is_released(server: Backend) {
+    let coordinator = connect(&server).await;
+    let mut store = server.client().await;
+    let lock = coordinator.lock("handle").into_reentrant();
+    lock.acquire().await.unwrap();
+    lock.acquire().await.unwrap();
+    let lease = queue(&mut store, "handle").await[0].lease();
+    server.expire_lease(lease).await;
+    eventually("it knows", async || !lock.is_held()).await;
+    lost(LostReason::Revoked, lock.acquire().await);
+    assert_eq!(lock.count(), 2);
+    assert_eq!(lock.release().await.unwrap(), None);
+    lost(LostReason::Revoked, lock.release().await);
+    lock.acquire().await.unwrap();
+    assert!(lock.is_held());
+}
+
+async fn an_acquire_of_a_handle_that_is_dropped_at_any_await_is_none(server: Backend) {
+    let coordinator = connect(&server).await;
+    let store = server.client().await;
+    let lock = coordinator.lock("handle").into_reentrant();
+    for polls in 1.. {
+        let acquired = dropped_after(polls, lock.acquire()).await;
+        if acquired.is_none() {
+            assert_eq!(lock.count(), 0);
+            queue_is(&store, "handle", 0).await;
+            continue;
+        }
+        lock.acquire().await.unwrap();
+        for polls in 1.. {
+            assert_eq!(lock.count(), 2, "after {polls} polls");
+            assert_eq!(
+                dropped_after(polls, lock.release()).await.unwrap().unwrap(),
+                None
+            );
+            let released = dropped_after(polls, lock.release()).await;
+            assert_eq!(lock.count(), 0);
+            queue_is(&store, "handle", 0).await;
+            if released.is_some() {
+                return;
+            }
+            lock.acquire().await.unwrap();
+            lock.acquire().await.unwrap();
+        }
+    }
+}
