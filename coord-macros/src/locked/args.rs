@@ -83,6 +83,8 @@ enum Wait {
 /// The words, each at most once; keys any number of times.
 struct Words {
     keys: Vec<(LitStr, Mode)>,
+    /// One was meant, and an error says what is wrong with it.
+    bad_key: bool,
     wait: Once<Wait>,
     only_try: Once<Wait>,
     busy: Once<()>,
@@ -106,6 +108,7 @@ impl Args {
     pub(super) fn parse(errors: &Errors, attribute: TokenStream) -> Self {
         let mut words = Words {
             keys: Vec::new(),
+            bad_key: false,
             wait: Once::none("wait"),
             only_try: Once::none("try"),
             busy: Once::none("busy"),
@@ -261,6 +264,7 @@ impl Words {
         if !input.peek(Token![=]) {
             let message = format!("`{word}` names its key: `{word} = \"catalog/{{tenant}}\"`");
             errors.at(word, message);
+            self.bad_key = true;
             return skip(input);
         }
         input.parse::<Token![=]>()?;
@@ -270,6 +274,7 @@ impl Words {
             let other: Expr = input.parse()?;
             let message = format!("a key is a literal: `{word} = \"catalog/{{tenant}}\"`");
             errors.at(other, message);
+            self.bad_key = true;
         }
         Ok(())
     }
@@ -329,6 +334,9 @@ impl Words {
 
     /// The keys, if there are any and all of them are good.
     fn templates(&self, errors: &Errors) -> Option<Vec<Template>> {
+        if self.bad_key {
+            return None;
+        }
         if self.keys.is_empty() {
             // Nothing to point at in the attribute but the attribute.
             errors.push(syn::Error::new(

@@ -15,4 +15,9 @@ async fn hole_without_display(argument: NoDisplay) -> coord::Result<()> {
     Ok(())
 }
 
+#[coord::locked("a", permits = "4".len(), take = -1_i32, label = String::new())]
+async fn numbers_of_another_type() -> coord::Result<()> {
+    Ok(())
+}
+
 fn main() {}

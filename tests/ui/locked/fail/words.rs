@@ -4,12 +4,7 @@ async fn no_key() -> coord::Result<()> {
 }
 
 #[coord::locked(wait = "5s")]
-async fn key_not_first() -> coord::Result<()> {
-    Ok(())
-}
-
-#[coord::locked("a", "b")]
-async fn two_keys() -> coord::Result<()> {
+async fn only_words() -> coord::Result<()> {
     Ok(())
 }
 
