@@ -32,6 +32,7 @@ mod template;
 mod transaction;
 mod value;
 mod version;
+mod whole;
 
 use std::{convert::Infallible, fmt, ops::Deref, sync::Arc, time::Duration};
 

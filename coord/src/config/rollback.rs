@@ -9,9 +9,10 @@ use super::{
     list::{Depth, Listing, each},
     record::Record,
     version::Version,
+    whole::Whole,
 };
 use crate::{
-    client::{Compare, CompareOp, KeyValue, Range, Span},
+    client::{KeyValue, Range, Span},
     error::{Context, Error, Result},
     key::{Key, Prefix},
     retry::Backoff,
@@ -95,13 +96,12 @@ impl ConfigCenter {
         let (prefix, version) = (self.prefix(prefix)?, version.into());
         let mut backoff = Backoff::for_call(&CONFLICTS);
         loop {
-            let (revision, writes) = self.way_back(&prefix, version).await?;
-            if writes.is_empty() {
-                return Ok(revision.into());
+            let whole = self.way_back(&prefix, version).await?;
+            if whole.writes.is_empty() {
+                return Ok(whole.revision.into());
             }
-            // Nobody has written any key below it since.
             let span = Span::prefix(&prefix);
-            let guards = vec![Compare::mod_revision(span, CompareOp::Less, revision + 1)];
+            let (writes, guards) = whole.guarded(self.versioned(), span.clone(), vec![span]);
             let done = self.commit_if(ROLL_BACK, prefix.as_str(), guards, writes);
             match done.await {
                 Err(error @ Error::Conflict { .. }) => match backoff.next_try() {
@@ -130,9 +130,9 @@ impl ConfigCenter {
         version: impl Into<Version>,
     ) -> Result<Version> {
         let (prefix, version) = (self.prefix(prefix)?, version.into());
-        let (revision, writes) = self.way_back(&prefix, version).await?;
-        let mut last = revision.into();
-        for chunk in writes.chunks(CHUNK) {
+        let whole = self.way_back(&prefix, version).await?;
+        let mut last = whole.revision.into();
+        for chunk in whole.writes.chunks(CHUNK) {
             let chunk = chunk.iter().cloned();
             let chunk = chunk.map(|(place, change)| (place, None, change));
             last = self.commit(ROLL_BACK, chunk.collect()).await?;
@@ -146,11 +146,7 @@ impl ConfigCenter {
 
     /// What has to be written to what is below `prefix` at the revision, so that it is what it was at
     /// `version`.
-    async fn way_back(
-        &self,
-        prefix: &Prefix,
-        version: Version,
-    ) -> Result<(i64, Vec<(Place, Change)>)> {
+    async fn way_back(&self, prefix: &Prefix, version: Version) -> Result<Whole> {
         let context = || Context::new(ROLL_BACK).key(prefix.as_str());
         let invalid = |faults| Error::Invalid {
             context: context(),
@@ -162,8 +158,15 @@ impl ConfigCenter {
         }
         let listing = |depth| Listing::below(self, ROLL_BACK, prefix, depth);
         let (revision, values) = listing(Depth::Value).stored().await?;
+        let mut whole = Whole {
+            revision,
+            found: values.len(),
+            writes: Vec::new(),
+            same: Vec::new(),
+            again: None,
+        };
         if version.revision() >= revision {
-            return Ok((revision, Vec::new()));
+            return Ok(whole);
         }
         let (pinned, records) = listing(Depth::Key).histories(prefix).stored().await?;
         let mut pasts = BTreeMap::<Key, Past>::new();
@@ -184,7 +187,18 @@ impl ConfigCenter {
                 }
             }
         }
-        pasts.retain(|_, past| past.differs(version));
+        let mut stays = |key: &Key, now: &KeyValue| {
+            whole.same.push((key.clone(), now.mod_revision));
+            let place = Place::new(&self.engine().layout, key.clone());
+            whole.again = Some((place, Change::to(Some(now.value.clone()))));
+        };
+        pasts.retain(|key, past| match &past.now {
+            Some(now) if now.mod_revision <= version.revision() => {
+                stays(key, now);
+                false
+            }
+            _ => true,
+        });
 
         let places = pasts
             .keys()
@@ -203,7 +217,11 @@ impl ConfigCenter {
         let (mut writes, mut faults) = (Vec::new(), Vec::new());
         for ((place, past), found) in places.into_iter().zip(pasts.into_values()).zip(found) {
             match past.was(&place, version, &found) {
-                Ok((_, value)) if value.as_ref() == past.now.as_ref().map(|kv| &kv.value) => {}
+                Ok((_, value)) if value.as_ref() == past.now.as_ref().map(|kv| &kv.value) => {
+                    if let Some(now) = &past.now {
+                        stays(&place.key, now);
+                    }
+                }
                 Ok((at, value)) => {
                     let change = Change {
                         value,
@@ -215,7 +233,7 @@ impl ConfigCenter {
             }
         }
         match faults.is_empty() {
-            true => Ok((revision, writes)),
+            true => Ok(Whole { writes, ..whole }),
             false => Err(invalid(faults)),
         }
     }
@@ -232,12 +250,6 @@ struct Past {
 }
 
 impl Past {
-    /// It may be another one now than it was at `version`.
-    fn differs(&self, version: Version) -> bool {
-        let now = self.now.as_ref();
-        now.is_none_or(|now| now.mod_revision > version.revision())
-    }
-
     /// The newest step up to `version` is the head.
     fn is_head(&self, version: Version) -> bool {
         let head = self.head.as_ref();

@@ -8,23 +8,20 @@ use super::{
     commit::CONFLICTS,
     decode::{self, Keys, Note, claim, is_sound},
     encoder::keys_of,
-    history::{Change, MAX_KEYS, MAX_OPS, Place},
+    history::{Change, Place},
     list::{Depth, Listing},
     shape::{CoordConfig, Field, Form, WriteConfig, flat},
     version::Version,
+    whole::Whole,
 };
 use crate::{
-    client::{Compare, CompareOp, KeyValue, Range, Span},
+    client::{KeyValue, Range, Span},
     error::{Context, Error, Result},
     key::{Key, Prefix},
     retry::Backoff,
 };
 
 const SAVE: &str = "save config";
-
-/// How many keys that stay as they are every save can compare, however many it writes: two compares
-/// for each that it writes, and one for all.
-const COMPARED: usize = MAX_OPS - 2 * MAX_KEYS - 1;
 
 /// The keys that the struct is to have, by their paths below its prefix.
 type Wanted = BTreeMap<String, (Place, Vec<u8>)>;
@@ -101,10 +98,12 @@ impl<T: CoordConfig> ConfigBuilder<T> {
         let mut backoff = Backoff::for_call(&CONFLICTS);
         loop {
             let (revision, found) = self.stored(&prefix).await?;
-            let (writes, guards) = self.plan(&prefix, &wanted, revision, &found).await;
-            if writes.is_empty() {
+            let whole = self.plan(&prefix, &wanted, revision, &found).await;
+            if whole.writes.is_empty() {
                 return Ok(revision.into());
             }
+            let (span, parts) = (self.span(&prefix), self.parts(&prefix));
+            let (writes, guards) = whole.guarded(self.center.versioned(), span, parts);
             let done = self.center.commit_if(SAVE, prefix.as_str(), guards, writes);
             match done.await {
                 Err(error @ Error::Conflict { .. }) => match backoff.next_try() {
@@ -116,57 +115,40 @@ impl<T: CoordConfig> ConfigBuilder<T> {
         }
     }
 
-    /// What has to be written over `found`, and what must hold for that to be enough: nobody has
-    /// written any of the struct's keys since, and those that stay as they are are there still.
+    /// What has to be written over `found`.
     async fn plan(
         &self,
         prefix: &Prefix,
         wanted: &Wanted,
         revision: i64,
         found: &[KeyValue],
-    ) -> (Vec<(Place, Change)>, Vec<Compare>) {
+    ) -> Whole {
         let find = |place: &Place| {
             let index = found.binary_search_by(|kv| kv.key.as_slice().cmp(place.key.as_bytes()));
             index.ok().map(|index| &found[index])
         };
-        let (mut writes, mut same) = (Vec::new(), Vec::new());
+        let mut whole = Whole {
+            revision,
+            found: found.len(),
+            writes: Vec::new(),
+            same: Vec::new(),
+            again: None,
+        };
         for (place, text) in wanted.values() {
+            let write = || (place.clone(), Change::to(Some(text.clone())));
             match find(place) {
-                Some(kv) if kv.value == *text => same.push((place, kv)),
-                _ => writes.push((place.clone(), Change::to(Some(text.clone())))),
+                Some(kv) if kv.value == *text => {
+                    whole.same.push((place.key.clone(), kv.mod_revision));
+                    whole.again = Some(write());
+                }
+                _ => whole.writes.push(write()),
             }
         }
-        let only_deletes = writes.is_empty();
         for kv in self.superfluous(prefix, wanted, found).await {
             let place = Place::new(&self.engine().layout, Key::found(&kv.key));
-            writes.push((place, Change::to(None)));
+            whole.writes.push((place, Change::to(None)));
         }
-        // Another save that cannot compare all keys that it leaves as they are sees deletions by the
-        // put beside them.
-        if only_deletes
-            && !writes.is_empty()
-            && found.len() > COMPARED
-            && let Some((place, kv)) = same.pop()
-        {
-            writes.push((place.clone(), Change::to(Some(kv.value.clone()))));
-        }
-        let written = if self.center.versioned() {
-            2 * writes.len()
-        } else {
-            0
-        };
-        let room = MAX_OPS.saturating_sub(written);
-        let older = |span| Compare::mod_revision(span, CompareOp::Less, revision + 1);
-        let mut guards: Vec<_> = self.parts(prefix).into_iter().map(older).collect();
-        if same.len() + guards.len() > room {
-            guards = vec![older(self.span(prefix))];
-            same.truncate(room.saturating_sub(1));
-        }
-        guards.extend(same.into_iter().map(|(place, kv)| {
-            let key = Span::key(&place.key);
-            Compare::mod_revision(key, CompareOp::Equal, kv.mod_revision)
-        }));
-        (writes, guards)
+        whole
     }
 
     /// The keys that a field would read, and that `wanted` has not.

@@ -32,7 +32,8 @@ use self::{answer::Answer, line::Line};
 use super::{
     Shared,
     gate::{self, Here, Identity},
-    guard::{Hold, LockGuard},
+    guard::LockGuard,
+    hold::Hold,
     hub::Peek,
     modes::Mode,
     queue::{self, Listed, Step},

@@ -16,7 +16,8 @@ use std::{
 use pin_project_lite::pin_project;
 
 use super::{
-    guard::{Hold, LockGuard, Ownership},
+    guard::{LockGuard, Ownership},
+    hold::Hold,
     modes::Mode,
     terms::OnLost,
     warden,

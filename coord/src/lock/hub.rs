@@ -22,7 +22,7 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::sync::Notify;
 
 use super::{
-    guard::Hold,
+    hold::Hold,
     modes::Mode,
     queue::{Listed, Step, View},
 };

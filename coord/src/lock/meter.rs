@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::guard::Hold;
+use super::hold::Hold;
 use crate::{
     clock::{Clock, Instant},
     error::LostReason,

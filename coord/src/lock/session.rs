@@ -15,7 +15,7 @@ use futures_util::{
     future::{BoxFuture, Fuse, Shared},
 };
 
-use super::{audit, guard::Hold};
+use super::{audit, hold::Hold};
 use crate::{
     client::{Certainty, Reason, Span, Txn},
     engine::Engine,
@@ -42,12 +42,22 @@ pub(super) struct LockSession {
     nonces: Nonces,
     /// What is held by it, for the audit.
     holds: Mutex<Vec<Weak<Hold>>>,
+    /// Those with other TTLs.
+    siblings: Weak<Current>,
     _session_key: LeasedKey,
 }
 
 impl LockSession {
     pub(super) fn session(&self) -> &Session {
         &self.session
+    }
+
+    /// The session of this coordinator whose lease has the TTL `ttl`.
+    pub(super) async fn sibling(&self, ttl: Duration) -> Result<Arc<Self>> {
+        let closed = || Error::closed("open lock session");
+        let current = self.siblings.upgrade().ok_or_else(closed)?;
+        let engine = self.engine.clone();
+        Sessions { engine, current }.get(Some(ttl)).await
     }
 
     /// The session key.
@@ -103,14 +113,16 @@ type Opening = Shared<BoxFuture<'static, Result<Arc<LockSession>>>>;
 #[derive(Debug)]
 pub(super) struct Sessions {
     engine: Engine,
-    current: Mutex<HashMap<Duration, Opening>>,
+    current: Arc<Current>,
 }
+
+type Current = Mutex<HashMap<Duration, Opening>>;
 
 impl Sessions {
     pub(super) fn new(engine: Engine) -> Self {
         Self {
             engine,
-            current: Mutex::default(),
+            current: Arc::default(),
         }
     }
 
@@ -136,7 +148,9 @@ impl Sessions {
     }
 
     fn start(&self, ttl: Duration) -> Opening {
-        let task = self.engine.tasks.spawn(open(self.engine.clone(), ttl));
+        let siblings = Arc::downgrade(&self.current);
+        let opening = open(self.engine.clone(), ttl, siblings);
+        let task = self.engine.tasks.spawn(opening);
         async {
             task.await
                 .unwrap_or_else(|| Err(Error::closed("acquire lock")))
@@ -146,7 +160,7 @@ impl Sessions {
     }
 }
 
-async fn open(engine: Engine, ttl: Duration) -> Result<Arc<LockSession>> {
+async fn open(engine: Engine, ttl: Duration, siblings: Weak<Current>) -> Result<Arc<LockSession>> {
     let session = engine
         .keeper
         .open(SessionSpec {
@@ -205,6 +219,7 @@ async fn open(engine: Engine, ttl: Duration) -> Result<Arc<LockSession>> {
         engine: engine.clone(),
         nonces: Nonces::default(),
         holds: Mutex::default(),
+        siblings,
         _session_key: session_key,
         session,
     });

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::guard::Hold;
+use super::hold::Hold;
 use crate::{
     client::{Compare, CompareOp, KeyValue, Op, OpReply, Range, Span, Txn, TxnReply},
     error::{Context, Error, LostReason, Result},

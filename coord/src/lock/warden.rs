@@ -3,17 +3,11 @@
 //! A gate acts when its body is polled. A body that blocks its thread, and a guard held by hand, are
 //! not polled: so `max_hold` and `on_lost = abort` are watched from coord's own thread as well.
 
-use std::{
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{
-    guard::{Hold, Ownership},
-    terms::OnLost,
-};
+use super::{hold::Hold, terms::OnLost};
 use crate::{clock::Instant, engine::Engine, error::LostReason};
 
 /// How long after `max_hold` the lock is given back by force: time for the body to be dropped.
@@ -26,7 +20,6 @@ impl Warden {
     /// Watches `hold`; `until` is the instant of its `max_hold`.
     pub(super) fn of(
         hold: Arc<Hold>,
-        owner: Weak<Ownership>,
         engine: &Engine,
         until: Option<Instant>,
         on_lost: OnLost,
@@ -54,9 +47,7 @@ impl Warden {
             if until.is_some() {
                 // Also of a lock that was lost for another reason nothing is to be left behind.
                 clock.sleep(GRACE).await;
-                if let Some(owner) = owner.upgrade() {
-                    owner.give_back();
-                }
+                hold.give_back();
             }
         };
         engine

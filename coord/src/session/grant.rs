@@ -88,7 +88,7 @@ impl<'a> Candidate<'a> {
 impl Drop for Candidate<'_> {
     fn drop(&mut self) {
         if self.maybe {
-            drop(self.shared.revoke(self.id, self.ttl));
+            drop(self.shared.revoke(self.id, self.ttl, Duration::ZERO));
         }
     }
 }

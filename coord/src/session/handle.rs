@@ -195,6 +195,11 @@ impl Session {
         &self.0.terms
     }
 
+    /// When whatever stands on it has had its time to stop: the deadline and the margin.
+    pub(super) fn stopped_at(&self) -> Instant {
+        self.0.read().1 + self.0.terms.margin(self.0.terms.base)
+    }
+
     /// When the clock will change the state next.
     pub(super) fn lapses_at(&self) -> Option<Instant> {
         let (state, deadline) = self.0.read();

@@ -10,7 +10,7 @@
 //! | up | stream ended | down | forget what was sent; pause |
 //! | up | stream owes an answer for too long | down | the same; leave the endpoint |
 //! | up | no lease is left | down | close the stream |
-//! | any | a session is lost | same | forget it, revoke its lease |
+//! | any | a session is lost | same | forget it, revoke its lease; if it lapsed, after the margin |
 //!
 //! # Invariants
 //! 1. At most one keep-alive per lease is unanswered, and only on the current stream: so an answer
@@ -21,7 +21,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{Session, SessionState};
-use crate::{client::KeepAlive, clock::Instant, retry::Backoff};
+use crate::{client::KeepAlive, clock::Instant, error::LostReason, retry::Backoff};
 
 /// Bound of the first pause after a stream that did not work.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -38,8 +38,11 @@ pub(super) enum Action {
     Send {
         lease: i64,
     },
-    /// Revoke the lease in the background.
-    Revoke(Session),
+    /// Revoke the lease in the background, `after` this time.
+    Revoke {
+        session: Session,
+        after: Duration,
+    },
     /// Wake whoever waits for the session's state.
     Announce(Session),
 }
@@ -162,7 +165,7 @@ impl Heart {
 
     /// Does what is due at `now`. The instant is when to call again if nothing else happens.
     pub(super) fn step(&mut self, now: Instant) -> (Vec<Action>, Option<Instant>) {
-        self.drop_lost();
+        self.drop_lost(now);
         let overdrawn = |life: &Life| {
             let patience = life.session.terms().patience;
             life.in_flight
@@ -178,7 +181,7 @@ impl Heart {
         (std::mem::take(&mut self.actions), self.next())
     }
 
-    fn drop_lost(&mut self) {
+    fn drop_lost(&mut self, now: Instant) {
         let actions = &mut self.actions;
         self.lives.retain(|_, life| {
             let before = life.session.lapses_at();
@@ -186,12 +189,19 @@ impl Heart {
             if before != life.session.lapses_at() {
                 actions.push(Action::Announce(life.session.clone()));
             }
-            let lost = matches!(state, SessionState::Lost(_));
-            if lost {
-                // Its keys are not to outlive the belief in them by more than they must.
-                actions.push(Action::Revoke(life.session.clone()));
-            }
-            !lost
+            let SessionState::Lost(reason) = state else {
+                return true;
+            };
+            // Its keys are not to outlive the belief in them by more than they must. But what still
+            // runs on that belief has the margin to stop in: a revoke at the deadline would let the
+            // next one in beside it.
+            let after = match reason {
+                LostReason::Expired => life.session.stopped_at().since(now),
+                _ => Duration::ZERO,
+            };
+            let session = life.session.clone();
+            actions.push(Action::Revoke { session, after });
+            false
         });
     }
 

@@ -53,7 +53,9 @@ pub(super) async fn run(shared: Arc<Shared>, heartbeat: Arc<dyn Server>, tasks: 
                         let _ = line.leases.send(lease);
                     }
                 }
-                Action::Revoke(session) => drop(shared.revoke(session.lease(), session.ttl())),
+                Action::Revoke { session, after } => {
+                    drop(shared.revoke(session.lease(), session.ttl(), after));
+                }
                 Action::Announce(session) => session.announce(),
             }
         }

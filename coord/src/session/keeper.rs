@@ -187,7 +187,10 @@ impl Keeper {
         self.shared.poke.notify_one();
         let revoked: Vec<_> = sessions
             .iter()
-            .map(|session| self.shared.revoke(session.lease(), session.ttl()))
+            .map(|session| {
+                self.shared
+                    .revoke(session.lease(), session.ttl(), Duration::ZERO)
+            })
             .collect();
         let done = async {
             join_all(revoked).await;
@@ -230,13 +233,16 @@ impl Shared {
         // First the belief, then the revoke; and out of the heart first, or it would revoke too.
         self.heart().remove(session.lease());
         session.mark_lost(LostReason::Closed);
-        self.revoke(session.lease(), session.ttl())
+        self.revoke(session.lease(), session.ttl(), Duration::ZERO)
     }
 
-    /// Revokes a lease in the background, as long as it can be there.
-    pub(super) fn revoke(&self, lease: i64, ttl: Duration) -> Task<Result<()>> {
+    /// Revokes a lease in the background `after` this time, and then for as long as it can be there.
+    pub(super) fn revoke(&self, lease: i64, ttl: Duration, after: Duration) -> Task<Result<()>> {
         let (calls, clock) = (self.calls.clone(), self.clock.clone());
         self.tasks.spawn(async move {
+            if !after.is_zero() {
+                clock.sleep(after).await;
+            }
             revoke(&*calls, &clock, lease, ttl).await.map_err(|error| {
                 tracing::debug!(
                     target: "coord::session",

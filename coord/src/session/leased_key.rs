@@ -22,6 +22,7 @@ pub(crate) struct LeasedKey {
     undo: UndoQueue,
     puts: Puts,
     nonce: Option<Nonce>,
+    moved: bool,
 }
 
 /// What became of the copies of the put. An answer settles only its own copy.
@@ -51,6 +52,7 @@ impl LeasedKey {
             undo: undo.clone(),
             puts: Puts::default(),
             nonce,
+            moved: false,
         }
     }
 
@@ -91,6 +93,14 @@ impl LeasedKey {
         self.puts.unknown = true;
     }
 
+    /// The keys may stand with another lease by now. They are deleted whether or not the session that
+    /// they were put with still lives; and their number is not used again, because a late copy of what
+    /// moved them, or of its undo, may come.
+    pub(crate) fn moved(&mut self) {
+        self.moved = true;
+        self.nonce = None;
+    }
+
     /// Deletes the keys in the background and returns what can be waited for.
     pub(crate) fn release(mut self) -> Receipt {
         self.undo().unwrap_or_else(Receipt::nothing)
@@ -121,6 +131,11 @@ impl LeasedKey {
         let undo = self.take_undo();
         let nonce = self.nonce.take();
         if let Some(undo) = undo {
+            if self.moved && matches!(undo, Undo::Fence { .. }) {
+                // Of a dead session the fence cannot be set, and need not: but the keys may be there.
+                let keys = self.keys.clone();
+                drop(self.undo.push(Undo::Delete { keys }, None));
+            }
             return Some(self.undo.push(undo, nonce));
         }
         // No copy of the put was applied or ever will be.

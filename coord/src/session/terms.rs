@@ -50,9 +50,13 @@ impl Terms {
     /// whatever runs on them must stop.
     pub(super) fn deadline(&self, sent: Instant, ttl: Duration) -> Instant {
         let base = self.base.min(ttl);
+        sent + (base - base / DRIFT - self.margin(base))
+    }
+
+    /// The time to stop work in.
+    pub(super) fn margin(&self, base: Duration) -> Duration {
         // A lease of a second or two must not be all margin.
-        let margin = (base / 20).max(self.floor).min(base / 4);
-        sent + (base - base / DRIFT - margin)
+        (base / 20).max(self.floor).min(base / 4)
     }
 }
 

@@ -11,6 +11,7 @@ on_both! {
     a_saved_struct_is_what_is_bound,
     saved_structs_do_not_mix,
     wide_structs_do_not_mix_either,
+    a_saved_struct_and_a_prefix_that_is_rolled_back_do_not_mix,
     a_save_leaves_what_its_fields_do_not_read,
     without_history_a_save_takes_as_many_keys_as_etcd_does,
     a_key_beside_the_struct_that_is_written_all_the_time_holds_no_save_up,
@@ -230,6 +231,47 @@ async fn wide_structs_do_not_mix_either(server: Backend) {
     options.config.versioning = false;
     let coordinator = Coordinator::connect(options).await.unwrap();
     do_not_mix::<Wide>(&coordinator, 60).await;
+    coordinator.close().await;
+}
+
+async fn a_saved_struct_and_a_prefix_that_is_rolled_back_do_not_mix(server: Backend) {
+    const ROUNDS: usize = 100;
+    let mut options = server.options();
+    // The first steps are rolled back to until the end.
+    options.config.history_limit = 1_000;
+    let coordinator = Coordinator::connect(options).await.unwrap();
+    let center = coordinator.config_center();
+    let save = async |n| coordinator.config().save(&Optional::nth(n)).await.unwrap();
+    let mut was = Vec::new();
+    for n in 0..3 {
+        was.push(save(n).await);
+    }
+    let config = coordinator.config::<Optional>().start().await.unwrap();
+    let mut values = config.subscribe();
+    let writing = async {
+        let saves = async |step: usize| {
+            for n in 0..ROUNDS {
+                save(n * step).await;
+            }
+        };
+        let ways_back = async |step: usize| {
+            for n in 0..ROUNDS {
+                let was = was[n * step % 3];
+                center.rollback_prefix("option", was).await.unwrap();
+            }
+        };
+        tokio::join!(saves(1), saves(2), ways_back(1), ways_back(2));
+    };
+    let mut writing = pin!(writing);
+    loop {
+        tokio::select! {
+            () = &mut writing => break,
+            value = values.changed() => {
+                let value = value.unwrap();
+                assert!(value.is_one(), "{value:?}");
+            }
+        }
+    }
     coordinator.close().await;
 }
 

@@ -51,8 +51,7 @@ impl Late {
         .await;
     }
 
-    /// The request stays on its way, and behind it another; the connection breaks for their senders,
-    /// and works again.
+    /// The request stays on its way, and behind it another; the connection breaks for their senders.
     async fn overtake(&mut self, before: u64) {
         self.on_its_way(before).await;
         let before = self.proxy.sent().arrived;
@@ -61,7 +60,6 @@ impl Late {
         self.on_its_way(before).await;
         self.late = Some(self.proxy.detach().await);
         assert!(mark.await.unwrap().unwrap_err().maybe_applied());
-        self.proxy.heal().await;
     }
 
     /// It arrives, and etcd has looked at it.
@@ -89,6 +87,7 @@ async fn a_late_copy_of_an_acquire_puts_nothing_after_the_release(server: Backen
             }
         });
         net.overtake(before).await;
+        net.proxy.heal().await;
         let guard = acquire.await.unwrap().unwrap();
         assert!(guard.unlock().await.unwrap().confirmed);
         queue_is(&store, &name(), 0).await;
@@ -106,10 +105,11 @@ async fn a_late_copy_of_a_cancelled_acquire_puts_nothing(server: Backend) {
     let mut store = server.client().await;
     let before = net.proxy.sent().arrived;
     let acquire = tokio::spawn(net.coordinator.lock(name()).acquire());
-    net.on_its_way(before).await;
+    net.overtake(before).await;
+    // It knows that its first copy is lost, and has sent no other.
     acquire.abort();
     assert!(acquire.await.unwrap_err().is_cancelled());
-    net.overtake(before).await;
+    net.proxy.heal().await;
     eventually("it is fenced off", async || {
         net.coordinator.health().undo_backlog == 0
     })
@@ -125,6 +125,7 @@ async fn a_late_copy_of_several_entries_puts_none_of_them(server: Backend) {
     let lock = net.coordinator.lock_all([name(), "second".into()]);
     let acquire = tokio::spawn(lock.downgradable().acquire());
     net.overtake(before).await;
+    net.proxy.heal().await;
     let guard = acquire.await.unwrap().unwrap();
     // While it is held as well: its entries are there.
     guard.downgrade().await.unwrap();

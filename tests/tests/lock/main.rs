@@ -12,8 +12,10 @@ mod guard;
 mod interoperation;
 mod late;
 mod modes;
+mod moving;
 mod reentry;
 mod several;
+mod store;
 
 use std::{pin::pin, task::Poll, time::Duration};
 

@@ -70,6 +70,9 @@ pub(crate) struct Core {
     lessor: Lessor,
     watchers: Watchers,
     retention: u64,
+    /// How many entries etcd's log would have: one for each write that was well asked for, also if
+    /// it changes nothing.
+    entries: u64,
 }
 
 impl Core {
@@ -79,11 +82,16 @@ impl Core {
             lessor: Lessor::default(),
             watchers: Watchers::default(),
             retention: DEFAULT_RETENTION,
+            entries: 0,
         }
     }
 
     pub(crate) fn revision(&self) -> i64 {
         self.store.revision()
+    }
+
+    pub(super) fn entries(&self) -> u64 {
+        self.entries
     }
 
     pub(super) fn header(&self) -> PbResponseHeader {
@@ -108,6 +116,7 @@ impl Core {
     pub(super) fn put(&mut self, request: PbPutRequest) -> Result<PbPutResponse, Refusal> {
         txn::check_put(&request)?;
         check_size(&request)?;
+        self.entries += 1;
         txn::check_lease(&self.lessor, &request)?;
         if (request.ignore_value || request.ignore_lease) && self.store.get(&request.key).is_none()
         {
@@ -125,6 +134,7 @@ impl Core {
     ) -> Result<PbDeleteResponse, Refusal> {
         txn::check_delete(request)?;
         check_size(request)?;
+        self.entries += 1;
         let mut response = self.apply(|apply| apply.delete_range(request));
         response.header = Some(self.header());
         Ok(response)
@@ -135,6 +145,7 @@ impl Core {
         txn::check(&request)?;
         if txn::is_write(&request) {
             check_size(&request)?;
+            self.entries += 1;
         }
         let path = Path::of(&self.store, &request);
         txn::check_operations(&self.store, &self.lessor, &request, &path)?;
@@ -162,6 +173,7 @@ impl Core {
         &mut self,
         request: PbCompactionRequest,
     ) -> Result<PbCompactionResponse, Refusal> {
+        self.entries += 1;
         self.compact_at(request.revision)?;
         Ok(PbCompactionResponse {
             header: Some(self.header()),
@@ -196,6 +208,7 @@ impl Core {
         now: Duration,
         request: PbLeaseGrantRequest,
     ) -> Result<PbLeaseGrantResponse, Refusal> {
+        self.entries += 1;
         let revision = self.store.revision();
         let (id, ttl) = self.lessor.grant(now, revision, request.id, request.ttl)?;
         Ok(PbLeaseGrantResponse {
@@ -221,6 +234,7 @@ impl Core {
 
     /// Ends a lease as if it had run out; whether there was one.
     pub(super) fn end_lease(&mut self, id: i64) -> bool {
+        self.entries += 1;
         let Some(keys) = self.lessor.end(id, self.store.revision()) else {
             return false;
         };

@@ -23,9 +23,9 @@ impl PbMaintenanceService for Services {
         &self,
         _: Request<PbStatusRequest>,
     ) -> Result<Response<PbStatusResponse>, Status> {
-        let (header, size) = self.state.call(|core| (core.header(), core.size()));
-        // There is no log; each write would be an entry of it.
-        let index = header.revision.unsigned_abs();
+        let (header, size, index) = self
+            .state
+            .call(|core| (core.header(), core.size(), core.entries()));
         Ok(Response::new(PbStatusResponse {
             header: Some(header),
             version: VERSION.into(),

@@ -74,7 +74,7 @@ impl Rig {
             Action::Disconnect => Some(Disconnect),
             Action::LeaveEndpoint => Some(Leave),
             Action::Send { lease } => Some(Send(lease)),
-            Action::Revoke(session) => Some(Revoke(session.lease())),
+            Action::Revoke { session, .. } => Some(Revoke(session.lease())),
             Action::Announce(_) => None,
         });
         did.collect()

@@ -357,7 +357,7 @@ async fn a_stream_that_is_refused_for_its_token_gets_a_new_one() {
 }
 
 #[tokio::test]
-async fn a_lock_session_past_its_deadline_is_lost_at_once_and_revoked_until_it_is() {
+async fn a_lock_session_past_its_deadline_is_lost_at_once_and_revoked_after_the_margin() {
     let (mut rig, session, peer) = Rig::beating(PastDeadline::Dead).await;
     let lost = tokio::spawn(session.lost());
     let mut states = session.states();
@@ -371,6 +371,11 @@ async fn a_lock_session_past_its_deadline_is_lost_at_once_and_revoked_until_it_i
         *states.borrow_and_update(),
         SessionState::Lost(LostReason::Expired)
     );
+    let margin = session.stopped_at().since(session.deadline());
+    assert!(margin > MS * 100);
+    rig.advance(margin - MS).await;
+    assert!(rig.etcd.is_quiet().await, "a body may still be stopping");
+    rig.advance(MS).await;
     for _ in 0..3 {
         let (id, reply) = rig.etcd.revoke().await;
         assert_eq!(id, session.lease());

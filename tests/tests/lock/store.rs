@@ -1,0 +1,265 @@
+//! What the store and the network do to a queue: late copies, lost events, compaction, keys that
+//! somebody deletes.
+
+use std::time::Duration;
+
+use coord::{Coordinator, Error, LostReason};
+use coord_tests::{Backend, Flow, Proxy, backend::Kind, eventually, median, on_both};
+use etcd_client::{Client, LeaseGrantOptions};
+
+use super::{connect, connect_with_ttl, options, queue, queue_is};
+
+on_both! {
+    a_late_copy_of_an_acquire_changes_nothing,
+    a_lease_that_is_made_again_lets_no_late_acquire_in,
+    a_session_key_that_somebody_deletes_costs_the_holder_and_no_waiter,
+    a_wait_goes_on_through_compaction_and_broken_connections,
+    other_writes_do_not_slow_a_hand_over,
+    a_body_that_panics_gives_its_lock_back,
+    a_blocked_runtime_keeps_its_lock,
+}
+
+/// An acquire of `name` that is on its way to the server; its caller's connection is broken.
+async fn overtaken(
+    proxy: &Proxy,
+    coordinator: &Coordinator,
+    name: &'static str,
+) -> (
+    coord_tests::proxy::Late,
+    tokio::task::JoinHandle<coord::Result<coord::LockGuard>>,
+) {
+    let before = proxy.sent().arrived;
+    proxy.requests(Flow::Hold);
+    let acquire = tokio::spawn(coordinator.lock(name).wait_forever().acquire());
+    eventually("the acquire is on its way", async || {
+        // More than a renewal has.
+        proxy.sent().arrived > before + 150
+    })
+    .await;
+    let late = proxy.detach().await;
+    assert!(late.bytes() > 150, "{}", late.bytes());
+    proxy.heal().await;
+    (late, acquire)
+}
+
+/// It was sent again over another connection, used and released before the first copy arrives.
+async fn a_late_copy_of_an_acquire_changes_nothing(server: Backend) {
+    let proxy = Proxy::start(&server.endpoint()).await;
+    let connected = Coordinator::connect(options(proxy.endpoint(), 60)).await;
+    let coordinator = connected.unwrap();
+    let store = server.client().await;
+    drop(coordinator.lock("warm").acquire().await.unwrap());
+    for _ in 0..3 {
+        let (mut late, acquire) = overtaken(&proxy, &coordinator, "late").await;
+        let guard = acquire.await.unwrap().unwrap();
+        assert!(guard.unlock().await.unwrap().confirmed);
+        let before = server.log_entries().await;
+        late.deliver().await;
+        eventually("the late copy is there", async || {
+            server.log_entries().await > before
+        })
+        .await;
+        assert_eq!(
+            queue(&mut store.clone(), "late").await.len(),
+            0,
+            "an orphan"
+        );
+        // Nobody is in its way.
+        drop(coordinator.lock("late").try_acquire().await.unwrap());
+        queue_is(&store, "late", 0).await;
+    }
+}
+
+/// etcd grants an id again that was revoked: the late copy finds its lease alive.
+async fn a_lease_that_is_made_again_lets_no_late_acquire_in(server: Backend) {
+    let proxy = Proxy::start(&server.endpoint()).await;
+    let connected = Coordinator::connect(options(proxy.endpoint(), 60)).await;
+    let coordinator = connected.unwrap();
+    let mut store = server.client().await;
+    let guard = coordinator.lock("warm").acquire().await.unwrap();
+    let lease = queue(&mut store, "warm").await[0].lease();
+    guard.unlock().await.unwrap();
+    let (mut late, acquire) = overtaken(&proxy, &coordinator, "late").await;
+    let first = acquire.await.unwrap().unwrap();
+    store.lease_revoke(lease).await.unwrap();
+    assert_eq!(first.lost().await, LostReason::Revoked);
+    let again = LeaseGrantOptions::new().with_id(lease);
+    store.lease_grant(60, Some(again)).await.unwrap();
+    let before = server.log_entries().await;
+    late.deliver().await;
+    eventually("the late copy is there", async || {
+        server.log_entries().await > before
+    })
+    .await;
+    assert_eq!(queue(&mut store, "late").await.len(), 0, "an orphan");
+}
+
+async fn a_session_key_that_somebody_deletes_costs_the_holder_and_no_waiter(server: Backend) {
+    let (one, two) = (connect(&server).await, connect(&server).await);
+    let mut store = server.client().await;
+    let delete_session = async |store: &mut Client, lease: i64| {
+        let key = format!("coord/session/{lease:016x}");
+        let deleted = store.delete(key, None).await.unwrap();
+        assert_eq!(deleted.deleted(), 1);
+    };
+    let held = one.lock("jobs").acquire().await.unwrap();
+    let waiting = tokio::spawn(two.lock("jobs").acquire());
+    queue_is(&store, "jobs", 2).await;
+    let entries = queue(&mut store, "jobs").await;
+    let [holder, waiter] = [entries[0].lease(), entries[1].lease()];
+
+    delete_session(&mut store, waiter).await;
+    eventually("it queues again, on another lease", async || {
+        let now = queue(&mut store.clone(), "jobs").await;
+        now.len() == 2 && now[1].lease() != waiter
+    })
+    .await;
+    assert!(held.is_held());
+
+    delete_session(&mut store, holder).await;
+    let reason = tokio::time::timeout(Duration::from_secs(10), held.lost()).await;
+    assert_eq!(reason, Ok(LostReason::Revoked));
+    drop(held);
+    waiting.await.unwrap().unwrap().verify().await.unwrap();
+}
+
+async fn a_wait_goes_on_through_compaction_and_broken_connections(server: Backend) {
+    let proxy = Proxy::start(&server.endpoint()).await;
+    let connected = Coordinator::connect(options(proxy.endpoint(), 60)).await;
+    let (one, two) = (connect(&server).await, connected.unwrap());
+    let mut store = server.client().await;
+    let first = one.lock("compacted").acquire().await.unwrap();
+    let waiting = tokio::spawn(two.lock("compacted").wait_forever().acquire());
+    queue_is(&store, "compacted", 2).await;
+    for turn in 0..10 {
+        let put = store.put("other", turn.to_string(), None).await.unwrap();
+        let now = put.header().unwrap().revision();
+        proxy.cut().await;
+        store.compact(now, None).await.unwrap();
+        assert!(!waiting.is_finished());
+    }
+    drop(first);
+    let guard = waiting.await.unwrap().unwrap();
+    guard.verify().await.unwrap();
+    drop(guard);
+    queue_is(&store, "compacted", 0).await;
+}
+
+/// A watch that etcd serves from its loop for those that lag would hand over every 100 ms.
+async fn other_writes_do_not_slow_a_hand_over(server: Backend) {
+    let (one, two) = (connect(&server).await, connect(&server).await);
+    let store = server.client().await;
+    let mut writer = store.clone();
+    let writes = tokio::spawn(async move {
+        loop {
+            writer.put("other", "write", None).await.unwrap();
+        }
+    });
+    let mut took = Vec::new();
+    let mut guard = one.lock("busy").acquire().await.unwrap();
+    for turn in 0..100 {
+        let next = if turn % 2 == 0 { &two } else { &one };
+        let waiting = tokio::spawn(next.lock("busy").acquire());
+        queue_is(&store, "busy", 2).await;
+        let released = tokio::time::Instant::now();
+        drop(guard);
+        guard = waiting.await.unwrap().unwrap();
+        took.push(released.elapsed());
+    }
+    writes.abort();
+    let median = median(&took);
+    assert!(median < Duration::from_millis(50), "{median:?}: {took:?}");
+}
+
+async fn a_body_that_panics_gives_its_lock_back(server: Backend) {
+    let coordinator = connect(&server).await;
+    let lock = coordinator.lock("panic");
+    let body = tokio::spawn(lock.run(async |_| panic!("the body panics")));
+    assert!(body.await.unwrap_err().is_panic());
+    queue_is(&server.client().await, "panic", 0).await;
+    drop(coordinator.lock("panic").try_acquire().await.unwrap());
+}
+
+/// The lease is renewed on a thread of coord's own.
+async fn a_blocked_runtime_keeps_its_lock(server: Backend) {
+    const TTL: u64 = 2;
+    let options = options(server.endpoint(), TTL);
+    let blocked = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let coordinator = Coordinator::connect(options).await.unwrap();
+            let token = coordinator.lock("blocked").run(async |held| {
+                std::thread::sleep(Duration::from_secs(3 * TTL));
+                held.verify().await.unwrap();
+                held.fencing_token()
+            });
+            token.await.unwrap()
+        })
+    });
+    let token = tokio::task::spawn_blocking(|| blocked.join().unwrap());
+    assert!(token.await.unwrap().get() > 0);
+}
+
+/// The server tells nobody of the release.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_deletion_ends_the_wait_at_the_next_safety_read() {
+    let server = coord::embedded::Server::start().await.unwrap();
+    let connect = async || {
+        let options = options(server.endpoint().to_owned(), 2);
+        Coordinator::connect(options).await.unwrap()
+    };
+    let (one, two) = (connect().await, connect().await);
+    let connected = Client::connect([server.endpoint()], None).await;
+    let mut store = connected.unwrap();
+    let guard = one.lock("lost").acquire().await.unwrap();
+    let entry = queue(&mut store, "lost").await.remove(0);
+    let waiting = tokio::spawn(two.lock("lost").wait_forever().acquire());
+    queue_is(&store, "lost", 2).await;
+    server.swallow_event(entry.key());
+    guard.unlock().await.unwrap();
+    let next = tokio::time::timeout(Duration::from_secs(30), waiting).await;
+    next.unwrap().unwrap().unwrap().verify().await.unwrap();
+    // The watch was opened anew, and tells again.
+    let waiting = tokio::spawn(one.lock("lost").wait_forever().acquire());
+    queue_is(&store, "lost", 1).await;
+    drop(waiting.await.unwrap().unwrap());
+}
+
+/// On a real etcd, whose metrics have the calls.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_locks_are_given_back_by_one_revoke() {
+    let Some(server) = Backend::start_or_skip(Kind::Etcd).await else {
+        return;
+    };
+    let etcd = server.etcd().unwrap();
+    let coordinator = connect_with_ttl(&server, 60).await;
+    let mut guards = Vec::new();
+    for n in 0..100 {
+        guards.push(
+            coordinator
+                .lock(format!("many/{n}"))
+                .acquire()
+                .await
+                .unwrap(),
+        );
+    }
+    let count = async || [etcd.calls("LeaseRevoke").await, etcd.calls("Txn").await];
+    let [revokes, txns] = count().await;
+    coordinator.close().await;
+    let mut store = server.client().await;
+    let left = store
+        .get(
+            "coord/lock/",
+            Some(etcd_client::GetOptions::new().with_prefix()),
+        )
+        .await
+        .unwrap();
+    assert_eq!(left.count(), 0);
+    assert_eq!(count().await, [revokes + 1, txns]);
+    for guard in guards {
+        assert!(matches!(guard.unlock().await, Err(Error::Lost { .. })));
+    }
+}
