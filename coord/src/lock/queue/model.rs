@@ -366,7 +366,7 @@ impl World {
 
     /// Takes note of who owns now, and who is gone; checks exclusion.
     fn check(&mut self) {
-        let mut owners = Vec::new();
+        let (mut owners, mut left) = (Vec::new(), Vec::new());
         for process in &mut self.processes {
             process.attempts.retain_mut(|attempt| {
                 let step = attempt.view.as_ref().map(View::step);
@@ -376,7 +376,12 @@ impl World {
                     !attempt.owns || self.store.owned.contains(&is_owner),
                     "an owner that had somebody ahead all the time"
                 );
-                step != Some(Step::Gone)
+                let gone = step == Some(Step::Gone);
+                if gone {
+                    // Of the keys of one attempt somebody may have deleted a part.
+                    left.append(&mut attempt.keys);
+                }
+                !gone
             });
             for owner in process.attempts.iter().filter(|a| a.owns) {
                 owners.extend(self.store.keys.iter().filter(|kv| kv.key == owner.keys[0]));
@@ -391,6 +396,7 @@ impl World {
                 "two owners that conflict: {owners:?}"
             );
         }
+        self.store.delete(|kv| left.contains(&kv.key));
     }
 
     /// Nothing goes wrong any more.
