@@ -366,7 +366,8 @@ impl World {
 
     /// Takes note of who owns now, and who is gone; checks exclusion.
     fn check(&mut self) {
-        let (mut owners, mut left) = (Vec::new(), Vec::new());
+        let mut owners = Vec::new();
+        let mut gone = Vec::new();
         for process in &mut self.processes {
             process.attempts.retain_mut(|attempt| {
                 let step = attempt.view.as_ref().map(View::step);
@@ -376,12 +377,11 @@ impl World {
                     !attempt.owns || self.store.owned.contains(&is_owner),
                     "an owner that had somebody ahead all the time"
                 );
-                let gone = step == Some(Step::Gone);
-                if gone {
-                    // Of the keys of one attempt somebody may have deleted a part.
-                    left.append(&mut attempt.keys);
+                let stays = step != Some(Step::Gone);
+                if !stays {
+                    gone.append(&mut attempt.keys);
                 }
-                !gone
+                stays
             });
             for owner in process.attempts.iter().filter(|a| a.owns) {
                 owners.extend(self.store.keys.iter().filter(|kv| kv.key == owner.keys[0]));
@@ -396,7 +396,8 @@ impl World {
                 "two owners that conflict: {owners:?}"
             );
         }
-        self.store.delete(|kv| left.contains(&kv.key));
+        // Whoever is gone takes along what is left of it.
+        self.store.delete(|kv| gone.contains(&kv.key));
     }
 
     /// Nothing goes wrong any more.
