@@ -90,6 +90,12 @@ impl Engine {
         .await
     }
 
+    /// A write for the caller that says by itself whether an earlier copy was carried out: repeated as
+    /// [`read`](Self::read) is.
+    pub(crate) async fn write_again(&self, txn: Txn) -> Result<TxnReply, CallError> {
+        self.repeat(|| self.calls.txn(txn.clone())).await
+    }
+
     async fn repeat<T, F>(&self, call: impl Fn() -> F) -> Result<T, CallError>
     where
         F: Future<Output = Result<T, CallError>>,
