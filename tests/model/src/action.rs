@@ -30,6 +30,8 @@ pub enum Action {
     Undo(u8),
     /// The attempt ends because its session is lost.
     Lose(u8),
+    /// The delete by which it downgrades is applied and answered.
+    Part(u8),
     /// A move of the entry reaches etcd.
     ApplyMove(u8),
     /// The move's answer reaches the client.
@@ -59,6 +61,8 @@ pub enum Action {
     UndoLate(u8),
     /// The undo is applied, and its answer lost.
     UndoAnswerLost(u8),
+    /// The answer to the delete of a downgrade does not come in time.
+    PartLate(u8),
     /// etcd is too full for the barrier.
     NoSpace(u8),
     /// A request that nobody waits for is applied.
@@ -135,6 +139,9 @@ impl Protocol {
 
     fn calm_attempt(&self, world: &World, a: u8, add: &mut impl FnMut(Action)) {
         let attempt = &world.attempts[usize::from(a)];
+        if attempt.part {
+            add(Action::Part(a));
+        }
         match attempt.phase {
             Phase::Idle | Phase::Done => return,
             Phase::Undo(_) => {
@@ -238,10 +245,16 @@ impl Protocol {
         let faults = world.faults;
         let attempt = &world.attempts[usize::from(a)];
         let plan = &self.scenario.attempts[usize::from(a)];
+        if attempt.part && faults.late > 0 {
+            add(Action::PartLate(a));
+        }
         match attempt.phase {
             Phase::Idle => {
                 let session = world.sessions[usize::from(plan.session)];
-                if !session.past && !session.lost {
+                let used = plan
+                    .reuses
+                    .is_some_and(|of| !world.attempts[usize::from(of)].free);
+                if !session.past && !session.lost && !used {
                     add(Action::Start(a));
                 }
             }
@@ -314,6 +327,10 @@ impl Protocol {
             Action::Release(a) => self.release(world, a),
             Action::Undo(a) => self.undone(world, a),
             Action::Lose(a) => self.lose(world, a),
+            Action::Part(a) => {
+                self.delete_part(world, a);
+                world.attempts[usize::from(a)].part = false;
+            }
             Action::ApplyMove(a) => self.apply_move(world, a),
             Action::MoveAnswer(a) => self.move_answer(world, a),
             Action::Open(watch) => {
@@ -395,9 +412,9 @@ impl Protocol {
             }
             Action::DeleteEntry(key) => {
                 world.faults.delete_entry -= 1;
-                let whose = self.keys[usize::from(key)].attempt;
-                for a in whose.into_iter().map(usize::from) {
-                    world.attempts[a].tampered |= world.attempts[a].phase != Phase::Done;
+                for (attempt, own) in world.attempts.iter_mut().zip(&self.own) {
+                    let open = !matches!(attempt.phase, Phase::Idle | Phase::Done);
+                    attempt.tampered |= open && own & (1 << key) != 0;
                 }
                 self.delete(world, 1 << key);
             }
@@ -414,7 +431,13 @@ impl Protocol {
                 self.send_late(world, Late::Write { attempt: a, token });
             }
             Action::Downgrade(a) => {
-                world.attempts[usize::from(a)].downgraded = true;
+                let attempt = &mut world.attempts[usize::from(a)];
+                attempt.downgraded = true;
+                attempt.part = true;
+            }
+            Action::PartLate(a) => {
+                world.faults.late -= 1;
+                world.attempts[usize::from(a)].dirty = self.is_reused(a);
                 self.send_late(world, Late::Downgrade { attempt: a });
             }
             Action::Move(a) => world.attempts[usize::from(a)].moving = Moving::Sent,

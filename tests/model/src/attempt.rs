@@ -13,6 +13,9 @@ impl Protocol {
     }
 
     pub(crate) fn start(&self, world: &mut World, a: u8) {
+        if let Some(of) = self.scenario.attempts[usize::from(a)].reuses {
+            world.attempts[usize::from(of)].free = false;
+        }
         // Registered before the acquire is sent, where there is a watch.
         for name in self.names_of(a) {
             self.sit(world, a, name, false);
@@ -79,7 +82,7 @@ impl Protocol {
             }
             Answer::NoSession => {
                 world.sessions[self.session_of(a)].lost = true;
-                self.done(world, a);
+                self.done(world, a, false);
             }
             Answer::Busy(_) => {
                 if self.mutated(Mutation::NoBarrierWhenBusy) {

@@ -150,7 +150,11 @@ impl Protocol {
         let others = entries.clone().fold(0, |others, key| {
             others | (self.relevant[usize::from(key)] & exists)
         });
-        let absent = own & exists == 0;
+        let compared = match self.mutated(Mutation::ComparesOneOfTwo) {
+            true => 1 << self.first_entry(attempt, false),
+            false => own,
+        };
+        let absent = compared & exists == 0;
         let busy = plan.tries && others != 0;
         if absent && lease.key == expected && !busy {
             if !lease.alive {
@@ -205,7 +209,8 @@ impl Protocol {
         let session = usize::from(self.scenario.attempts[index].session);
         let mut keys = self.own[index];
         let state = &world.attempts[index];
-        if self.mutated(Mutation::DowngradedDeletesOne) && state.downgraded {
+        if state.downgraded {
+            // The other one has an undo of its own since.
             keys = 1 << self.first_entry(attempt, true);
         }
         let first = usize::from(self.first_entry(attempt, false));
@@ -235,6 +240,12 @@ impl Protocol {
         }
     }
 
+    /// The write entry of who downgrades goes.
+    pub(crate) fn delete_part(&self, world: &mut World, attempt: u8) {
+        let reads = 1 << self.first_entry(attempt, true);
+        self.delete(world, self.own[usize::from(attempt)] & !reads);
+    }
+
     /// A copy of a move reaches etcd. It compares `guard`.
     pub(crate) fn move_entry(&self, world: &mut World, attempt: u8, guard: Rev, to: u8) -> Moved {
         let key = self.first_entry(attempt, false);
@@ -247,9 +258,7 @@ impl Protocol {
             true => slot.created,
             false => world.attempts[usize::from(attempt)].created,
         };
-        if slot.created == 0 || slot.created != token {
-            Moved::Gone
-        } else if compared == guard {
+        if slot.created > 0 && compared == guard {
             if !world.store.leases[usize::from(to)].alive {
                 return Moved::Refused;
             }
@@ -257,6 +266,8 @@ impl Protocol {
             let revision = world.store.revision;
             self.put(world, key, revision, to);
             Moved::There(revision)
+        } else if slot.created == 0 || slot.created != token {
+            Moved::Gone
         } else if slot.lease == to {
             Moved::There(slot.modified)
         } else {

@@ -18,6 +18,8 @@
 //!   while it waits, or while it is being granted; a deadline that passes, and then, or never, the
 //!   lease's end; a holder that is paused and writes later.
 //! - **Modes**: exclusive, read, downgradable, permits, try, two names in one transaction.
+//! - **Keys that are used again** by a later attempt, as the library does once nothing of the earlier
+//!   one can come any more.
 //! - **A change of the TTL**: the entry moves to the lease of another session, there and back.
 //! - **Others**: a Go peer that uses one key again and again; somebody who revokes a lease, deletes
 //!   an entry or a session key.
@@ -43,10 +45,10 @@
 //!
 //! # Bounds
 //! Revisions are renumbered after each step, so states that differ in numbers only are one. The
-//! scenarios of `tests/protocol.rs` have 40 to 650 thousand states each, 3.3 million together, looked
-//! at twice (by stateright, and for circles): about 55 s of one core, 35 s on two idle ones. The
-//! mutations take less than 2 s. `cargo xtask model` (`COORD_MODEL=large`) lets one more unknown
-//! answer, one more broken watch and one more caller go wrong wherever one may.
+//! scenarios of `tests/protocol.rs` have 18 to 600 thousand states each, 3.8 million together, looked
+//! at twice (by stateright, and for circles): 40 s of one core. Mutations and deadlines take 4 s.
+//! `cargo xtask model` (`COORD_MODEL=large`) lets one more unknown answer, one more broken watch and
+//! one more caller go wrong wherever one may: up to 7 million states each, 7 minutes of one core.
 //!
 //! # What is not covered
 //! Batches of releases as such; a change of leader, and what servers do wrong but for a lost event; a

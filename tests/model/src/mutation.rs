@@ -50,8 +50,12 @@ pub enum Mutation {
     AuditByCount,
     /// A release is confirmed if something was deleted.
     ConfirmByCount,
-    /// After a downgrade only the read entry is deleted.
-    DowngradedDeletesOne,
+    /// The acquire of a downgradable entry compares one of its two keys.
+    ComparesOneOfTwo,
+    /// Keys are used again although a copy of their delete may come late.
+    ReusedAfterLateDelete,
+    /// Keys are used again although the write entry's delete, of a downgrade, is not answered.
+    ReusedBeforeDowngraded,
     /// A reader lists everybody, and is content with a cut list without a writer.
     ReaderListsReaders,
     /// A lease is renewed again after its deadline.

@@ -23,11 +23,7 @@ impl Protocol {
             Late::Undo { attempt, barrier } => {
                 let _ = self.undo(world, attempt, barrier);
             }
-            Late::Downgrade { attempt } => {
-                let both = self.own[usize::from(attempt)];
-                let reads = 1 << self.first_entry(attempt, true);
-                self.delete(world, both & !reads);
-            }
+            Late::Downgrade { attempt } => self.delete_part(world, attempt),
             Late::Write { attempt, token } => self.write(world, attempt, token),
             Late::Move { attempt, guard, to } => {
                 let _ = self.move_entry(world, attempt, guard, to);

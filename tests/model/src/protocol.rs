@@ -42,11 +42,12 @@ impl Protocol {
         let mut keys: Vec<Info> = Vec::new();
         let mut own: Vec<Keys> = Vec::new();
         for (index, plan) in scenario.attempts.iter().enumerate() {
-            let first = scenario
-                .attempts
-                .iter()
-                .position(|p| p.session == plan.session);
-            if let Some(first) = first.filter(|first| shared && *first < index) {
+            let mut plans = scenario.attempts.iter();
+            let first = match plan.reuses {
+                None if shared => plans.position(|p| p.session == plan.session),
+                reuses => reuses.map(usize::from),
+            };
+            if let Some(first) = first.filter(|first| *first < index) {
                 own.push(own[first]);
                 continue;
             }
@@ -189,6 +190,9 @@ impl Model for Protocol {
             unknown: false,
             views: vec![None; names],
             downgraded: false,
+            part: false,
+            dirty: false,
+            free: false,
             moved: 0,
             moving: Moving::No,
             wrote: false,

@@ -37,6 +37,8 @@ pub struct Plan {
     pub(crate) names: u8,
     /// Takes only a free lock.
     pub(crate) tries: bool,
+    /// It is made once that attempt is done, and with its keys.
+    pub(crate) reuses: Option<u8>,
     /// To which sessions of its client the entry may be moved, one after the other.
     pub(crate) moves: Vec<u8>,
 }
@@ -50,6 +52,7 @@ impl Plan {
             mode,
             names: 1,
             tries: false,
+            reuses: None,
             moves: Vec::new(),
         }
     }
@@ -70,6 +73,13 @@ impl Plan {
     #[must_use]
     pub fn tries(mut self) -> Self {
         self.tries = true;
+        self
+    }
+
+    /// With the keys of an earlier attempt of the same session and mode, once that is done.
+    #[must_use]
+    pub fn reuses(mut self, attempt: u8) -> Self {
+        self.reuses = Some(attempt);
         self
     }
 

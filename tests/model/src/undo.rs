@@ -16,7 +16,7 @@ impl Protocol {
         let stayed = attempt.moved == 0 && attempt.moving == Moving::No;
         if stayed || self.mutated(Mutation::MovedIsForgotten) {
             // Everything of it goes with the lease.
-            self.done(world, a);
+            self.done(world, a, false);
         } else {
             self.stop_moving(world, a);
             self.end(world, a, false);
@@ -82,7 +82,7 @@ impl Protocol {
         let attempt = &world.attempts[usize::from(a)];
         let barrier = attempt.unknown && !self.mutated(Mutation::NoBarrier);
         if !barrier && !attempt.unknown && attempt.created == 0 {
-            self.done(world, a);
+            self.done(world, a, true);
             return;
         }
         self.leave(world, a);
@@ -93,12 +93,17 @@ impl Protocol {
         });
     }
 
+    pub(crate) fn is_reused(&self, a: u8) -> bool {
+        let mut plans = self.scenario.attempts.iter();
+        plans.any(|plan| plan.reuses == Some(a))
+    }
+
     pub(crate) fn leave(&self, world: &mut World, a: u8) {
         world.attempts[usize::from(a)].views.fill(None);
     }
 
-    /// Nothing of it matters any more.
-    pub(crate) fn done(&self, world: &mut World, a: u8) {
+    /// Nothing of it matters any more. `free`: nor can anything of it come.
+    pub(crate) fn done(&self, world: &mut World, a: u8, free: bool) {
         self.leave(world, a);
         for (key, slot) in world.store.entries.iter_mut().enumerate() {
             if self.own[usize::from(a)] & (1 << key) != 0 && slot.created == 0 {
@@ -107,6 +112,8 @@ impl Protocol {
         }
         let attempt = &mut world.attempts[usize::from(a)];
         attempt.phase = Phase::Done;
+        attempt.free = free && self.is_reused(a);
+        attempt.dirty = false;
         attempt.created = 0;
         attempt.modified = 0;
         attempt.unknown = false;
@@ -143,7 +150,10 @@ impl Protocol {
             let session = self.session_of(a);
             world.sessions[session].incarnation = world.store.leases[session].key;
         }
-        self.done(world, a);
+        let attempt = &world.attempts[index];
+        let late = attempt.dirty && !self.mutated(Mutation::ReusedAfterLateDelete);
+        let part = attempt.part && !self.mutated(Mutation::ReusedBeforeDowngraded);
+        self.done(world, a, !undo.barrier && !late && !part);
     }
 
     /// What a release would be told, if it were applied and answered now.
@@ -163,6 +173,7 @@ impl Protocol {
     pub(crate) fn undo_late(&self, world: &mut World, a: u8) {
         if let Phase::Undo(undo) = world.attempts[usize::from(a)].phase {
             let barrier = undo.barrier && !undo.sweep;
+            world.attempts[usize::from(a)].dirty = self.is_reused(a);
             self.send_late(
                 world,
                 Late::Undo {
@@ -177,6 +188,7 @@ impl Protocol {
     pub(crate) fn undo_answer_lost(&self, world: &mut World, a: u8) {
         if let Phase::Undo(undo) = world.attempts[usize::from(a)].phase {
             self.undo(world, a, undo.barrier && !undo.sweep);
+            world.attempts[usize::from(a)].dirty = self.is_reused(a);
         }
     }
 

@@ -103,6 +103,12 @@ pub(crate) struct Attempt {
     pub(crate) views: Vec<Option<View>>,
     /// It is a reader now, as far as it believes.
     pub(crate) downgraded: bool,
+    /// The delete of its write entry, by which it downgrades, is still to be answered.
+    pub(crate) part: bool,
+    /// A delete of its keys ended unknown.
+    pub(crate) dirty: bool,
+    /// It is done, and nothing of it can come any more: its keys may be used again.
+    pub(crate) free: bool,
     /// How many moves are known to be done.
     pub(crate) moved: u8,
     pub(crate) moving: Moving,

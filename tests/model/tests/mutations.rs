@@ -323,12 +323,39 @@ fn downgrading(attempts: &[Plan], faults: Faults) -> Scenario {
 }
 
 #[test]
-fn downgraded_deletes_one() {
-    let scenario = downgrading(
-        &[Plan::new(0, Mode::Downgradable)],
-        Faults { late: 1, ..none() },
+fn compares_one_of_two() {
+    let faults = Faults { late: 1, ..none() };
+    let scenario = downgrading(&[Plan::new(0, Mode::Downgradable)], faults);
+    caught(Mutation::ComparesOneOfTwo, Law::NoOrphan, scenario);
+}
+
+#[test]
+fn reused_after_late_delete() {
+    let faults = Faults { late: 1, ..none() };
+    let plans = [Plan::write(0), Plan::write(0).reuses(0)];
+    caught(
+        Mutation::ReusedAfterLateDelete,
+        Law::Entry,
+        one(&plans, faults),
     );
-    caught(Mutation::DowngradedDeletesOne, Law::NoOrphan, scenario);
+}
+
+#[test]
+fn reused_after_late_delete_lets_two_in() {
+    let faults = Faults { late: 1, ..none() };
+    let plans = [Plan::write(0), Plan::write(0).reuses(0), Plan::write(1)];
+    caught(
+        Mutation::ReusedAfterLateDelete,
+        Law::Exclusion,
+        two(&plans, faults),
+    );
+}
+
+#[test]
+fn reused_before_downgraded() {
+    let plan = Plan::new(0, Mode::Downgradable);
+    let scenario = downgrading(&[plan.clone(), plan.reuses(0)], none());
+    caught(Mutation::ReusedBeforeDowngraded, Law::Entry, scenario);
 }
 
 #[test]

@@ -204,12 +204,38 @@ fn a_downgrade() {
         "a downgrade, and a lease that runs out",
         &plans[..2],
         Faults {
-            late: 2,
+            late: 1,
             cancel: 1,
             past: 1,
             ..none()
         },
     );
+    scenario.downgrades = true;
+    holds(scenario);
+}
+
+#[test]
+fn keys_are_used_again() {
+    let plans = [Plan::write(0), Plan::write(0).reuses(0), Plan::write(1)];
+    let faults = Faults {
+        late: 2,
+        watch: 1,
+        ..none()
+    };
+    holds(two("keys used again", &plans, faults));
+    let plans = [Plan::write(0), Plan::write(0).reuses(0)];
+    let faults = Faults {
+        late: 1,
+        cancel: 1,
+        delete_entry: 1,
+        refuse: 1,
+        ..none()
+    };
+    holds(two("keys used again, and deleted", &plans, faults).go(1));
+    let plan = Plan::new(0, Mode::Downgradable);
+    let plans = [plan.clone(), plan.reuses(0), Plan::read(1)];
+    let faults = Faults { late: 1, ..none() };
+    let mut scenario = two("keys used again after a downgrade", &plans, faults);
     scenario.downgrades = true;
     holds(scenario);
 }
@@ -283,7 +309,7 @@ fn the_entry_moves_to_another_lease() {
     holds(scenario.faults(faults));
     let plans = [Plan::write(0).moves(&[1, 0])];
     let faults = Faults {
-        late: 3,
+        late: 2,
         past: 2,
         delete_entry: 1,
         ..none()
