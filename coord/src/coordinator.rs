@@ -16,7 +16,7 @@ use crate::{
     engine::{Engine, Watched},
     error::{Context, Error, Result},
     instance_id::InstanceIds,
-    lock::{LockBuilder, Locks},
+    lock::{Election, LockBuilder, LockStatus, Locks},
     options::Options,
     registry::Registry,
     session::{Keeper, PastDeadline, SessionState},
@@ -264,6 +264,45 @@ impl Coordinator {
     /// ```
     pub fn lock_all<K: Into<String>>(&self, keys: impl IntoIterator<Item = K>) -> LockBuilder {
         self.locks().lock_all(keys.into_iter().map(K::into))
+    }
+
+    /// Who holds the lock `path` and the locks below it (`orders` and `orders/42`, not `orders2`), and who
+    /// waits for them, as etcd has it at one revision; all locks of this namespace and lock prefix if
+    /// `path` is empty. In the order of their names; those that nobody holds or waits for are not there.
+    ///
+    /// It reads their queues, and tells nobody. [Raw](LockBuilder::raw) locks and elections stand
+    /// elsewhere.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> coord::Result<()> {
+    /// # let server = coord::embedded::Server::start().await?;
+    /// # let coordinator = server.coordinator().await?;
+    /// let guard = coordinator.lock("orders/42").acquire().await?;
+    /// for lock in coordinator.inspect_locks("orders").await? {
+    ///     for holder in &lock.holders {
+    ///         println!("{}: {}, token {}", lock.name, holder.owner, holder.fencing_token);
+    ///     }
+    ///     println!("{} wait", lock.waiters.len());
+    /// }
+    /// # drop(guard);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an impossible path, [`Error::Unavailable`] or [`Error::Timeout`] if etcd
+    /// could not say, [`Error::Denied`], [`Error::Closed`].
+    ///
+    /// # Cancel safety
+    /// Safe to drop.
+    pub async fn inspect_locks(&self, path: &str) -> Result<Vec<LockStatus>> {
+        self.locks().inspect(path).await
+    }
+
+    /// The election `name`: one leader at a time among all candidates. See [`Election`].
+    pub fn election(&self, name: impl Into<String>) -> Election {
+        self.locks().election(name.into())
     }
 
     pub(crate) fn locks(&self) -> Locks {

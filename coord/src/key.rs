@@ -110,6 +110,16 @@ impl Prefix {
         std::str::from_utf8(digits).ok()?.parse().ok()
     }
 
+    /// The queue `name` below this prefix. The `!` ends the name.
+    fn queue(&self, operation: &'static str, name: &str) -> Result<Self> {
+        check(operation, name)?;
+        if name.contains('!') {
+            let fault = format!("`!` ends a lock's name and may not stand in `{name}`");
+            return Err(Error::invalid(operation, fault));
+        }
+        Ok(Self(format!("{self}{name}!/")))
+    }
+
     /// The part of `key` after this prefix, if it is below it.
     pub(crate) fn strip<'k>(&self, key: &'k [u8]) -> Option<&'k [u8]> {
         key.strip_prefix(self.0.as_bytes())
@@ -216,17 +226,45 @@ impl Layout {
     /// The queue of the lock `name`. The `!` ends the name, so that `jobs` and `jobs/1` are two
     /// queues, neither of them below the other.
     pub(crate) fn lock_queue(&self, name: &str) -> Result<Prefix> {
-        check("acquire lock", name)?;
-        if name.contains('!') {
-            return Err(Error::invalid(
-                "acquire lock",
-                format!("`!` ends a lock's name and may not stand in `{name}`"),
-            ));
+        self.locks().queue("acquire lock", name)
+    }
+
+    /// The queue of the candidates of the election `name`: as a lock's, elsewhere.
+    pub(crate) fn election_queue(&self, name: &str) -> Result<Prefix> {
+        let elections = Prefix(format!("{}{}election/", self.namespace, self.lock));
+        elections.queue("campaign", name)
+    }
+
+    /// The intervals of the queues of the lock `path` and of all locks below it; of every lock if it is
+    /// empty.
+    pub(crate) fn lock_queues(
+        &self,
+        operation: &'static str,
+        path: &str,
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let interval = |prefix: Prefix| (prefix.as_bytes().to_vec(), prefix.end());
+        let locks = self.locks();
+        if path.is_empty() {
+            return Ok(vec![interval(locks)]);
         }
-        Ok(Prefix(format!(
-            "{}{}lock/{name}!/",
-            self.namespace, self.lock
-        )))
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let own = locks.queue(operation, path)?;
+        let below = Prefix(format!("{locks}{path}/"));
+        Ok(vec![interval(own), interval(below)])
+    }
+
+    /// The lock in whose queue `key` stands, and that queue. Not of a raw one.
+    pub(crate) fn lock_of(&self, key: &[u8]) -> Option<(String, Prefix)> {
+        let locks = self.locks();
+        let path = locks.strip(key)?;
+        let end = path.windows(2).position(|two| two == b"!/")?;
+        let name = std::str::from_utf8(&path[..end]).ok()?.to_owned();
+        let queue = Prefix(format!("{locks}{name}!/"));
+        Some((name, queue))
+    }
+
+    fn locks(&self) -> Prefix {
+        Prefix(format!("{}{}lock/", self.namespace, self.lock))
     }
 
     /// The queue of the lock that other clients call `name`: as it stands, with neither namespace nor
@@ -407,6 +445,10 @@ mod tests {
             "prod/coord/lock/jobs/1!/"
         );
         assert_eq!(
+            keys.election_queue("jobs/1").expect("valid").as_str(),
+            "prod/coord/election/jobs/1!/"
+        );
+        assert_eq!(
             keys.lock_session(255).as_str(),
             "prod/coord/session/00000000000000ff"
         );
@@ -457,6 +499,35 @@ mod tests {
         let outer = keys.lock_queue("jobs").expect("valid");
         let inner = keys.lock_queue("jobs/1").expect("valid");
         assert!(outer.strip(inner.as_bytes()).is_none());
+    }
+
+    #[test]
+    fn a_lock_and_those_below_it_are_found_without_its_neighbours() {
+        let keys = layout();
+        let entry = |name| keys.lock_queue(name).expect("valid").key("x1.1");
+        let within = |path, name| {
+            let intervals = keys.lock_queues("test", path).expect("valid");
+            let key = entry(name);
+            let is_in = |(from, end): &(Vec<u8>, Vec<u8>)| {
+                from.as_slice() <= key.as_bytes() && key.as_bytes() < end.as_slice()
+            };
+            intervals.iter().any(is_in)
+        };
+        for path in ["jobs", "jobs/"] {
+            assert!(within(path, "jobs"));
+            assert!(within(path, "jobs/1/a"));
+            assert!(!within(path, "jobs2"));
+            assert!(!within(path, "job"));
+            assert!(!within(path, "jobs-a"));
+        }
+        assert!(within("", "a"));
+        assert!(keys.lock_queues("test", "a!").is_err());
+
+        let (name, queue) = keys.lock_of(entry("jobs/1").as_bytes()).expect("an entry");
+        assert_eq!(name, "jobs/1");
+        assert_eq!(queue, keys.lock_queue("jobs/1").expect("valid"));
+        assert!(keys.lock_of(b"prod/coord/lock/junk").is_none());
+        assert!(keys.lock_of(keys.lock_session(1).as_bytes()).is_none());
     }
 
     #[test]

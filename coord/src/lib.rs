@@ -87,8 +87,8 @@ pub use error::{Context as ErrorContext, Error, Holder, LostReason, Result};
 pub use global::{global, set_global};
 pub use instance_id::{InstanceId, InstanceIds};
 pub use lock::{
-    FencingToken, Held, LockBuilder, LockGuard, LockTransaction, OnLost, ReentrantLock, Release,
-    Released,
+    Election, FencingToken, Held, Leader, Leaders, Leadership, LockBuilder, LockEntry, LockGuard,
+    LockMode, LockStatus, LockTransaction, OnLost, ReentrantLock, Release, Released,
 };
 pub use options::{
     ConfigOptions, LockOptions, Options, Pem, RegistryOptions, RetryOptions, Secret, TlsOptions,

@@ -89,7 +89,7 @@ async fn readers_share_and_writers_do_not(server: Backend) {
         both.wait().await;
     };
     let (one, two, ()) = tokio::join!(look(), look(), write);
-    (one.unwrap(), two.unwrap());
+    one.and(two).unwrap();
     eventually("they are gone", async || {
         change(&coordinator, "t").await.is_ok()
     })

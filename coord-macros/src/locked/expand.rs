@@ -112,10 +112,15 @@ fn returns_token(args: &Args, function: &Function, private: &TokenStream) -> Tok
         None => quote_spanned!(span=> #private::returns::<#returned>()),
         Some(map) => {
             let error = Ident::new("error", Span::mixed_site());
-            let mapped = quote_spanned!(map.span()=> (#map)(#error));
+            // Where the expression stands: there a wrong one is reported.
+            let by = Ident::new("by", map.span().resolved_at(Span::mixed_site()));
+            let mapped = quote_spanned!(by.span()=> #by(#error));
             quote_spanned! {span=>
                 #private::returns_by::<#returned>(
-                    |#error| ::core::result::Result::Err(#mapped),
+                    |#error| {
+                        let #by = #map;
+                        ::core::result::Result::Err(#mapped)
+                    },
                     ::core::result::Result::is_ok,
                 )
             }

@@ -49,8 +49,23 @@ use crate::{
     session::LeasedKey,
 };
 
-/// What errors say was being done.
-pub(super) const OPERATION: &str = "acquire lock";
+/// What the queues are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Lock,
+    /// The entries say what the candidates proclaim, not who they are.
+    Election,
+}
+
+impl Purpose {
+    /// What errors say was being done.
+    pub(super) fn operation(self) -> &'static str {
+        match self {
+            Self::Lock => "acquire lock",
+            Self::Election => "campaign",
+        }
+    }
+}
 
 /// How many names one acquire takes. etcd takes 128 operations and as many compares, and a name may
 /// need three of each.
@@ -60,6 +75,7 @@ pub(super) const MOST_NAMES: usize = 42;
 #[derive(Debug)]
 pub(super) struct Acquire<'a> {
     pub(super) shared: &'a Shared,
+    pub(super) purpose: Purpose,
     /// The name or names, as they are called in errors.
     pub(super) name: &'a str,
     /// One for each name, no two of them the same: no more than [`MOST_NAMES`].
@@ -390,7 +406,7 @@ impl Acquire<'_> {
     }
 
     pub(super) fn context(&self) -> Context {
-        Context::new(OPERATION).key(self.name)
+        Context::new(self.purpose.operation()).key(self.name)
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Held, LockGuard, Locks, Shared,
-    attempt::{self, Acquire, MOST_NAMES, OPERATION},
+    attempt::{self, Acquire, MOST_NAMES, Purpose},
     gate::Gate,
     modes::{Mode, Permits},
     terms::Terms,
@@ -45,6 +45,7 @@ pub(crate) enum Wait {
 #[must_use = "nothing is acquired before `acquire`, `try_acquire` or `run` is awaited"]
 pub struct LockBuilder {
     locks: Locks,
+    purpose: Purpose,
     names: Vec<String>,
     raw: bool,
     kind: Kind,
@@ -72,6 +73,7 @@ impl LockBuilder {
     pub(super) fn new(locks: Locks, names: Vec<String>) -> Self {
         Self {
             locks,
+            purpose: Purpose::Lock,
             names,
             raw: false,
             kind: Kind::Write,
@@ -80,6 +82,29 @@ impl LockBuilder {
             wait: Wait::Default,
             terms: Terms::default(),
         }
+    }
+
+    /// For the election `name`: candidates wait until they lead.
+    pub(super) fn election(locks: Locks, name: String) -> Self {
+        let mut builder = Self::new(locks, vec![name]).wait_forever();
+        builder.purpose = Purpose::Election;
+        // They wait for days, and would hide how long locks are waited for.
+        builder.terms.label = Some("election");
+        builder
+    }
+
+    pub(super) fn locks(&self) -> &Locks {
+        &self.locks
+    }
+
+    /// As errors call it.
+    pub(super) fn name(&self) -> String {
+        self.names.join(", ")
+    }
+
+    /// Where the entries stand, if all is right with what is asked for.
+    pub(super) fn queues(&self) -> Result<Vec<Prefix>> {
+        self.check().map(|asked| asked.queues)
     }
 
     /// Shared with other readers, and with nobody else.
@@ -171,10 +196,15 @@ impl LockBuilder {
     /// # Cancel safety
     /// Safe to drop at any moment: the place in the queue is given up in the background.
     pub async fn acquire(self) -> Result<LockGuard> {
+        self.acquire_with(None).await
+    }
+
+    /// With an entry that says `value`; without one it says who has put it.
+    pub(super) async fn acquire_with(self, value: Option<Vec<u8>>) -> Result<LockGuard> {
         // On the heap: it is some 20 kB, and would be so in the future of every caller's caller.
         let terms = self.terms;
         let asked = self.locks.shared.engine.clock.now();
-        let acquired = Box::pin(self.acquire_or_time_out()).await;
+        let acquired = Box::pin(self.acquire_or_time_out(value)).await;
         acquired.map(|guard| guard.under(terms, asked))
     }
 
@@ -184,9 +214,10 @@ impl LockBuilder {
         let mut queues: Vec<Prefix> = Vec::new();
         let layout = &self.locks.shared.engine.layout;
         for name in &self.names {
-            let queue = match self.raw {
-                true => layout.raw_lock_queue(name),
-                false => layout.lock_queue(name),
+            let queue = match (self.raw, self.purpose) {
+                (true, _) => layout.raw_lock_queue(name),
+                (false, Purpose::Lock) => layout.lock_queue(name),
+                (false, Purpose::Election) => layout.election_queue(name),
             };
             match queue {
                 // A name that is given twice is one lock.
@@ -244,16 +275,17 @@ impl LockBuilder {
         match faults.is_empty() {
             true => Ok(Asked { queues, mode }),
             false => Err(Error::Invalid {
-                context: Context::new(OPERATION).key(self.names.join(", ")),
+                context: Context::new(self.purpose.operation()).key(self.name()),
                 faults,
             }),
         }
     }
 
-    async fn acquire_or_time_out(self) -> Result<LockGuard> {
+    async fn acquire_or_time_out(self, value: Option<Vec<u8>>) -> Result<LockGuard> {
         let Asked { queues, mode } = self.check()?;
         let Self {
             locks,
+            purpose,
             names,
             ttl,
             wait,
@@ -263,15 +295,19 @@ impl LockBuilder {
         let Shared {
             engine, identity, ..
         } = &*locks.shared;
+        let value =
+            value.unwrap_or_else(|| identity.value(mode, locks.service.as_deref(), &engine.clock));
         let acquire = Acquire {
             shared: &locks.shared,
+            purpose,
             name: &names.join(", "),
             queues: &queues,
             mode,
-            value: &identity.value(mode, locks.service.as_deref(), &engine.clock),
+            value: &value,
             ttl,
             waits: wait != Wait::Try,
-            reentrant: terms.reentrant || engine.options.lock.reentrant,
+            reentrant: terms.reentrant
+                || (purpose == Purpose::Lock && engine.options.lock.reentrant),
         };
         let limit = match wait {
             Wait::Default => engine.options.lock.wait,

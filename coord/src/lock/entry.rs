@@ -51,7 +51,15 @@ impl Identity {
 /// Who wrote the entry. Of another client's entry only the key is known.
 pub(super) fn holder(kv: &KeyValue) -> Holder {
     Holder {
-        entry: String::from_utf8_lossy(&kv.key).into_owned(),
+        entry: unnamed(kv).entry,
         ..serde_json::from_slice(&kv.value).unwrap_or_default()
+    }
+}
+
+/// The entry alone, whatever its value says.
+pub(super) fn unnamed(kv: &KeyValue) -> Holder {
+    Holder {
+        entry: String::from_utf8_lossy(&kv.key).into_owned(),
+        ..Holder::default()
     }
 }

@@ -20,6 +20,10 @@ use crate::{key::Layout, session::Session};
 pub struct FencingToken(i64);
 
 impl FencingToken {
+    pub(super) fn of(create_revision: i64) -> Self {
+        Self(create_revision)
+    }
+
     /// The number. Positive.
     #[must_use]
     pub fn get(self) -> i64 {

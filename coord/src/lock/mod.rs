@@ -21,12 +21,14 @@ mod attempt;
 mod audit;
 mod builder;
 mod downgrade;
+mod election;
 mod entry;
 mod gate;
 mod guard;
 mod held;
 mod hold;
 mod hub;
+mod inspect;
 mod meter;
 mod modes;
 mod moving;
@@ -41,15 +43,17 @@ mod warden;
 use std::{fmt, sync::Arc};
 
 pub use builder::LockBuilder;
+pub use election::{Election, Leader, Leaders, Leadership};
 pub use guard::{LockGuard, Released};
 pub use held::{FencingToken, Held};
+pub use inspect::{LockEntry, LockMode, LockStatus};
 pub use outcome::{Outcome, Returns, Run, Skip};
 pub use reentry::ReentrantLock;
 pub use terms::{OnLost, Release};
 pub use transaction::LockTransaction;
 
 use self::{hub::Hub, session::Sessions};
-use crate::engine::Engine;
+use crate::{engine::Engine, error::Result};
 
 /// The locks of one coordinator, shared by its modules. Cheap to clone.
 #[derive(Clone)]
@@ -102,5 +106,13 @@ impl Locks {
 
     pub(crate) fn lock_all(&self, keys: impl IntoIterator<Item = String>) -> LockBuilder {
         LockBuilder::new(self.clone(), keys.into_iter().collect())
+    }
+
+    pub(crate) fn election(&self, name: String) -> Election {
+        Election::new(self.clone(), name)
+    }
+
+    pub(crate) async fn inspect(&self, path: &str) -> Result<Vec<LockStatus>> {
+        inspect::run(&self.shared.engine, path).await
     }
 }

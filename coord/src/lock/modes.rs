@@ -136,6 +136,12 @@ impl Mode {
         })
     }
 
+    /// Whether the entry `key` of `queue` is one of ours: Go's begin with a hex digit.
+    pub(super) fn wrote(queue: &Prefix, key: &[u8]) -> bool {
+        let letter = queue.strip(key).and_then(<[u8]>::first);
+        letter.is_some_and(|letter| [WRITE, READ, PERMITS].contains(&char::from(*letter)))
+    }
+
     /// Whether the two are of semaphores that cannot be one.
     pub(super) fn contradicts(self, ahead: Kind) -> bool {
         match (self, ahead) {
@@ -164,6 +170,15 @@ impl Kind {
             Some(READ) => Self::Read,
             Some(PERMITS) => Permits::parse(suffix).map_or(Self::Exclusive, Self::Permits),
             _ => Self::Exclusive,
+        }
+    }
+
+    /// How an entry of this kind is held.
+    pub(super) fn mode(self) -> Mode {
+        match self {
+            Self::Exclusive => Mode::WRITE,
+            Self::Read => Mode::Read,
+            Self::Permits(permits) => Mode::Permits(permits),
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{
         modes::{Kind, Mode, Permits},
         queue::Listed,
     },
-    Acquire, oldest,
+    Acquire, Purpose, oldest,
 };
 use crate::{
     client::{KeyValue, Range, Span, Txn},
@@ -28,17 +28,24 @@ impl Acquire<'_> {
         match engine.clock.timeout(limit, engine.calls.txn(fronts)).await {
             Ok(Ok(reply)) => {
                 let first = oldest(Listed::of(reply.replies).kvs);
-                Ok(first.as_ref().map(entry::holder))
+                Ok(first.as_ref().map(|kv| self.who(kv)))
             }
             Ok(Err(error)) => Err(error.into_error(self.context())),
             Err(_) => Ok(None),
         }
     }
 
+    fn who(&self, kv: &KeyValue) -> Holder {
+        match self.purpose {
+            Purpose::Lock => entry::holder(kv),
+            Purpose::Election => entry::unnamed(kv),
+        }
+    }
+
     pub(super) fn busy(&self, holder: Option<&KeyValue>) -> Error {
         Error::Busy {
             context: self.context(),
-            holder: holder.map(|kv| Box::new(entry::holder(kv))),
+            holder: holder.map(|kv| Box::new(self.who(kv))),
         }
     }
 
@@ -86,7 +93,7 @@ impl Acquire<'_> {
             key: key.to_vec(),
             ..KeyValue::default()
         };
-        let holder = entry::holder(&self.with_value(&entry).await);
+        let holder = self.who(&self.with_value(&entry).await);
         Error::Invalid {
             context: self.context(),
             faults: vec![format!(
