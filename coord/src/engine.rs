@@ -106,13 +106,12 @@ impl Engine {
             );
             answer
         };
-        self.repeat(call).await.map_err(|error| CallError {
+        self.repeat(call).await.map_err(|mut error| {
             // An earlier copy may have been carried out, whatever became of the last one.
-            certainty: match doubtful.load(Ordering::Relaxed) {
-                true => Certainty::Unknown,
-                false => error.certainty,
-            },
-            ..error
+            if doubtful.load(Ordering::Relaxed) {
+                error.certainty = Certainty::Unknown;
+            }
+            error
         })
     }
 
