@@ -1,7 +1,10 @@
 //! [`LockGuard::downgrade`]: from writer to reader without letting go.
 
-use super::guard::{LockGuard, Standing};
-use crate::error::{Context, Error, Result};
+use super::guard::LockGuard;
+use crate::{
+    client::KeyValue,
+    error::{Context, Error, Result},
+};
 
 impl LockGuard {
     /// Makes a reader of a writer, without a moment in between at which another writer could come:
@@ -34,8 +37,8 @@ impl LockGuard {
     /// more.
     ///
     /// # Cancel safety
-    /// Safe to drop: after the first poll it goes on in the background. Asked again, it is done at
-    /// once.
+    /// Safe to drop: after the first poll it goes on in the background; asked again, it is done at
+    /// once. Only [`unlock`](Self::unlock) can then not confirm that it was a writer's until here.
     pub async fn downgrade(&self) -> Result<()> {
         self.hold().check()?;
         let refused = |fault: &str| {
@@ -48,9 +51,7 @@ impl LockGuard {
         }
         let receipt = {
             let mut standing = self.owner().standing();
-            let (Some(Standing { places, entry }), Some(queued)) =
-                (standing.as_mut(), self.hold().queued())
-            else {
+            let (Some(standing), Some(queued)) = (standing.as_mut(), self.hold().queued()) else {
                 return Ok(());
             };
             if queued.readers().is_empty() {
@@ -61,13 +62,20 @@ impl LockGuard {
             }
             // What it is held by comes first: else the end of the write entry would be its loss.
             let written = queued.downgrade();
-            places.clear();
-            entry.release_part(&written)
+            standing.places.clear();
+            standing.unproved = true;
+            standing.entry.release_part(&written)
         };
-        tokio::select! {
+        let deleted = tokio::select! {
             biased;
-            done = receipt.done() => drop(done?),
+            done = receipt.done() => done?,
             reason = self.lost() => return Err(self.hold().error(reason)),
+        };
+        let of_this = |kv: &KeyValue| kv.create_revision == self.hold().revision();
+        if deleted.iter().all(|kv| kv.as_ref().is_some_and(of_this))
+            && let Some(standing) = self.owner().standing().as_mut()
+        {
+            standing.unproved = false;
         }
         self.hold().check()
     }

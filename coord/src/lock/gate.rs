@@ -181,12 +181,12 @@ impl<F: Future> Future for Gate<F> {
         };
         // What the body has captured goes before the lock does.
         this.body.set(None);
-        // It may have taken long over its last step.
+        // It may have taken long over its last step; or have dropped the last of the coordinator with it,
+        // which is its end and no loss.
         match this.hold.loss() {
-            Some(reason) if *this.on_lost != OnLost::Continue => {
-                Poll::Ready(Err(this.hold.error(reason)))
-            }
-            _ => Poll::Ready(Ok(output)),
+            None | Some(LostReason::Closed) => Poll::Ready(Ok(output)),
+            Some(_) if *this.on_lost == OnLost::Continue => Poll::Ready(Ok(output)),
+            Some(reason) => Poll::Ready(Err(this.hold.error(reason))),
         }
     }
 }

@@ -54,6 +54,8 @@ pub(super) struct Standing {
     // Before the entry, so that the release is not taken for a loss.
     pub(super) places: Vec<Place>,
     pub(super) entry: LeasedKey,
+    /// It is not known that a part which is given back already was there until then.
+    pub(super) unproved: bool,
 }
 
 impl LockGuard {
@@ -65,7 +67,12 @@ impl LockGuard {
 
     pub(super) fn new(hold: Arc<Hold>, places: Vec<Place>, entry: LeasedKey) -> Self {
         places.iter().for_each(|place| place.own(&hold));
-        Self::of(Held::of(hold), Some(Standing { places, entry }))
+        let standing = Standing {
+            places,
+            entry,
+            unproved: false,
+        };
+        Self::of(Held::of(hold), Some(standing))
     }
 
     fn of(held: Held, standing: Option<Standing>) -> Self {
@@ -186,7 +193,12 @@ impl LockGuard {
         let Some(owner) = Arc::into_inner(owner) else {
             return Ok(Released { confirmed: false });
         };
-        let Some(Standing { places, entry }) = owner.take() else {
+        let Some(Standing {
+            places,
+            entry,
+            unproved,
+        }) = owner.take()
+        else {
             return Ok(Released {
                 confirmed: hold.queued().is_none(),
             });
@@ -199,7 +211,9 @@ impl LockGuard {
         };
         let of_this = |kv: &KeyValue| kv.create_revision == hold.revision();
         let confirmed = deleted.iter().all(|kv| kv.as_ref().is_some_and(of_this));
-        Ok(Released { confirmed })
+        Ok(Released {
+            confirmed: confirmed && !unproved,
+        })
     }
 }
 

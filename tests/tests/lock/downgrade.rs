@@ -10,6 +10,7 @@ use super::{connect, options, polled, queue, queue_is};
 on_both! {
     readers_come_in_and_writers_go_on_waiting,
     a_downgraded_lock_is_held_by_its_read_entry,
+    a_writer_that_was_deleted_before_its_downgrade_is_not_confirmed,
     only_a_downgradable_lock_is_downgraded,
     several_locks_are_downgraded_together,
     a_downgrade_that_is_dropped_at_any_await_goes_on,
@@ -66,6 +67,19 @@ async fn a_downgraded_lock_is_held_by_its_read_entry(server: Backend) {
     assert!(!guard.is_held());
 }
 
+/// Whoever deletes the write entry lets others in before the downgrade.
+async fn a_writer_that_was_deleted_before_its_downgrade_is_not_confirmed(server: Backend) {
+    let coordinator = connect(&server).await;
+    let mut store = server.client().await;
+    let guard = coordinator.lock("d").downgradable().acquire().await;
+    let guard = guard.unwrap();
+    let entries = queue(&mut store, "d").await;
+    let write = entries.iter().find(|kv| kv.key().contains(&b'x')).unwrap();
+    store.delete(write.key(), None).await.unwrap();
+    guard.downgrade().await.unwrap();
+    assert!(!guard.unlock().await.unwrap().confirmed);
+}
+
 async fn only_a_downgradable_lock_is_downgraded(server: Backend) {
     let coordinator = connect(&server).await;
     for lock in [
@@ -107,7 +121,8 @@ async fn a_downgrade_that_is_dropped_at_any_await_goes_on(server: Backend) {
         let done = polled(guard.downgrade(), polls).await;
         queue_is(&store, "d", 1).await;
         guard.verify().await.unwrap();
-        assert!(guard.unlock().await.unwrap().confirmed);
+        let released = guard.unlock().await.unwrap();
+        assert_eq!(released.confirmed, done.is_some());
         queue_is(&store, "d", 0).await;
         if let Some(downgraded) = done {
             downgraded.unwrap();

@@ -9,10 +9,10 @@ use std::{
 };
 
 use coord::{Coordinator, Error, LockBuilder, LockGuard};
-use coord_tests::{Backend, eventually, on_both};
+use coord_tests::{Backend, History, Mode, eventually, on_both};
 use etcd_client::{Client, PutOptions};
 
-use super::{connect, queue, queue_is};
+use super::{connect, polled, queue, queue_is};
 
 on_both! {
     readers_share_and_a_writer_waits_for_all_of_them,
@@ -22,6 +22,7 @@ on_both! {
     permits_are_taken_until_none_are_left,
     many_permits_are_not_overtaken_for_ever_by_few,
     a_try_for_permits_gives_up_at_once_and_leaves_nothing,
+    a_try_for_permits_that_is_dropped_at_any_await_leaves_nothing,
     a_try_for_permits_whose_answer_is_lost_is_found_again,
     a_semaphore_of_two_sizes_is_refused_and_both_are_named,
     modes_of_different_kinds_exclude_each_other,
@@ -202,6 +203,30 @@ async fn a_try_for_permits_gives_up_at_once_and_leaves_nothing(server: Backend) 
     queue_is(&store, "m", 0).await;
 }
 
+async fn a_try_for_permits_that_is_dropped_at_any_await_leaves_nothing(server: Backend) {
+    let (one, two) = (connect(&server).await, connect(&server).await);
+    let store = server.client().await;
+    drop(two.lock("warm").acquire().await.unwrap());
+    for held in [0, 2] {
+        let mut guards = Vec::new();
+        for _ in 0..held {
+            guards.push(lock(&one).permits(2).acquire().await.unwrap());
+        }
+        for polls in 0.. {
+            let tried = polled(lock(&two).permits(2).try_acquire(), polls).await;
+            let done = tried.inspect(|tried| assert_eq!(tried.is_ok(), held == 0, "{tried:?}"));
+            let over = done.is_some();
+            drop(done);
+            queue_is(&store, "m", held).await;
+            if over {
+                break;
+            }
+        }
+        drop(guards);
+        queue_is(&store, "m", 0).await;
+    }
+}
+
 /// It is put in any case, so that it is there says nothing: who is ahead is read.
 async fn a_try_for_permits_whose_answer_is_lost_is_found_again(server: Backend) {
     use coord_tests::{Flow, Proxy};
@@ -319,6 +344,8 @@ async fn a_permit_entry_that_cannot_be_read_is_waited_for(server: Backend) {
 async fn no_more_than_the_permits_are_ever_inside(server: Backend) {
     const PERMITS: u32 = 5;
     let (one, two) = (connect(&server).await, connect(&server).await);
+    let store = server.client().await;
+    let history = History::of(&store, "coord/lock/m!/").await;
     let inside = Arc::new(AtomicU32::new(0));
     let most = Arc::new(AtomicU32::new(0));
     let tasks: Vec<_> = (0..60_u32)
@@ -326,8 +353,10 @@ async fn no_more_than_the_permits_are_ever_inside(server: Backend) {
             let coordinator = if n % 2 == 0 { &one } else { &two };
             let take = n % 3 + 1;
             let lock = lock(coordinator).permits(PERMITS).take(take);
-            let (inside, most) = (inside.clone(), most.clone());
-            tokio::spawn(lock.wait_forever().run(async move |_| {
+            let (inside, most, history) = (inside.clone(), most.clone(), history.clone());
+            let mode = Mode::Permits { take, of: PERMITS };
+            tokio::spawn(lock.wait_forever().run(async move |held| {
+                let _inside = history.enter(mode, held.fencing_token().get());
                 let now = inside.fetch_add(take, Ordering::SeqCst) + take;
                 assert!(now <= PERMITS, "{now} permits are taken");
                 most.fetch_max(now, Ordering::SeqCst);
@@ -340,13 +369,15 @@ async fn no_more_than_the_permits_are_ever_inside(server: Backend) {
         task.await.unwrap().unwrap();
     }
     assert!(most.load(Ordering::SeqCst) > 1, "they were never shared");
-    queue_is(&server.client().await, "m", 0).await;
+    history.check(&store).await;
 }
 
 /// Readers count up, a writer is alone.
 async fn readers_and_writers_of_two_coordinators_never_meet(server: Backend) {
     const WRITER: i64 = -1_000_000;
     let (one, two) = (connect(&server).await, connect(&server).await);
+    let store = server.client().await;
+    let history = History::of(&store, "coord/lock/m!/").await;
     let inside = Arc::new(AtomicI64::new(0));
     let most = Arc::new(AtomicI64::new(0));
     let tasks: Vec<_> = (0..80)
@@ -357,8 +388,10 @@ async fn readers_and_writers_of_two_coordinators_never_meet(server: Backend) {
                 true => lock(coordinator).read(),
                 false => lock(coordinator),
             };
-            let (inside, most) = (inside.clone(), most.clone());
-            tokio::spawn(lock.wait_forever().run(async move |_| {
+            let (inside, most, history) = (inside.clone(), most.clone(), history.clone());
+            let mode = if reads { Mode::Read } else { Mode::Exclusive };
+            tokio::spawn(lock.wait_forever().run(async move |held| {
+                let _inside = history.enter(mode, held.fencing_token().get());
                 let step = if reads { 1 } else { WRITER };
                 let now = inside.fetch_add(step, Ordering::SeqCst) + step;
                 assert!(now > 0 || now == WRITER, "a writer is not alone: {now}");
@@ -372,6 +405,7 @@ async fn readers_and_writers_of_two_coordinators_never_meet(server: Backend) {
         task.await.unwrap().unwrap();
     }
     assert!(most.load(Ordering::SeqCst) > 1, "readers never shared");
+    history.check(&store).await;
 }
 
 async fn nobody_upgrades_or_takes_more_inside(server: Backend) {

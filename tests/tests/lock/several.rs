@@ -9,7 +9,7 @@ use std::{
 };
 
 use coord::{Error, LostReason};
-use coord_tests::{Backend, eventually, on_both};
+use coord_tests::{Backend, History, Mode, eventually, on_both};
 
 use super::{connect, queue, queue_is};
 
@@ -53,15 +53,23 @@ async fn all_are_held_with_one_token_and_released_in_one_write(server: Backend) 
 /// Each task wants two of four, in some order: with single acquires this ends in a circle at once.
 async fn what_is_asked_for_in_any_order_never_waits_in_a_circle(server: Backend) {
     let (one, two) = (connect(&server).await, connect(&server).await);
+    let store = server.client().await;
+    let mut histories = Vec::new();
+    for at in 0..4 {
+        histories.push(History::of(&store, &format!("coord/lock/n/{at}!/")).await);
+    }
     let inside: Arc<[AtomicBool; 4]> = Arc::default();
     let tasks: Vec<_> = (0..60_usize)
         .map(|n| {
             let coordinator = if n % 2 == 0 { &one } else { &two };
             let (a, b) = (n % 4, (n / 4 + n % 3 + 1) % 4);
             let lock = coordinator.lock_all([format!("n/{a}"), format!("n/{b}")]);
-            let inside = inside.clone();
-            tokio::spawn(lock.wait_forever().run(async move |_| {
+            let (inside, histories) = (inside.clone(), histories.clone());
+            tokio::spawn(lock.wait_forever().run(async move |held| {
+                let token = held.fencing_token().get();
+                let mut stay = Vec::new();
                 for at in if a == b { vec![a] } else { vec![a, b] } {
+                    stay.push(histories[at].enter(Mode::Exclusive, token));
                     assert!(!inside[at].swap(true, Ordering::SeqCst), "two at {at}");
                 }
                 tokio::task::yield_now().await;
@@ -74,9 +82,8 @@ async fn what_is_asked_for_in_any_order_never_waits_in_a_circle(server: Backend)
     for task in tasks {
         task.await.unwrap().unwrap();
     }
-    let store = server.client().await;
-    for at in 0..4 {
-        queue_is(&store, &format!("n/{at}"), 0).await;
+    for history in histories {
+        history.check(&store).await;
     }
 }
 

@@ -367,6 +367,7 @@ impl World {
     /// Takes note of who owns now, and who is gone; checks exclusion.
     fn check(&mut self) {
         let mut owners = Vec::new();
+        let mut gone = Vec::new();
         for process in &mut self.processes {
             process.attempts.retain_mut(|attempt| {
                 let step = attempt.view.as_ref().map(View::step);
@@ -376,7 +377,11 @@ impl World {
                     !attempt.owns || self.store.owned.contains(&is_owner),
                     "an owner that had somebody ahead all the time"
                 );
-                step != Some(Step::Gone)
+                let stays = step != Some(Step::Gone);
+                if !stays {
+                    gone.append(&mut attempt.keys);
+                }
+                stays
             });
             for owner in process.attempts.iter().filter(|a| a.owns) {
                 owners.extend(self.store.keys.iter().filter(|kv| kv.key == owner.keys[0]));
@@ -391,6 +396,8 @@ impl World {
                 "two owners that conflict: {owners:?}"
             );
         }
+        // Whoever is gone takes along what is left of it.
+        self.store.delete(|kv| gone.contains(&kv.key));
     }
 
     /// Nothing goes wrong any more.
