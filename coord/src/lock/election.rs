@@ -93,8 +93,8 @@ impl Election {
     ///
     /// # Errors
     /// [`Error::Timeout`] if [`wait`](Self::wait) says so; [`Error::Invalid`] for an impossible name,
-    /// for a value that etcd does not take (above 1.5 MB by default), and for a key in the queue that has no lease, so that it would
-    /// never go; [`Error::WouldDeadlock`] if this is called from a body that [leads](Self::lead) this
+    /// for a value that etcd does not take (above 1.5 MB by default), and for a key in the queue that
+    /// has no lease, so that it would never go; [`Error::WouldDeadlock`] if this is called from a body that [leads](Self::lead) this
     /// election; [`Error::Denied`] and [`Error::Closed`].
     ///
     /// # Cancel safety

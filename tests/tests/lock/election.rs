@@ -500,7 +500,11 @@ async fn a_late_copy_of_a_proclamation_changes_nothing(server: Backend) {
         net.proxy.requests(coord_tests::Flow::Hold);
         let before = net.proxy.sent().arrived;
         let proclaim = leadership.proclaim("late/".repeat(200));
-        let proclaim = async { tokio::join!(proclaim, net.overtake(before)).0 };
+        let overtake = async {
+            net.overtake(before).await;
+            net.proxy.heal().await;
+        };
+        let proclaim = async { tokio::join!(proclaim, overtake).0 };
         if let Err(error) = proclaim.await {
             assert!(error.maybe_applied(), "{error:?}");
         }
