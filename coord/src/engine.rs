@@ -1,6 +1,9 @@
 //! [`Engine`]: what every part stands on: the connections, the two engines, the clock, the keys.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use tokio::sync::watch;
 
@@ -93,7 +96,23 @@ impl Engine {
     /// A write for the caller that says by itself whether an earlier copy was carried out: repeated as
     /// [`read`](Self::read) is.
     pub(crate) async fn write_again(&self, txn: Txn) -> Result<TxnReply, CallError> {
-        self.repeat(|| self.calls.txn(txn.clone())).await
+        let doubtful = AtomicBool::new(false);
+        let call = || async {
+            let answer = self.calls.txn(txn.clone()).await;
+            let unknown = |error: &CallError| error.certainty == Certainty::Unknown;
+            doubtful.fetch_or(
+                answer.as_ref().err().is_some_and(unknown),
+                Ordering::Relaxed,
+            );
+            answer
+        };
+        self.repeat(call).await.map_err(|mut error| {
+            // An earlier copy may have been carried out, whatever became of the last one.
+            if doubtful.load(Ordering::Relaxed) {
+                error.certainty = Certainty::Unknown;
+            }
+            error
+        })
     }
 
     async fn repeat<T, F>(&self, call: impl Fn() -> F) -> Result<T, CallError>

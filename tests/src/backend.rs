@@ -29,7 +29,7 @@ use etcd_client::Client;
 use tempfile::TempDir;
 
 use crate::{
-    Etcd, EtcdConfig,
+    Etcd, EtcdConfig, Worker,
     etcd::{self, DATA},
     guardian,
 };
@@ -271,6 +271,17 @@ impl Backend {
             Inner::Embedded(server) => etcd::etcdctl(server.endpoint(), &[], arguments).await,
             Inner::Etcd(etcd) => etcd.etcdctl(arguments).await,
         }
+    }
+
+    /// Starts an `etcdctl` on it that goes on until it is [terminated](Worker::terminate).
+    ///
+    /// # Panics
+    ///
+    /// If there is no `etcdctl`.
+    #[must_use]
+    pub fn etcdctl_running(&self, arguments: &[&str]) -> Worker {
+        let program = etcd::etcdctl_command(&self.endpoint(), &[], arguments);
+        Worker::start("etcdctl", program)
     }
 
     /// The real one, if it is one: for what is not asked of the other.

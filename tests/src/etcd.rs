@@ -273,13 +273,18 @@ impl Etcd {
     }
 }
 
-/// Runs `etcdctl` on the server at `endpoint`. It panics as [`Etcd::etcdctl`] says.
-pub(crate) async fn etcdctl(endpoint: &str, access: &[OsString], arguments: &[&str]) -> String {
+pub(crate) fn etcdctl_command(endpoint: &str, access: &[OsString], arguments: &[&str]) -> Command {
     let found = installed::find().expect("an etcd was found before");
     let ctl = found.ctl.as_ref();
     let mut command = Command::new(ctl.expect("etcdctl lies beside etcd or on PATH"));
     command.arg("--endpoints").arg(endpoint).args(access);
     command.args(arguments).env("ETCDCTL_API", "3");
+    command
+}
+
+/// Runs `etcdctl` on the server at `endpoint`. It panics as [`Etcd::etcdctl`] says.
+pub(crate) async fn etcdctl(endpoint: &str, access: &[OsString], arguments: &[&str]) -> String {
+    let mut command = etcdctl_command(endpoint, access, arguments);
     let output = runtime::blocking(move || command.output()).await;
     let output = output.expect("etcdctl runs");
     let [out, err] = [&output.stdout, &output.stderr].map(|b| String::from_utf8_lossy(b));

@@ -66,20 +66,24 @@ impl Worker {
     /// If it does not start.
     #[must_use]
     pub fn spawn_with(command: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let dir = guardian::scratch("worker-");
-        let errors = File::create(dir.path().join("stderr")).expect("a file for its errors");
-        let binary = binary();
-        let mut program = Command::new(&binary);
+        let mut program = Command::new(binary());
         program
             .arg(command)
             .args(arguments)
             .envs(environment.iter().copied());
+        Self::start(command, program)
+    }
+
+    /// Starts another program as one.
+    pub(crate) fn start(command: &str, mut program: Command) -> Self {
+        let dir = guardian::scratch("worker-");
+        let errors = File::create(dir.path().join("stderr")).expect("a file for its errors");
         program
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(errors);
         let process = Process::spawn(command, &mut program)
-            .unwrap_or_else(|error| panic!("cannot start {}: {error}", binary.display()));
+            .unwrap_or_else(|error| panic!("cannot start {program:?}: {error}"));
 
         let (input, output) = {
             let mut child = process.child();

@@ -10,9 +10,9 @@ mod leadership;
 pub use leaders::{Leader, Leaders};
 pub use leadership::Leadership;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use super::{LockBuilder, Locks, gate::Gate};
+use super::{LockBuilder, Locks};
 use crate::{
     client::{Order, Range, Span},
     error::{Context, Error, Result},
@@ -34,10 +34,8 @@ use crate::{
 ///
 /// // Leads, again and again, until the body is done.
 /// let scheduled = election
-///     .lead("10.0.0.7:9000", async |term| {
-///         let seen = election.leader().await?.expect("it leads");
-///         assert_eq!(seen.value, b"10.0.0.7:9000");
-///         assert_eq!(seen.fencing_token, term.fencing_token());
+///     .lead("10.0.0.7:9000", |term| async move {
+///         println!("leads, under token {}", term.fencing_token());
 ///         // Carried out only while it leads.
 ///         term.transaction().put("jobs/last-run", "2026-11-22").commit().await?;
 ///         Ok::<_, coord::Error>(12)
@@ -47,6 +45,9 @@ use crate::{
 /// // The same by hand.
 /// let leadership = election.campaign("10.0.0.7:9000").await?;
 /// leadership.proclaim("10.0.0.7:9001").await?;
+/// let leader = election.leader().await?.expect("it leads");
+/// assert_eq!(leader.value, b"10.0.0.7:9001");
+/// assert_eq!(leader.fencing_token, leadership.fencing_token());
 /// leadership.resign().await?;
 /// # assert_eq!(scheduled, 12);
 /// # Ok(())
@@ -105,7 +106,7 @@ impl Election {
     }
 
     /// Campaigns with `value` and runs `body` while it leads, until `body` is done: then resigns in the
-    /// background.
+    /// background, unless a clone of the term is left somewhere: with the last one it resigns.
     ///
     /// Once leadership is lost, `body` is dropped and not polled again, as that of a lock is. Then it
     /// campaigns anew, and when it leads again `body` is called again, with the new term: so `body` may
@@ -118,14 +119,17 @@ impl Election {
     ///
     /// # Cancel safety
     /// Safe to drop: `body` is dropped, leadership or candidacy is given up in the background.
-    pub async fn lead<T, F>(&self, value: impl Into<Vec<u8>>, mut body: F) -> Result<T>
+    pub async fn lead<T, F, B>(&self, value: impl Into<Vec<u8>>, mut body: F) -> Result<T>
     where
-        F: AsyncFnMut(&Leadership) -> T,
+        // Not an async closure, which borrows the term: a future with such a one in it cannot be
+        // spawned from within another.
+        F: FnMut(Arc<Leadership>) -> B,
+        B: Future<Output = T>,
     {
         let value = value.into();
         loop {
-            let term = self.campaign(value.clone()).await?;
-            match Gate::new(term.guard(), body(&term)).await {
+            let term = Arc::new(self.campaign(value.clone()).await?);
+            match term.run(body(term.clone())).await {
                 Err(Error::Lost { .. }) => {}
                 done => return done,
             }

@@ -63,7 +63,7 @@ impl Leases {
 }
 
 pub(super) struct Queued {
-    /// One move to another lease at a time.
+    /// One who writes the entry again at a time: it moves to another lease, or says something else.
     pub(super) moving: tokio::sync::Mutex<()>,
     /// What it is held by: one in each queue.
     entries: ArcSwap<Vec<Key>>,

@@ -264,9 +264,10 @@ async fn a_write_whose_trace_is_gone_is_not_done_twice(server: Backend) {
                 Ok(_) => expected += 1,
                 Err(error) => {
                     assert!(error.maybe_applied() && others > 1, "{others}: {error}");
-                    untold += 1;
-                    // It has been, and nobody can tell.
-                    expected += 1;
+                    // It has been, and nobody can tell; unless one of the others was quicker.
+                    let applied = now > expected;
+                    untold += usize::from(applied);
+                    expected += u32::from(applied);
                 }
             }
             assert_eq!(now, expected, "{others} others, lost at poll {poll}");

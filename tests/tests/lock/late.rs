@@ -15,20 +15,20 @@ on_both! {
 }
 
 /// Long enough to be seen on its way.
-fn name() -> String {
+pub(super) fn name() -> String {
     "late/".repeat(100) + "x"
 }
 
-struct Late {
-    proxy: Proxy,
-    coordinator: Coordinator,
+pub(super) struct Late {
+    pub(super) proxy: Proxy,
+    pub(super) coordinator: Coordinator,
     /// What it writes comes late as well, and is seen.
     marker: LockGuard,
     late: Option<coord_tests::proxy::Late>,
 }
 
 impl Late {
-    async fn new(server: &Backend) -> Self {
+    pub(super) async fn new(server: &Backend) -> Self {
         let proxy = Proxy::start(&server.endpoint()).await;
         let mut options = options(proxy.endpoint(), 600);
         options.request_timeout = Duration::from_secs(30);
@@ -44,7 +44,7 @@ impl Late {
         }
     }
 
-    async fn on_its_way(&self, before: u64) {
+    pub(super) async fn on_its_way(&self, before: u64) {
         eventually("it is on its way", async || {
             self.proxy.sent().arrived - before > name().len() as u64
         })
@@ -52,7 +52,7 @@ impl Late {
     }
 
     /// The request stays on its way, and behind it another; the connection breaks for their senders.
-    async fn overtake(&mut self, before: u64) {
+    pub(super) async fn overtake(&mut self, before: u64) {
         self.on_its_way(before).await;
         let before = self.proxy.sent().arrived;
         let mark = self.marker.transaction().put("marker", name());
@@ -63,7 +63,7 @@ impl Late {
     }
 
     /// It arrives, and etcd has looked at it.
-    async fn arrives(&mut self, store: &mut Client) {
+    pub(super) async fn arrives(&mut self, store: &mut Client) {
         let late = self.late.as_mut().unwrap();
         assert!(late.bytes() > 2 * name().len());
         late.deliver().await;

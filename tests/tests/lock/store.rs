@@ -10,7 +10,6 @@ use etcd_client::{Client, LeaseGrantOptions};
 use super::{connect, connect_with_ttl, options, queue, queue_is};
 
 on_both! {
-    a_late_copy_of_an_acquire_changes_nothing,
     a_lease_that_is_made_again_lets_no_late_acquire_in,
     a_session_key_that_somebody_deletes_costs_the_holder_and_no_waiter,
     a_wait_goes_on_through_compaction_and_broken_connections,
@@ -40,34 +39,6 @@ async fn overtaken(
     assert!(late.bytes() > 150, "{}", late.bytes());
     proxy.heal().await;
     (late, acquire)
-}
-
-/// It was sent again over another connection, used and released before the first copy arrives.
-async fn a_late_copy_of_an_acquire_changes_nothing(server: Backend) {
-    let proxy = Proxy::start(&server.endpoint()).await;
-    let connected = Coordinator::connect(options(proxy.endpoint(), 60)).await;
-    let coordinator = connected.unwrap();
-    let store = server.client().await;
-    drop(coordinator.lock("warm").acquire().await.unwrap());
-    for _ in 0..3 {
-        let (mut late, acquire) = overtaken(&proxy, &coordinator, "late").await;
-        let guard = acquire.await.unwrap().unwrap();
-        assert!(guard.unlock().await.unwrap().confirmed);
-        let before = server.log_entries().await;
-        late.deliver().await;
-        eventually("the late copy is there", async || {
-            server.log_entries().await > before
-        })
-        .await;
-        assert_eq!(
-            queue(&mut store.clone(), "late").await.len(),
-            0,
-            "an orphan"
-        );
-        // Nobody is in its way.
-        drop(coordinator.lock("late").try_acquire().await.unwrap());
-        queue_is(&store, "late", 0).await;
-    }
 }
 
 /// etcd grants an id again that was revoked: the late copy finds its lease alive.

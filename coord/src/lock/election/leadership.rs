@@ -1,8 +1,10 @@
 //! [`Leadership`]: an election that is won.
 
-use std::{fmt, ops::Deref};
-
-use tokio::sync::Mutex;
+use std::{
+    fmt,
+    ops::Deref,
+    sync::atomic::{AtomicI64, Ordering},
+};
 
 use super::super::{Held, LockGuard, Released, gate::Gate};
 use crate::{
@@ -23,21 +25,17 @@ use crate::{
 #[must_use = "a leadership that is dropped is resigned at once"]
 pub struct Leadership {
     guard: LockGuard,
-    /// The last revision that the entry is known to have been written at. Locked while a value is
-    /// proclaimed.
-    proclaimed: Mutex<i64>,
+    /// The last revision that the entry is known to have been written at. Changed by whoever has the
+    /// right to write the entry.
+    written: AtomicI64,
 }
 
 impl Leadership {
     pub(super) fn new(guard: LockGuard) -> Self {
         Self {
-            proclaimed: Mutex::new(guard.hold().revision()),
+            written: AtomicI64::new(guard.hold().revision()),
             guard,
         }
-    }
-
-    pub(super) fn guard(&self) -> &LockGuard {
-        &self.guard
     }
 
     /// Changes the leader's value; the token stays. Several calls at once are carried out one after the
@@ -56,58 +54,66 @@ impl Leadership {
     pub async fn proclaim(&self, value: impl Into<Vec<u8>>) -> Result<()> {
         let value = value.into();
         let hold = self.guard.hold();
-        let mut proclaimed = self.proclaimed.lock().await;
-        loop {
-            hold.check()?;
-            let (Some(queued), Some((put, entry))) = (hold.queued(), self.put(&value)) else {
-                return Err(hold.error(LostReason::Revoked));
-            };
+        hold.check()?;
+        let Some(queued) = hold.queued() else {
+            return Ok(());
+        };
+        let Some(key) = queued.entries().first().cloned() else {
+            return Ok(());
+        };
+        let entry = Span::key(&key);
+        // As a move to another lease, which writes the entry, too.
+        let _one_at_a_time = queued.moving.lock().await;
+        while hold.loss().is_none() {
+            let lease = hold.leases().now.lease();
+            let written = self.written.load(Ordering::SeqCst);
             // The create revision: a late copy must not bring back an entry that was resigned. The mod
             // revision: nor a value that was replaced since.
             let txn = Txn {
                 when: vec![
                     Compare::create_revision(entry.clone(), CompareOp::Equal, hold.revision()),
-                    Compare::mod_revision(entry.clone(), CompareOp::Equal, *proclaimed),
+                    Compare::mod_revision(entry.clone(), CompareOp::Equal, written),
                 ],
-                then: vec![put],
-                otherwise: vec![Op::Get(Range::new(entry))],
+                then: vec![Op::Put {
+                    key: key.as_bytes().to_vec(),
+                    value: value.clone(),
+                    lease,
+                }],
+                otherwise: vec![Op::Get(Range::new(entry.clone()))],
             };
-            let session = &queued.session;
             let reply = tokio::select! {
                 biased;
-                reply = session.engine().write_again(txn) => reply,
-                reason = self.lost() => return Err(hold.error(reason)),
+                reply = queued.session.engine().write_again(txn) => reply,
+                _ = self.lost() => break,
             };
-            let context = || Context::new("proclaim").key(self.key());
-            let mut reply = reply.map_err(|error| error.into_error(context()))?;
+            let reply = match reply {
+                Ok(reply) => reply,
+                Err(error) if hold.loss().is_none() => {
+                    return Err(error.into_error(Context::new("proclaim").key(self.key())));
+                }
+                Err(_) => break,
+            };
             if reply.succeeded {
-                *proclaimed = reply.header.revision;
+                self.written.store(reply.header.revision, Ordering::SeqCst);
                 return Ok(());
             }
-            let found = match reply.replies.pop() {
-                Some(OpReply::Get(range)) => range.kvs.into_iter().next(),
-                _ => None,
-            };
+            let found = reply.replies.into_iter().find_map(|reply| match reply {
+                OpReply::Get(range) => range.kvs.into_iter().next(),
+                OpReply::Put | OpReply::Delete(_) | OpReply::Txn(_) => None,
+            });
             match found.filter(|kv| kv.create_revision == hold.revision()) {
                 Some(kv) => {
-                    // A copy of this one, or of one that was given up, was carried out; no other copy
-                    // with its mod revision can be any more.
-                    *proclaimed = kv.mod_revision;
-                    if kv.value == value && kv.lease == session.session().lease() {
+                    // A copy of this one, of one that was given up, or a move was carried out; no
+                    // other copy that compares an earlier revision can be any more.
+                    self.written.store(kv.mod_revision, Ordering::SeqCst);
+                    if kv.value == value && kv.lease == lease {
                         return Ok(());
                     }
                 }
                 None => hold.lose(LostReason::Revoked),
             }
         }
-    }
-
-    /// The put of the entry with another value; `None` if it was given back.
-    fn put(&self, value: &[u8]) -> Option<(Op, Span)> {
-        let standing = self.guard.owner().standing();
-        let entry = &standing.as_ref()?.entry;
-        let put = entry.puts(value).next()?;
-        Some((put, Span::key(entry.keys().first()?)))
+        Err(hold.error(hold.loss().unwrap_or(LostReason::Revoked)))
     }
 
     /// Runs `body` for as long as it leads: once leadership is lost, `body` is dropped and not polled
@@ -118,11 +124,8 @@ impl Leadership {
     ///
     /// # Cancel safety
     /// Safe to drop: `body` is dropped.
-    pub async fn run<T, F>(&self, body: F) -> Result<T>
-    where
-        F: AsyncFnOnce(&Self) -> T,
-    {
-        Gate::new(&self.guard, body(self)).await
+    pub async fn run<T>(&self, body: impl Future<Output = T>) -> Result<T> {
+        Gate::new(&self.guard, body).await
     }
 
     /// Lets the next candidate lead, and waits until etcd has confirmed it. Says whether it led until

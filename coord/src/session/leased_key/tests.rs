@@ -217,3 +217,26 @@ async fn what_is_forgotten_is_left_alone() {
     key.forget();
     assert!(rig.etcd.is_quiet().await);
 }
+
+/// The session that it was put with may be dead, and refuse the fence: the key is deleted all the same.
+#[tokio::test]
+async fn what_was_moved_is_deleted_whatever_became_of_its_fence() {
+    for unsure in [false, true] {
+        let mut rig = Rig::new();
+        let mut key = rig.prepare(true);
+        key.sent();
+        if unsure {
+            key.unknown();
+            key.sent();
+        }
+        key.applied();
+        key.moved();
+        drop(key);
+        assert_eq!(rig.sent().await, [rig.delete()], "unsure: {unsure}");
+        if unsure {
+            assert_eq!(rig.sent().await, [rig.fence(), rig.delete()]);
+        }
+        // A late copy of what moved it may come: nobody else gets its number.
+        assert_eq!(rig.nonces.take().number(), 1);
+    }
+}
