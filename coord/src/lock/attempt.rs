@@ -154,14 +154,14 @@ impl Acquire<'_> {
             self.mode,
             self.name.to_owned(),
         );
-        match identity.held_here() {
-            Here::No => {}
-            Here::Covered(outer) if self.reentrant => {
-                return Ok(Ended::Granted(LockGuard::again(outer)));
-            }
-            Here::Covered(_) | Here::Other => return Err(gate::would_deadlock(self.name)),
+        let held_here = identity.held_here();
+        if !held_here.is_empty()
+            && let Some(granted) = self.inside(held_here).await?
+        {
+            return Ok(granted);
         }
         let engine = &self.shared.engine;
+        let before = session.newest();
         let (lease, nonce) = (session.session().lease(), session.nonce());
         let queues = self.queues.iter();
         let keys = queues.flat_map(|queue| self.mode.entries(queue, lease, nonce.number()));
@@ -191,6 +191,7 @@ impl Acquire<'_> {
             match answer.map(|reply| Answer::of(reply, self.queues.len(), entry.keys().len())) {
                 Ok(Answer::Put { revision, ahead }) => {
                     entry.applied();
+                    session.put_at(revision);
                     if !self.waits && !self.lets_in(&ahead) {
                         // Those behind do not wait for the error message.
                         drop((line, entry));
@@ -198,8 +199,16 @@ impl Acquire<'_> {
                     }
                     break (revision, line.put(revision, &ahead));
                 }
+                Ok(Answer::There { revision }) if revision <= before => {
+                    // That is of whoever had the name before, and has deleted it: the store was put
+                    // back to an older state. It would be held under a token that was another's.
+                    session.session().mark_lost(LostReason::Revoked);
+                    entry.forget();
+                    return Ok(Ended::Again);
+                }
                 Ok(Answer::There { revision }) => {
                     entry.applied();
+                    session.put_at(revision);
                     if self.waits {
                         line.found(revision);
                         break (revision, false);
@@ -287,6 +296,36 @@ impl Acquire<'_> {
         session.remember(&hold);
         tracing::debug!(target: "coord::lock", lock = self.name, token = revision, "lock acquired");
         Ok(Ended::Granted(LockGuard::new(hold, places, entry)))
+    }
+
+    /// From the poll of a body that holds some or all of it. `None`: what that holds is elsewhere.
+    async fn inside(&self, held_here: Vec<Here>) -> Result<Option<Ended>> {
+        let mut deadlock = false;
+        for Here { outer, covers } in held_here {
+            let Some(queued) = outer.hold().queued() else {
+                continue;
+            };
+            // Another coordinator's may be on another cluster of the same id.
+            let ours = self.shared.sessions.opened(&queued.session);
+            if !ours && !self.sees(outer.hold()).await? {
+                continue;
+            }
+            if covers && self.reentrant {
+                return Ok(Some(Ended::Granted(LockGuard::again(outer))));
+            }
+            deadlock = true;
+        }
+        match deadlock {
+            true => Err(gate::would_deadlock(self.name)),
+            false => Ok(None),
+        }
+    }
+
+    /// Whether what this coordinator talks to has the entries of `hold`. Their names have a random part,
+    /// so no other cluster has them.
+    async fn sees(&self, hold: &Hold) -> Result<bool> {
+        let there = hold.is_seen_by(&self.shared.engine).await;
+        there.map_err(|error| error.into_error(self.context()))
     }
 
     /// How many keys the attempt has in each queue.

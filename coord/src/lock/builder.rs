@@ -102,6 +102,21 @@ impl LockBuilder {
         self.names.join(", ")
     }
 
+    /// How long it may take; `None`: without end.
+    pub(super) fn limit(&self) -> Option<Duration> {
+        let options = &self.locks.shared.engine.options;
+        match self.wait {
+            Wait::Default => Some(options.lock.wait),
+            Wait::For(limit) => Some(limit),
+            Wait::Try => Some(options.request_timeout),
+            Wait::Forever => None,
+        }
+    }
+
+    pub(super) fn waits(&self) -> bool {
+        self.wait != Wait::Try
+    }
+
     /// Where the entries stand, if all is right with what is asked for.
     pub(super) fn queues(&self) -> Result<Vec<Prefix>> {
         self.check().map(|asked| asked.queues)
@@ -164,9 +179,13 @@ impl LockBuilder {
     }
 
     /// Waits in the queue for at most `limit`, the time to connect and to open the session included.
-    /// Default: [`LockOptions::wait`](crate::LockOptions::wait).
+    /// Default: [`LockOptions::wait`](crate::LockOptions::wait). Zero: as
+    /// [`try_acquire`](Self::try_acquire).
     pub fn wait(mut self, limit: Duration) -> Self {
-        self.wait = Wait::For(limit);
+        self.wait = match limit.is_zero() {
+            true => Wait::Try,
+            false => Wait::For(limit),
+        };
         self
     }
 
@@ -283,12 +302,12 @@ impl LockBuilder {
 
     async fn acquire_or_time_out(self, value: Option<Vec<u8>>) -> Result<LockGuard> {
         let Asked { queues, mode } = self.check()?;
+        let (limit, waits) = (self.limit(), self.waits());
         let Self {
             locks,
             purpose,
             names,
             ttl,
-            wait,
             terms,
             ..
         } = self;
@@ -305,17 +324,14 @@ impl LockBuilder {
             mode,
             value: &value,
             ttl,
-            waits: wait != Wait::Try,
+            waits,
             reentrant: terms.reentrant
                 || (purpose == Purpose::Lock && engine.options.lock.reentrant),
         };
-        let limit = match wait {
-            Wait::Default => engine.options.lock.wait,
-            Wait::For(limit) => limit,
-            Wait::Try => engine.options.request_timeout,
-            Wait::Forever => return acquire.run(&attempt::Trace::default()).await,
-        };
         let trace = attempt::Trace::default();
+        let Some(limit) = limit else {
+            return acquire.run(&trace).await;
+        };
         let position = {
             let mut run = std::pin::pin!(acquire.run(&trace));
             match engine.clock.timeout(limit, run.as_mut()).await {

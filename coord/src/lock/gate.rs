@@ -46,13 +46,10 @@ struct Lock {
 }
 
 /// What the body that is being polled holds of a lock.
-pub(super) enum Here {
-    /// Nothing.
-    No,
-    /// All of it, in a mode that is enough.
-    Covered(Arc<Ownership>),
-    /// A part of it, or in another mode.
-    Other,
+pub(super) struct Here {
+    pub(super) outer: Arc<Ownership>,
+    /// All of it, in a mode that is enough; else a part of it, or in another mode.
+    pub(super) covers: bool,
 }
 
 impl Identity {
@@ -69,25 +66,25 @@ impl Identity {
         &self.0.name
     }
 
-    /// What is held of it in the poll of a body. Whoever waits for that there waits for itself.
+    /// What is held of it in the poll of a body, the innermost first. Whoever waits for that there waits
+    /// for itself.
+    ///
+    /// By the cluster's id, which is no proof that it is the same one: etcd makes it of the members'
+    /// names and addresses, so that all servers that were started with the defaults have the same.
     ///
     /// This is "the same task" in the sense that matters: a sibling in a `join!` is polled outside
     /// the other's gate and waits properly, a spawned task is another one.
-    pub(super) fn held_here(&self) -> Here {
+    pub(super) fn held_here(&self) -> Vec<Here> {
         let inside = INSIDE.with_borrow(Clone::clone);
-        let mut here = Here::No;
         // A body that runs on without its lock waits for it like anybody else.
         let held = inside.iter().rev().filter_map(Weak::upgrade);
-        for owner in held.filter(|owner| owner.hold().loss().is_none()) {
-            let outer = owner.hold().identity();
-            if outer.covers(self) {
-                return Here::Covered(owner);
-            }
-            if outer.overlaps(self) {
-                here = Here::Other;
-            }
-        }
-        here
+        held.filter(|owner| owner.hold().loss().is_none())
+            .filter_map(|outer| {
+                let lock = outer.hold().identity();
+                let (covers, overlaps) = (lock.covers(self), lock.overlaps(self));
+                overlaps.then_some(Here { outer, covers })
+            })
+            .collect()
     }
 
     fn overlaps(&self, other: &Self) -> bool {

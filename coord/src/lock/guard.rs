@@ -51,6 +51,8 @@ pub(super) struct Ownership {
 
 /// What is given back.
 pub(super) struct Standing {
+    /// Sees to its `max_hold`, for as long as anybody has a guard of it.
+    limit: Option<Warden>,
     // Before the entry, so that the release is not taken for a loss.
     pub(super) places: Vec<Place>,
     pub(super) entry: LeasedKey,
@@ -68,6 +70,7 @@ impl LockGuard {
     pub(super) fn new(hold: Arc<Hold>, places: Vec<Place>, entry: LeasedKey) -> Self {
         places.iter().for_each(|place| place.own(&hold));
         let standing = Standing {
+            limit: None,
             places,
             entry,
             unproved: false,
@@ -122,10 +125,12 @@ impl LockGuard {
             .map(|limit| engine.clock.now() + limit);
         if let Some(until) = until {
             hold.limit(until, engine.clock.clone());
+            if let Some(standing) = self.owner.standing().as_mut() {
+                standing.limit = Some(Warden::gives_back(hold.clone(), engine, until));
+            }
         }
-        if until.is_some() || terms.on_lost == OnLost::Abort {
-            let warden = Warden::of(hold.clone(), engine, until, terms.on_lost);
-            self.warden = Some(warden);
+        if terms.on_lost == OnLost::Abort {
+            self.warden = Some(Warden::aborts(hold.clone(), engine));
         }
         self
     }
@@ -194,6 +199,7 @@ impl LockGuard {
             return Ok(Released { confirmed: false });
         };
         let Some(Standing {
+            limit,
             places,
             entry,
             unproved,
@@ -203,7 +209,7 @@ impl LockGuard {
                 confirmed: hold.queued().is_none(),
             });
         };
-        drop(places);
+        drop((limit, places));
         let deleted = tokio::select! {
             biased;
             deleted = entry.release().done() => deleted?,

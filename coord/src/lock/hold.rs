@@ -16,8 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{gate::Identity, guard::Ownership, session::LockSession};
 use crate::{
-    client::{Op, OpReply, Range, Span},
+    client::{CallError, Op, OpReply, Range, Span},
     clock::{Clock, Instant},
+    engine::Engine,
     error::{Context, Error, LostReason, Result},
     key::Key,
     session::{Session, SessionState},
@@ -296,7 +297,10 @@ impl Hold {
         };
         while self.loss().is_none() {
             let entries = queued.entries();
-            if self.stands_by(&entries, queued).await? {
+            let stands = self.stands_by(&entries, queued.session.engine()).await;
+            if stands.map_err(|error| {
+                error.into_error(Context::new("verify lock").key(self.identity.name()))
+            })? {
                 break;
             }
             // It was downgraded meanwhile, and has others.
@@ -312,18 +316,23 @@ impl Hold {
         self.check()
     }
 
+    /// Whether the cluster behind `engine` has its entries.
+    pub(super) async fn is_seen_by(&self, engine: &Engine) -> Result<bool, CallError> {
+        match &self.queued {
+            Some(queued) => self.stands_by(&queued.entries(), engine).await,
+            None => Ok(false),
+        }
+    }
+
     /// Whether these are there, as they were put.
-    async fn stands_by(&self, entries: &[Key], queued: &Queued) -> Result<bool> {
+    async fn stands_by(&self, entries: &[Key], engine: &Engine) -> Result<bool, CallError> {
         let reads = entries.iter().map(|entry| {
             Op::Get(Range {
                 keys_only: true,
                 ..Range::new(Span::key(entry))
             })
         });
-        let reply = queued.session.engine().read_all(reads.collect()).await;
-        let reply = reply.map_err(|error| {
-            error.into_error(Context::new("verify lock").key(self.identity.name()))
-        })?;
+        let reply = engine.read_all(reads.collect()).await?;
         Ok(reply.replies.iter().all(|reply| match reply {
             OpReply::Get(range) => {
                 range.kvs.first().map(|kv| kv.create_revision) == Some(self.revision)

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{FencingToken, Held, LockBuilder, LockGuard, Released};
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 
 /// A lock whose owner is this handle: with it the lock is acquired any number of times, and given back
 /// with the last release. Made by [`LockBuilder::into_reentrant`](LockBuilder::into_reentrant).
@@ -73,7 +73,7 @@ impl ReentrantLock {
         self.enter(self.0.lock.clone()).await
     }
 
-    /// Takes the lock if nobody else holds it or waits for it.
+    /// Takes the lock if nobody else holds it or waits for it, with this handle either.
     ///
     /// # Errors
     /// [`Error::Busy`]; else as [`acquire`](Self::acquire).
@@ -85,16 +85,57 @@ impl ReentrantLock {
     }
 
     async fn enter(&self, lock: LockBuilder) -> Result<FencingToken> {
-        let _turn = self.0.turn.lock().await;
-        if let Some(holding) = &mut *self.0.holding() {
-            holding.guard.hold().check()?;
-            holding.count += 1;
-            return Ok(holding.guard.fencing_token());
+        if let Some(token) = self.once_more()? {
+            return Ok(token);
+        }
+        let context = || Context::new("acquire lock").key(lock.name());
+        let clock = &lock.locks().shared.engine.clock;
+        let asked = clock.now();
+        let (_turn, lock) = match lock.limit() {
+            None => (self.0.turn.lock().await, lock.clone()),
+            Some(_) if !lock.waits() => {
+                let turn = self.0.turn.try_lock().map_err(|_| Error::Busy {
+                    context: context(),
+                    holder: None,
+                })?;
+                (turn, lock.clone())
+            }
+            // The turn is a part of the wait.
+            Some(limit) => {
+                let late = || Error::Timeout {
+                    context: context(),
+                    limit,
+                    maybe_applied: false,
+                    holder: None,
+                    position: None,
+                };
+                let turn = clock.timeout(limit, self.0.turn.lock()).await;
+                let turn = turn.map_err(|_elapsed| late())?;
+                let left = limit.saturating_sub(clock.now().since(asked));
+                if left.is_zero() {
+                    return Err(late());
+                }
+                (turn, lock.clone().wait(left))
+            }
+        };
+        if let Some(token) = self.once_more()? {
+            return Ok(token);
         }
         let guard = lock.acquire().await?;
         let token = guard.fencing_token();
         *self.0.holding() = Some(Holding { guard, count: 1 });
         Ok(token)
+    }
+
+    /// One more, if it is held.
+    fn once_more(&self) -> Result<Option<FencingToken>> {
+        let mut holding = self.0.holding();
+        let Some(holding) = &mut *holding else {
+            return Ok(None);
+        };
+        holding.guard.hold().check()?;
+        holding.count += 1;
+        Ok(Some(holding.guard.fencing_token()))
     }
 
     /// How often it has been acquired and not released yet.

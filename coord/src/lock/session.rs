@@ -36,6 +36,8 @@ pub(super) struct LockSession {
     session: Session,
     key: Key,
     incarnation: AtomicI64,
+    /// The revision of the newest entry that is known to have been put with this lease.
+    newest: AtomicI64,
     /// Which cluster this is: two coordinators on one cluster mean the same locks.
     cluster: u64,
     engine: Engine,
@@ -80,6 +82,16 @@ impl LockSession {
     /// The session key was seen with this `mod_revision`. It only grows, whoever tells first.
     pub(super) fn adopt(&self, mod_revision: i64) {
         self.incarnation.fetch_max(mod_revision, Ordering::SeqCst);
+    }
+
+    /// Whatever is put from now on is put later than this.
+    pub(super) fn newest(&self) -> i64 {
+        self.newest.load(Ordering::SeqCst)
+    }
+
+    /// An entry was put at `revision`.
+    pub(super) fn put_at(&self, revision: i64) {
+        self.newest.fetch_max(revision, Ordering::SeqCst);
     }
 
     /// `hold` stands with this session's lease.
@@ -145,6 +157,11 @@ impl Sessions {
             }
         };
         opening.await
+    }
+
+    /// Whether `session` is one of these.
+    pub(super) fn opened(&self, session: &LockSession) -> bool {
+        session.siblings.as_ptr() == Arc::as_ptr(&self.current)
     }
 
     fn start(&self, ttl: Duration) -> Opening {
@@ -215,6 +232,7 @@ async fn open(engine: Engine, ttl: Duration, siblings: Weak<Current>) -> Result<
         key,
         // A late copy of the put may raise it: then the next acquire learns that from its answer.
         incarnation: AtomicI64::new(header.revision),
+        newest: AtomicI64::new(header.revision),
         cluster: header.cluster_id,
         engine: engine.clone(),
         nonces: Nonces::default(),

@@ -138,6 +138,12 @@ impl LockTransaction {
             .take(entries)
             .any(|kv| kv.create_revision != revision)
         {
+            // One that was given back meanwhile is gone for that reason, and its release tells how.
+            if self.hold.is_given_back() {
+                return self
+                    .hold
+                    .error(self.hold.loss().unwrap_or(LostReason::Revoked));
+            }
             self.hold.lose(LostReason::Revoked);
         }
         if let Err(lost) = self.hold.check() {

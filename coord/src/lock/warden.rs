@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{hold::Hold, terms::OnLost};
+use super::hold::Hold;
 use crate::{clock::Instant, engine::Engine, error::LostReason};
 
 /// How long after `max_hold` the lock is given back by force: time for the body to be dropped.
@@ -17,39 +17,32 @@ const GRACE: Duration = Duration::from_millis(200);
 pub(super) struct Warden(#[expect(dead_code, reason = "for its drop")] DropGuard);
 
 impl Warden {
-    /// Watches `hold`; `until` is the instant of its `max_hold`.
-    pub(super) fn of(
-        hold: Arc<Hold>,
-        engine: &Engine,
-        until: Option<Instant>,
-        on_lost: OnLost,
-    ) -> Self {
-        let over = CancellationToken::new();
-        let (clock, cancelled) = (engine.clock.clone(), over.clone());
-        let watch = async move {
-            let limit = async {
-                match until {
-                    Some(until) => clock.sleep_until(until).await,
-                    None => std::future::pending().await,
-                }
-            };
-            let reason = tokio::select! {
+    /// At `until` the hold is lost, and a moment later given back; so is one that is lost before.
+    pub(super) fn gives_back(hold: Arc<Hold>, engine: &Engine, until: Instant) -> Self {
+        let clock = engine.clock.clone();
+        Self::of(engine, async move {
+            tokio::select! {
                 biased;
-                reason = hold.clone().lost() => reason,
-                () = limit => {
-                    hold.lose(LostReason::MaxHold);
-                    LostReason::MaxHold
-                }
-            };
-            if on_lost == OnLost::Abort {
-                abort(&hold, reason);
+                _ = hold.clone().lost() => {}
+                () = clock.sleep_until(until) => hold.lose(LostReason::MaxHold),
             }
-            if until.is_some() {
-                // Also of a lock that was lost for another reason nothing is to be left behind.
-                clock.sleep(GRACE).await;
-                hold.give_back();
-            }
-        };
+            // Also of a lock that was lost for another reason nothing is to be left behind.
+            clock.sleep(GRACE).await;
+            hold.give_back();
+        })
+    }
+
+    /// When the hold is lost, the process is aborted.
+    pub(super) fn aborts(hold: Arc<Hold>, engine: &Engine) -> Self {
+        Self::of(engine, async move {
+            let reason = hold.clone().lost().await;
+            abort(&hold, reason);
+        })
+    }
+
+    fn of(engine: &Engine, watch: impl Future<Output = ()> + Send + 'static) -> Self {
+        let over = CancellationToken::new();
+        let cancelled = over.clone();
         engine
             .tasks
             .spawn(async move { cancelled.run_until_cancelled(watch).await });

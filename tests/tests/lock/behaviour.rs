@@ -11,6 +11,7 @@ on_both! {
     the_futures_are_small,
     a_lock_is_held_until_it_is_released_and_its_token_grows,
     a_wait_that_is_over_names_the_holder_and_leaves_the_queue,
+    a_wait_of_nothing_is_a_try,
     the_key_of_a_lock_is_used_again,
     a_hundred_tasks_of_one_session_take_turns,
     two_processes_never_hold_the_same_lock_at_once,
@@ -519,4 +520,14 @@ async fn a_waker_that_owns_another_wait_is_dropped_with_its_own(server: Backend)
     dropped.expect("the drop ends").unwrap();
     queue_is(&store, "waker", 1).await;
     drop(guard);
+}
+
+async fn a_wait_of_nothing_is_a_try(server: Backend) {
+    let (one, two) = (connect(&server).await, connect(&server).await);
+    let lock = |coordinator: &Coordinator| coordinator.lock("jobs").wait(Duration::ZERO);
+    let held = lock(&one).acquire().await.unwrap();
+    let busy = lock(&two).acquire().await;
+    assert!(matches!(busy, Err(Error::Busy { .. })), "{busy:?}");
+    held.unlock().await.unwrap();
+    drop(lock(&two).acquire().await.unwrap());
 }

@@ -31,6 +31,7 @@ on_both! {
     a_holder_that_is_cut_off_stops_before_the_next_one_begins,
     a_body_goes_on_through_an_outage_shorter_than_what_remains,
     a_lock_survives_connections_that_say_nothing_any_more,
+    an_entry_that_is_back_is_not_taken_for_a_new_one,
 }
 
 /// An acquire is applied, and its answer is lost.
@@ -478,4 +479,21 @@ async fn a_lock_survives_connections_that_say_nothing_any_more(server: Backend) 
     })
     .await;
     guard.verify().await.unwrap();
+}
+
+/// The next acquire of the session gives its entry the same name.
+async fn an_entry_that_is_back_is_not_taken_for_a_new_one(server: Backend) {
+    let coordinator = connect_with_ttl(&server, 600).await;
+    for _ in 0..5 {
+        let guard = coordinator.lock("back").acquire().await.unwrap();
+        let saved = server.save().await;
+        eventually("it can be released", async || guard.verify().await.is_ok()).await;
+        let token = guard.fencing_token();
+        guard.unlock().await.unwrap();
+        server.restore(&saved).await;
+        let again = coordinator.lock("back").wait(Duration::from_secs(60));
+        let again = again.acquire().await.unwrap();
+        assert!(again.fencing_token() > token, "{token} is for one holder");
+        drop(again.unlock().await);
+    }
 }

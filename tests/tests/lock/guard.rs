@@ -16,6 +16,7 @@ on_both! {
     a_transaction_of_one_who_has_lost_the_lock_writes_nothing,
     what_is_asked_or_committed_can_be_dropped_at_any_await,
     an_unlock_while_etcd_does_not_answer_ends_with_the_lease,
+    a_transaction_that_comes_too_late_for_the_release_is_no_loss,
 }
 
 async fn value(store: &Client, key: &str) -> Option<String> {
@@ -195,4 +196,22 @@ async fn an_unlock_while_etcd_does_not_answer_ends_with_the_lease(server: Backen
     lost(LostReason::Expired, unlocked.expect("it ends"));
     let after = coordinator.lock("jobs").acquire().await.unwrap();
     assert!(after.unlock().await.unwrap().confirmed);
+}
+
+async fn a_transaction_that_comes_too_late_for_the_release_is_no_loss(server: Backend) {
+    let coordinator = connect(&server).await;
+    for _ in 0..100 {
+        let guard = coordinator.lock("jobs").acquire().await.unwrap();
+        let commits: Vec<_> = (0..4)
+            .map(|_| tokio::spawn(guard.transaction().put("x", "y").commit()))
+            .collect();
+        let last = guard.transaction().put("x", "y");
+        let (released, _) = tokio::join!(guard.unlock(), last.commit());
+        assert!(released.unwrap().confirmed);
+        for commit in commits {
+            if let Err(error) = commit.await.unwrap() {
+                lost(LostReason::Revoked, Err::<(), _>(error));
+            }
+        }
+    }
 }

@@ -18,6 +18,9 @@ on_both! {
     everybody_with_a_clone_of_the_handle_is_inside,
     a_handle_that_has_lost_the_lock_says_so_until_it_is_released,
     an_acquire_of_a_handle_that_is_dropped_at_any_await_is_none,
+    the_limit_of_a_hold_is_kept_for_whoever_is_left_inside,
+    those_who_wait_with_one_handle_wait_no_longer_than_it_says,
+    a_try_with_a_handle_does_not_wait_for_another_one_who_waits_with_it,
 }
 
 async fn inside_its_body_a_lock_is_acquired_again_under_the_same_token(server: Backend) {
@@ -286,4 +289,75 @@ async fn an_acquire_of_a_handle_that_is_dropped_at_any_await_is_none(server: Bac
             lock.acquire().await.unwrap();
         }
     }
+}
+
+async fn the_limit_of_a_hold_is_kept_for_whoever_is_left_inside(server: Backend) {
+    let coordinator = connect(&server).await;
+    let store = server.client().await;
+    let lock = coordinator
+        .lock("limit")
+        .max_hold(Duration::from_millis(300));
+    let section = lock.run(async |_| coordinator.lock("limit").reentrant().acquire().await);
+    let left = section.await.unwrap().unwrap();
+    let reason = tokio::time::timeout(Duration::from_secs(30), left.lost()).await;
+    assert_eq!(reason, Ok(LostReason::MaxHold));
+    queue_is(&store, "limit", 0).await;
+    lost(LostReason::MaxHold, left.unlock().await);
+}
+
+async fn those_who_wait_with_one_handle_wait_no_longer_than_it_says(server: Backend) {
+    let (one, two) = (connect(&server).await, connect(&server).await);
+    let _held = one.lock("handle").acquire().await.unwrap();
+    let lock = two.lock("handle").wait(Duration::from_secs(1));
+    let lock = lock.into_reentrant();
+    let all: Vec<_> = (0..60).map(|_| lock.acquire()).collect();
+    // One after the other it would be a minute.
+    let all = futures_util::future::join_all(all);
+    let all = tokio::time::timeout(Duration::from_secs(20), all).await;
+    for acquired in all.unwrap() {
+        assert!(
+            matches!(acquired, Err(Error::Timeout { .. })),
+            "{acquired:?}"
+        );
+    }
+}
+
+async fn a_try_with_a_handle_does_not_wait_for_another_one_who_waits_with_it(server: Backend) {
+    let (one, two) = (connect(&server).await, connect(&server).await);
+    let held = one.lock("handle").acquire().await.unwrap();
+    let lock = two.lock("handle").wait_forever().into_reentrant();
+    let waits = tokio::spawn({
+        let lock = lock.clone();
+        async move { lock.acquire().await }
+    });
+    queue_is(&server.client().await, "handle", 2).await;
+    let tried = tokio::time::timeout(Duration::from_secs(30), lock.try_acquire()).await;
+    assert!(matches!(tried, Ok(Err(Error::Busy { .. }))), "{tried:?}");
+    held.unlock().await.unwrap();
+    waits.await.unwrap().unwrap();
+    // Held by now: a try is one more.
+    lock.try_acquire().await.unwrap();
+    assert_eq!(lock.count(), 2);
+}
+
+/// The id of a cluster is made of what its members are called: of all that were started with the
+/// defaults it is the same.
+#[tokio::test]
+async fn a_lock_of_another_cluster_with_the_same_id_is_another_lock() {
+    let servers = [
+        coord::embedded::Server::start().await.unwrap(),
+        coord::embedded::Server::start().await.unwrap(),
+    ];
+    let here = servers[0].coordinator().await.unwrap();
+    let there = servers[1].coordinator().await.unwrap();
+    let elsewhere = servers[1].coordinator().await.unwrap();
+    let held = elsewhere.lock("jobs").acquire().await.unwrap();
+    let section = here.lock("jobs").run(async |_| {
+        let inner = there.lock("jobs").reentrant().try_acquire().await;
+        assert!(matches!(inner, Err(Error::Busy { .. })), "{inner:?}");
+        held.unlock().await.unwrap();
+        // Nor does it wait for itself.
+        there.lock("jobs").acquire().await.unwrap()
+    });
+    section.await.unwrap().verify().await.unwrap();
 }
