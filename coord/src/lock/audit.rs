@@ -59,27 +59,51 @@ async fn has_strays(engine: &Engine, session: &Session) -> Result<bool, CallErro
         return Ok(false);
     };
     let undo = engine.keeper.undo();
-    let strays: Vec<_> = keys.iter().filter(|key| !undo.answers_for(key)).collect();
+    let strays: Vec<_> = keys
+        .into_iter()
+        .filter(|key| !undo.answers_for(key))
+        .collect();
     for keys in strays.chunks(CHUNK) {
-        // What was given back just now was there a moment ago, and is not any more.
-        let reads = keys.iter().map(|key| {
-            Op::Get(Range {
-                keys_only: true,
-                ..Range::new(Span::Key((*key).clone()))
-            })
-        });
-        let read = Txn {
-            then: reads.collect(),
-            ..Txn::default()
-        };
-        let there = engine.calls.txn(read).await?.replies.into_iter();
-        let mut there = there.flat_map(|reply| match reply {
-            OpReply::Get(range) => range.kvs,
-            OpReply::Put | OpReply::Delete(_) | OpReply::Txn(_) => Vec::new(),
-        });
-        if there.any(|kv| kv.lease == session.lease() && !undo.answers_for(&kv.key)) {
+        let before = standing(engine, session, keys).await?;
+        // Names are used again: this one may have been given back, and taken by the next, since it was
+        // listed. But an entry that stands before and after this look, made at one revision, stood all
+        // the time; and whoever put it answers for it from before its put until after its delete.
+        let unknown: Vec<_> = before
+            .into_iter()
+            .filter(|(key, _)| !undo.answers_for(key))
+            .collect();
+        if unknown.is_empty() {
+            continue;
+        }
+        let after = standing(engine, session, keys).await?;
+        if unknown.iter().any(|entry| after.contains(entry)) {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// Which of the keys stand with the session's lease now, and the revisions at which they were made.
+async fn standing(
+    engine: &Engine,
+    session: &Session,
+    keys: &[Vec<u8>],
+) -> Result<Vec<(Vec<u8>, i64)>, CallError> {
+    let reads = keys.iter().map(|key| {
+        Op::Get(Range {
+            keys_only: true,
+            ..Range::new(Span::Key(key.clone()))
+        })
+    });
+    let read = Txn {
+        then: reads.collect(),
+        ..Txn::default()
+    };
+    let replies = engine.calls.txn(read).await?.replies.into_iter();
+    let found = replies.flat_map(|reply| match reply {
+        OpReply::Get(range) => range.kvs,
+        OpReply::Put | OpReply::Delete(_) | OpReply::Txn(_) => Vec::new(),
+    });
+    let own = found.filter(|kv| kv.lease == session.lease());
+    Ok(own.map(|kv| (kv.key, kv.create_revision)).collect())
 }
