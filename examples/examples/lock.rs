@@ -96,6 +96,15 @@ async fn main() -> anyhow::Result<()> {
         schedule(&coordinator, "10.0.0.8:9000"),
     )?;
 
+    // The example leaves nothing behind.
+    let guard = coordinator.lock("example/orders/42").acquire().await?;
+    guard
+        .transaction()
+        .delete("example/orders/42/state")
+        .delete("example/scheduled")
+        .commit()
+        .await?;
+    guard.unlock().await?;
     coordinator.close().await;
     // Ends with the coordinator.
     watching.await?;

@@ -40,7 +40,7 @@ impl fmt::Display for FencingToken {
 /// A lock that is held, as the code that it protects sees it.
 ///
 /// Passed to the body of [`LockBuilder::run`](super::LockBuilder::run), bound by `guard = name` in
-/// `#[locked]`, and what a [`LockGuard`] points to. What it says by itself is known without asking
+/// `#[locked]`, and what a [`LockGuard`](super::LockGuard) points to. What it says by itself is known without asking
 /// etcd and errs on the safe side: it says "lost" before anybody else can hold the lock.
 pub struct Held(Arc<Hold>);
 
