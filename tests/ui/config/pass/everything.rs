@@ -46,14 +46,14 @@ pub struct Part {
 }
 
 #[derive(::coord::CoordConfig)]
-#[coord(write, unknown = ignore)]
+#[coord(write)]
 pub struct Part2 {
     #[coord(key = "flat/on")]
     pub on: bool,
 }
 
 #[derive(::coord::CoordConfig)]
-#[coord(write)]
+#[coord(write, unknown = ignore)]
 pub struct Rest {
     #[coord(nested)]
     pub more: ::std::option::Option<::std::boxed::Box<Rest>>,
