@@ -175,8 +175,9 @@ async fn a_lock_survives_connections_that_break_each_second() {
     assert!(guard.unlock().await.unwrap().confirmed);
 }
 
-/// The deadline counts from the instant at which a renewal was sent: an answer that took nearly the
-/// lease's time renews nothing.
+/// While answers take nearly the lease's time the holder stops before the next one begins. (Here the
+/// silent connection is given up first; that a renewal counts from its send is for the heartbeat's own
+/// tests to show.)
 #[tokio::test(flavor = "multi_thread")]
 async fn renewals_that_are_answered_late_do_not_keep_a_lock() {
     const TTL: u64 = 4;
