@@ -96,7 +96,9 @@ pub use options::{
 pub use registry::{
     Instance, InstanceEvent, InstanceEvents, InstanceSpec, Registration, Registry, Status,
 };
-pub use service::{Context, FromContext, Service, Shutdown};
+pub use service::{
+    Context, FromContext, Listeners, OnExhausted, OnIdLost, Ready, Service, Shutdown,
+};
 
 #[cfg(feature = "macros")]
 #[doc = include_str!("lock/locked.md")]
