@@ -16,7 +16,7 @@ use crate::{key::Layout, session::Session};
 ///
 /// It grows for as long as the store's revisions do. When etcd is put back to a backup, they go back too,
 /// and tokens that were given after it are given again: restore with
-/// `etcdutl snapshot restore --bump-revision`, or reset what the resources have seen.
+/// `etcdutl snapshot restore --bump-revision=… --mark-compacted`, or reset what the resources have seen.
 ///
 /// It is the create revision of the holder's queue entry. Do not mix it with the header revision that
 /// Go's `concurrency.Mutex` and `etcdctl lock` (`ETCD_LOCK_REV`) give: that one is of a later read.
