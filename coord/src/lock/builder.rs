@@ -198,7 +198,8 @@ impl LockBuilder {
     /// `etcdctl lock name`, whose keys stand below `name/`.
     ///
     /// As there, a lock `jobs` is then held up by the lock `jobs/1`, whose keys stand below `jobs/`
-    /// as well.
+    /// as well. So a name among coord's own keys is refused, unless it is a lock's whole one:
+    /// `coord/lock/jobs!`.
     pub fn raw(mut self) -> Self {
         self.raw = true;
         self
