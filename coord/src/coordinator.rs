@@ -81,6 +81,7 @@ impl Drop for Alive {
 #[derive(Debug)]
 struct Closer {
     keeper: Keeper,
+    locks: Locks,
     /// The parts' background work. Ends first.
     parts: Tasks,
     /// The connections and the keeper. End last.
@@ -93,6 +94,7 @@ struct Closer {
 impl Closer {
     async fn close(self) {
         self.parts.close().await;
+        self.locks.close().await;
         self.keeper.close(CLOSE_LIMIT).await;
         self.base.close().await;
         self.heartbeat.close().await;
@@ -167,8 +169,10 @@ impl Coordinator {
             module: None,
             watched: Watched::default(),
         };
+        let locks = Locks::new(engine.clone());
         let closer = Closer {
             keeper,
+            locks: locks.clone(),
             parts,
             base: base.clone(),
             heartbeat,
@@ -189,7 +193,7 @@ impl Coordinator {
         let alive = Arc::new(Alive {
             closing,
             closed,
-            locks: Locks::new(engine.clone()),
+            locks,
             cache: Cache::default(),
             registrations: registry::Shared::new(engine.clock.unix_ms()),
             engine: engine.clone(),
@@ -431,8 +435,10 @@ impl Coordinator {
     }
 
     /// Releases everything and ends the connections: locks are given back, registrations and ids
-    /// removed (each by revoking its lease), live configs stop at their last value. Takes at most a
-    /// second or so; what could not be released by then runs out with its lease. Every later call is
+    /// removed (each by revoking its lease), live configs stop at their last value. Locks that are held
+    /// are lost before others can have them: until their bodies have stopped, and their guards are
+    /// dropped, for as much as a twentieth of their TTL (and at most a second), they stay taken. Takes at
+    /// most two seconds or so; what could not be released by then runs out with its lease. Every later call is
     /// [`Closed`](Error::Closed). A second close waits for the first.
     ///
     /// # Cancel safety
