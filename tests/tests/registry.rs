@@ -4,7 +4,10 @@
     reason = "helpers of a test fail as the test does"
 )]
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, OnceLock},
+    time::Duration,
+};
 
 use coord::{
     Coordinator, Error, InstanceEvent, InstanceEvents, InstanceHealth, InstanceSpec, Registry,
@@ -14,8 +17,54 @@ use etcd_client::{GetOptions, KeyValue, PutOptions};
 use futures_util::StreamExt as _;
 use serde_json::Value;
 
+#[path = "registry/discover.rs"]
+mod discover;
+#[path = "registry/update.rs"]
+mod update;
+#[path = "registry/view.rs"]
+mod view;
+
+const SERVICE: &str = "user-service";
+
+/// Everything that this program logs, from the first call on.
+fn log() -> &'static Log {
+    static LOG: OnceLock<Log> = OnceLock::new();
+    LOG.get_or_init(|| {
+        let log = Log::default();
+        let lines = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_max_level(tracing::Level::WARN)
+            .with_writer(move || lines.clone());
+        subscriber.init();
+        log
+    })
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    fn lines(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl std::io::Write for Log {
+    /// One line each.
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        let text = String::from_utf8_lossy(line).into_owned();
+        self.0.lock().unwrap().push(text);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 fn spec() -> InstanceSpec {
-    InstanceSpec::new("user-service", "10.0.0.5:50051")
+    InstanceSpec::new(SERVICE, "10.0.0.5:50051")
         .version("1.4.0")
         .ttl(Duration::from_secs(2))
 }
@@ -76,7 +125,7 @@ async fn an_instance_is_found_until_it_has_deregistered(server: Backend) {
     assert_eq!(instance.health, InstanceHealth::Healthy);
     assert_eq!(
         next(&mut events).await,
-        InstanceEvent::Registered(instance.clone())
+        InstanceEvent::Registered(Arc::new(instance.clone()))
     );
 
     // A superset of Go's record, both records in one revision under one lease.
@@ -97,7 +146,7 @@ async fn an_instance_is_found_until_it_has_deregistered(server: Backend) {
     // The mark came first, so nobody takes it for a crash.
     assert_eq!(
         next(&mut events).await,
-        InstanceEvent::Left(instance.clone())
+        InstanceEvent::Left(Arc::new(instance.clone()))
     );
     coordinator.close().await;
     assert_eq!(events.next().await, None);
@@ -248,7 +297,7 @@ async fn a_crash_is_told_from_leaving_and_records_of_others_are_understood(serve
     let found = registry.discover("user-service").await.unwrap();
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].zone.as_deref(), Some("b"));
-    assert!(matches!(next(&mut events).await, InstanceEvent::Registered(i) if i == found[0]));
+    assert!(matches!(next(&mut events).await, InstanceEvent::Registered(i) if *i == found[0]));
 
     server.expire_lease(lease).await;
     assert_eq!(next(&mut events).await, InstanceEvent::Expired(instance));

@@ -208,7 +208,7 @@ impl Member {
         self.wish.borrow().number
     }
 
-    async fn settled(&self, number: u64) {
+    pub(super) async fn settled(&self, number: u64) {
         let mut progress = self.progress.clone();
         // An error: the task has ended, and will reach nothing more.
         let _ = progress
