@@ -80,8 +80,11 @@ impl Drop for Alive {
 /// however many wait for it and whoever of them gives up.
 #[derive(Debug)]
 struct Closer {
+    /// What is registered leaves first: a deletion without a mark would be taken for a crash.
+    registrations: registry::Shared,
+    clock: Clock,
     keeper: Keeper,
-    /// The parts' background work. Ends first.
+    /// The parts' background work. Ends before what it stands on.
     parts: Tasks,
     /// The connections and the keeper. End last.
     base: Tasks,
@@ -92,6 +95,8 @@ struct Closer {
 
 impl Closer {
     async fn close(self) {
+        let leaving = self.registrations.leave();
+        let _ = self.clock.timeout(CLOSE_LIMIT, leaving).await;
         self.parts.close().await;
         self.keeper.close(CLOSE_LIMIT).await;
         self.base.close().await;
@@ -155,6 +160,7 @@ impl Coordinator {
             base.clone(),
             heartbeat.clone(),
         );
+        let registrations = registry::Shared::new(clock.unix_ms());
         let engine = Engine {
             calls,
             watches,
@@ -168,6 +174,8 @@ impl Coordinator {
             watched: Watched::default(),
         };
         let closer = Closer {
+            registrations: registrations.clone(),
+            clock: engine.clock.clone(),
             keeper,
             parts,
             base: base.clone(),
@@ -191,7 +199,7 @@ impl Coordinator {
             closed,
             locks: Locks::new(engine.clone()),
             cache: Cache::default(),
-            registrations: registry::Shared::new(engine.clock.unix_ms()),
+            registrations,
             engine: engine.clone(),
         });
         Ok(Self { alive, engine })
@@ -430,9 +438,9 @@ impl Coordinator {
         }
     }
 
-    /// Releases everything and ends the connections: locks are given back, registrations and ids
-    /// removed (each by revoking its lease), live configs stop at their last value. Takes at most a
-    /// second or so; what could not be released by then runs out with its lease. Every later call is
+    /// Releases everything and ends the connections: registrations leave, as by
+    /// [`deregister`](crate::Registration::deregister); locks are given back and ids removed (each by
+    /// revoking its lease), live configs stop at their last value. Takes at most two seconds or so; what could not be released by then runs out with its lease. Every later call is
     /// [`Closed`](Error::Closed). A second close waits for the first.
     ///
     /// # Cancel safety

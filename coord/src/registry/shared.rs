@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use futures_util::future::join_all;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use super::{
@@ -78,6 +79,12 @@ impl Shared {
             all.max_by_key(|member| member.wish.borrow().record.registered_ms)
         };
         by_key.or_else(named).cloned()
+    }
+
+    /// All of them leave; done when they have.
+    pub(crate) async fn leave(&self) {
+        let members: Vec<Member> = self.members().values().cloned().collect();
+        join_all(members.iter().map(Member::leave)).await;
     }
 
     /// How many instances `service` has, as far as is known here.
