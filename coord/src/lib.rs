@@ -97,7 +97,9 @@ pub use registry::{
     Discover, Instance, InstanceEvent, InstanceEvents, InstanceHealth, InstanceSet, InstanceSpec,
     InstanceUpdate, Registration, Registry, ServiceView,
 };
-pub use service::{Context, FromContext, Service, Shutdown};
+pub use service::{
+    Context, FromContext, Listeners, OnExhausted, OnIdLost, Ready, Service, Shutdown,
+};
 
 #[cfg(feature = "macros")]
 #[doc = include_str!("lock/locked.md")]

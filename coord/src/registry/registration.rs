@@ -88,6 +88,11 @@ impl Registration {
         self.0.update(update).await
     }
 
+    /// Whether it is still kept registered: not deregistered, and the coordinator not closed.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.0.progress.has_changed().is_ok()
+    }
+
     /// Removes the record, marked as leaving first, so that nobody takes it for a crash.
     ///
     /// # Errors
