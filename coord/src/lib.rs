@@ -94,8 +94,8 @@ pub use options::{
     ConfigOptions, LockOptions, Options, Pem, RegistryOptions, RetryOptions, Secret, TlsOptions,
 };
 pub use registry::{
-    Discover, Instance, InstanceEvent, InstanceEvents, InstanceHealth, InstanceSpec,
-    InstanceUpdate, Registration, Registry,
+    Discover, Instance, InstanceEvent, InstanceEvents, InstanceHealth, InstanceSet, InstanceSpec,
+    InstanceUpdate, Registration, Registry, ServiceView,
 };
 pub use service::{
     Context, FromContext, Listeners, OnExhausted, OnIdLost, Ready, Service, Shutdown,
