@@ -94,7 +94,8 @@ pub use options::{
     ConfigOptions, LockOptions, Options, Pem, RegistryOptions, RetryOptions, Secret, TlsOptions,
 };
 pub use registry::{
-    Instance, InstanceEvent, InstanceEvents, InstanceSpec, Registration, Registry, Status,
+    Discover, Instance, InstanceEvent, InstanceEvents, InstanceHealth, InstanceSpec,
+    InstanceUpdate, Registration, Registry,
 };
 pub use service::{
     Context, FromContext, Listeners, OnExhausted, OnIdLost, Ready, Service, Shutdown,

@@ -105,6 +105,14 @@ impl Tasks {
         }
     }
 
+    /// The same set, whose new tasks run on the runtime of who calls this; on this one if there is none.
+    pub(crate) fn here(&self) -> Self {
+        Self {
+            handle: Handle::try_current().unwrap_or_else(|_| self.handle.clone()),
+            ..self.clone()
+        }
+    }
+
     /// Cancelled when the set is.
     pub(crate) fn cancelled(&self) -> &CancellationToken {
         &self.cancelled

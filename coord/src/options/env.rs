@@ -104,6 +104,12 @@ const VARIABLES: &[(&str, Set)] = &[
     ("COORD_REGISTRY_TTL", |o, v| {
         put(&mut o.registry.ttl, duration(v)?)
     }),
+    ("COORD_REGISTRY_HEALTH_CHECK", |o, v| {
+        put(&mut o.registry.health_check, switch(v)?)
+    }),
+    ("COORD_REGISTRY_HEALTH_CHECK_INTERVAL", |o, v| {
+        put(&mut o.registry.health_check_interval, duration(v)?)
+    }),
 ];
 
 /// Variables that other parts, or the project's own tests, read.
