@@ -201,7 +201,7 @@ fn word(errors: &Errors, input: ParseStream<'_>, words: &mut Words) -> syn::Resu
         }
         "zone" => words.call(errors, word, "zone", zone(errors, value(input)?)),
         "weight" => {
-            let weight = number::<u32>(errors, value(input)?);
+            let weight = number::<std::num::NonZeroU32>(errors, value(input)?);
             words.call(errors, word, "weight", weight);
         }
         "tags" => {

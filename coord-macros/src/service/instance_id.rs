@@ -18,6 +18,8 @@ const WORDS: &[&str] = &[
     "pool",
     "hold",
     "cool_down",
+    "order",
+    "sticky",
     "on_lost",
     "on_exhausted",
 ];
@@ -45,6 +47,14 @@ pub(super) fn parse(
                 .map(|pool| Call::new("id_pool", pool)),
             "hold" => time(errors, input, "id_hold")?,
             "cool_down" => time(errors, input, "id_cool_down")?,
+            "order" => {
+                let dense = choice(errors, word, input, &[("any", false), ("dense", true)])?;
+                (dense == Some(true)).then(|| Call::new("id_dense", quote!()))
+            }
+            "sticky" => {
+                let sticky = choice(errors, word, input, &[("true", true), ("false", false)])?;
+                (sticky == Some(true)).then(|| Call::new("id_sticky", quote!()))
+            }
             "on_lost" => {
                 let choices = [("exit", "Exit"), ("degrade", "Degrade")];
                 let choice = choice(errors, word, input, &choices)?;
