@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //! 1. Every task belongs to a [`Tasks`] and ends when that is cancelled; [`Tasks::close`] waits for it.
-//!    What a task has [set aside](Tasks::aside) cannot be cancelled, and is not waited for.
+//!    What a task has [set aside](Tasks::aside) cannot be cancelled, and is not waited for. A question to
+//!    a [`Runtime`] is a task that ends at once.
 //! 2. A runtime is dropped on its own thread, never in a caller's async context (tokio panics there).
 //! 3. A [`Thread`] ends when its last clone is gone. Tasks may hold clones: they end by (1) first.
 
@@ -130,6 +131,28 @@ impl Tasks {
             tracker: TaskTracker::new(),
             cancelled: CancellationToken::new(),
         }
+    }
+}
+
+/// A runtime of the program's, to see whether it still runs tasks.
+#[derive(Clone, Debug)]
+pub(crate) struct Runtime(Handle);
+
+impl Runtime {
+    /// The one that the calling thread runs on; `None`: on none.
+    pub(crate) fn current() -> Option<Self> {
+        Handle::try_current().ok().map(Self)
+    }
+
+    /// Has it run a task that does nothing. `None`: it has ended.
+    ///
+    /// # Cancel safety
+    /// Dropped, the task still waits to be run.
+    pub(crate) fn ask(&self) -> Task<()> {
+        let (done, output) = oneshot::channel();
+        // Nobody is waiting any more: then it has nothing to say.
+        drop(self.0.spawn(async move { done.send(()).unwrap_or(()) }));
+        Task(output)
     }
 }
 

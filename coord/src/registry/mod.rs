@@ -9,6 +9,7 @@ mod chain;
 mod events;
 mod record;
 mod registration;
+mod watchdog;
 
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
@@ -25,6 +26,7 @@ use crate::{
     error::{Context, Error, Result},
     key::Prefix,
     metrics,
+    tasks::Runtime,
 };
 
 const DISCOVER: &str = "discover instances";
@@ -65,6 +67,7 @@ pub struct InstanceSpec {
     address: String,
     version: Option<String>,
     ttl: Option<Duration>,
+    watchdog: Option<Duration>,
     id: Option<(u32, i64)>,
 }
 
@@ -76,6 +79,7 @@ impl InstanceSpec {
             address: address.into(),
             version: None,
             ttl: None,
+            watchdog: None,
             id: None,
         }
     }
@@ -90,6 +94,17 @@ impl InstanceSpec {
     /// [`RegistryOptions::ttl`](crate::RegistryOptions::ttl).
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
+        self
+    }
+
+    /// Keeps the instance registered only while the runtime that
+    /// [`register`](Registry::register) is called on runs tasks: if it has run none for `limit`, its
+    /// lease is no longer renewed, and the instance expires as a crashed one does, a TTL later at
+    /// most. When the runtime runs tasks again, the instance is registered again. A runtime that is
+    /// busy, or blocked for less than `limit`, loses nothing. Default: not watched, since the
+    /// registration outlives that runtime otherwise.
+    pub fn watchdog(mut self, limit: Duration) -> Self {
+        self.watchdog = Some(limit);
         self
     }
 
@@ -150,6 +165,18 @@ impl Registry {
                 "the TTL of {ttl} is not a whole number of seconds above zero"
             ));
         }
+        let watched = spec.watchdog.map(|limit| (limit, Runtime::current()));
+        let watched = match watched {
+            None => None,
+            Some((limit, Some(runtime))) if !limit.is_zero() => Some((limit, runtime)),
+            Some((_, runtime)) => {
+                faults.push(match runtime {
+                    Some(_) => "the watchdog's limit is zero".to_owned(),
+                    None => "the watchdog has no tokio runtime to watch".to_owned(),
+                });
+                None
+            }
+        };
         if !faults.is_empty() {
             return Err(Error::Invalid {
                 context: Context::new(OPERATION).key(spec.service),
@@ -167,12 +194,15 @@ impl Registry {
             pid: std::process::id(),
             started_ms: engine.clock.unix_ms(),
         };
+        let gate = watched
+            .map(|(limit, runtime)| watchdog::start(engine, life_cycle.as_str(), runtime, limit));
         let chain = Chain::new(life_cycle, routable, record);
         Ok(Registration::start(
             engine,
             &spec.service,
             &instance,
             ttl,
+            gate,
             chain,
         ))
     }

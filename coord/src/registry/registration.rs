@@ -10,7 +10,7 @@ use crate::{
     engine::Engine,
     error::{Context, Error, LostReason, Result},
     retry::Backoff,
-    session::{PastDeadline, Session, SessionSpec, SessionState},
+    session::{Gate, PastDeadline, Session, SessionSpec, SessionState},
     tasks::Task,
     watch::{Cause, Update, Watcher},
 };
@@ -48,6 +48,7 @@ impl Registration {
         service: &str,
         instance: &str,
         ttl: Duration,
+        gate: Option<Gate>,
         chain: Chain,
     ) -> Self {
         let (target, wanted) = watch::channel(Target::Starting);
@@ -55,6 +56,7 @@ impl Registration {
         let keeping = Keeping {
             engine: engine.clone(),
             ttl,
+            gate,
             chain,
             wanted,
             progress,
@@ -171,6 +173,8 @@ impl Drop for Registration {
 struct Keeping {
     engine: Engine,
     ttl: Duration,
+    /// Closed while the instance is not to be registered.
+    gate: Option<Gate>,
     chain: Chain,
     wanted: watch::Receiver<Target>,
     progress: watch::Sender<Progress>,
@@ -224,6 +228,9 @@ impl Keeping {
                 return None;
             }
             let opened = async {
+                if let Some(gate) = &self.gate {
+                    gate.opened().await;
+                }
                 self.engine.clock.sleep(delay).await;
                 self.engine.keeper.open(spec).await
             };
@@ -235,7 +242,12 @@ impl Keeping {
                 },
             };
             match opened {
-                Ok(session) => return Some(session),
+                Ok(session) => {
+                    if let Some(gate) = &self.gate {
+                        self.engine.keeper.gate(&session, gate.clone());
+                    }
+                    return Some(session);
+                }
                 Err(error) => {
                     self.trouble(error);
                     delay = backoff.next_delay();
