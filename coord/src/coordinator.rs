@@ -18,7 +18,7 @@ use crate::{
     instance_id::InstanceIds,
     lock::{Election, LockBuilder, LockStatus, Locks},
     options::Options,
-    registry::Registry,
+    registry::{self, Registry},
     session::{Keeper, PastDeadline, SessionState},
     tasks::{Tasks, Thread},
     watch::Phase,
@@ -67,6 +67,7 @@ struct Alive {
     locks: Locks,
     /// What the config centers have read.
     cache: Cache,
+    registrations: registry::Shared,
 }
 
 impl Drop for Alive {
@@ -190,6 +191,7 @@ impl Coordinator {
             closed,
             locks: Locks::new(engine.clone()),
             cache: Cache::default(),
+            registrations: registry::Shared::new(engine.clock.unix_ms()),
             engine: engine.clone(),
         });
         Ok(Self { alive, engine })
@@ -341,7 +343,7 @@ impl Coordinator {
     /// The registry: registers and finds instances of services.
     #[must_use]
     pub fn registry(&self) -> Registry {
-        Registry::new(self.engine.clone())
+        Registry::new(self.engine.clone(), self.alive.registrations.clone())
     }
 
     /// Instance ids of the pool `pool`: small integers, each with one live holder at most.

@@ -298,13 +298,18 @@ impl Layout {
         Ok(self.instances(service)?.key(&format!("{zone}/{instance}")))
     }
 
-    /// The life-cycle record of one instance.
-    pub(crate) fn life_cycle(&self, service: &str, instance: &str) -> Result<Key> {
+    /// The life-cycle records of all instances of `service`.
+    pub(crate) fn life_cycles(&self, service: &str) -> Result<Prefix> {
         segment("use the registry", "service name", service)?;
-        Ok(Key(format!(
-            "{}{}inst/{service}/{instance}",
+        Ok(Prefix(format!(
+            "{}{}inst/{service}/",
             self.namespace, self.registry
         )))
+    }
+
+    /// The life-cycle record of one instance.
+    pub(crate) fn life_cycle(&self, service: &str, instance: &str) -> Result<Key> {
+        Ok(self.life_cycles(service)?.key(instance))
     }
 
     /// The slots of an id pool.

@@ -2,8 +2,8 @@
 //!
 //! # Invariants
 //! 1. Every task belongs to a [`Tasks`] and ends when that is cancelled; [`Tasks::close`] waits for it.
-//!    What a task has [set aside](Tasks::aside) cannot be cancelled, and is not waited for. A question to
-//!    a [`Runtime`] is a task that ends at once.
+//!    What a task has [set aside](Tasks::aside) cannot be cancelled, and is not waited for; nor is one
+//!    that runs [elsewhere](Tasks::here).
 //! 2. A runtime is dropped on its own thread, never in a caller's async context (tokio panics there).
 //! 3. A [`Thread`] ends when its last clone is gone. Tasks may hold clones: they end by (1) first.
 
@@ -106,6 +106,16 @@ impl Tasks {
         }
     }
 
+    /// Tasks on the runtime of who calls this, or on this one if there is none: cancelled with this
+    /// set, which does not wait for them, since that runtime may be blocked for ever.
+    pub(crate) fn here(&self) -> Self {
+        Self {
+            handle: Handle::try_current().unwrap_or_else(|_| self.handle.clone()),
+            tracker: TaskTracker::new(),
+            cancelled: self.cancelled.clone(),
+        }
+    }
+
     /// Cancelled when the set is.
     pub(crate) fn cancelled(&self) -> &CancellationToken {
         &self.cancelled
@@ -131,28 +141,6 @@ impl Tasks {
             tracker: TaskTracker::new(),
             cancelled: CancellationToken::new(),
         }
-    }
-}
-
-/// A runtime of the program's, to see whether it still runs tasks.
-#[derive(Clone, Debug)]
-pub(crate) struct Runtime(Handle);
-
-impl Runtime {
-    /// The one that the calling thread runs on; `None`: on none.
-    pub(crate) fn current() -> Option<Self> {
-        Handle::try_current().ok().map(Self)
-    }
-
-    /// Has it run a task that does nothing. `None`: it has ended.
-    ///
-    /// # Cancel safety
-    /// Dropped, the task still waits to be run.
-    pub(crate) fn ask(&self) -> Task<()> {
-        let (done, output) = oneshot::channel();
-        // Nobody is waiting any more: then it has nothing to say.
-        drop(self.0.spawn(async move { done.send(()).unwrap_or(()) }));
-        Task(output)
     }
 }
 

@@ -6,7 +6,9 @@
 
 use std::time::Duration;
 
-use coord::{Coordinator, Error, InstanceEvent, InstanceEvents, InstanceSpec, Registry, Status};
+use coord::{
+    Coordinator, Error, InstanceEvent, InstanceEvents, InstanceHealth, InstanceSpec, Registry,
+};
 use coord_tests::{Backend, dropped_after, eventually, on_both};
 use etcd_client::{GetOptions, KeyValue, PutOptions};
 use futures_util::StreamExt as _;
@@ -71,7 +73,7 @@ async fn an_instance_is_found_until_it_has_deregistered(server: Backend) {
     assert_eq!(instance.address, "10.0.0.5:50051");
     assert_eq!(instance.version.as_deref(), Some("1.4.0"));
     assert_eq!(instance.instance, registration.instance());
-    assert_eq!(instance.status, Status::Healthy);
+    assert_eq!(instance.health, InstanceHealth::Healthy);
     assert_eq!(
         next(&mut events).await,
         InstanceEvent::Registered(instance.clone())

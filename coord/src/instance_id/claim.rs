@@ -12,17 +12,11 @@
 
 use std::collections::BTreeSet;
 
-use rand::seq::IteratorRandom;
-
 use super::pool::Pool;
 use crate::{
     client::{Compare, CompareOp, KeyValue, Op, OpReply, Range, Span, Txn, TxnReply},
     key::Key,
 };
-
-/// How many ids one transaction tries. Measured with 1,000 processes that claim ids of 1,024 at
-/// once: 1.03 transactions each. The reply of a chain of 50 could not be decoded any more.
-const CANDIDATES: usize = 16;
 
 /// One claim: one lease, one owner key. Neither is ever used for another one.
 #[derive(Clone, Debug)]
@@ -147,12 +141,6 @@ pub(super) fn release(slot: &Key, epoch: i64) -> Txn {
     }
 }
 
-/// Random ids of the pool that are not in `used`: at most [`CANDIDATES`], none if all are taken.
-pub(super) fn candidates(pool: &Pool, used: &BTreeSet<u32>) -> Vec<u32> {
-    let free = pool.range().filter(|number| !used.contains(number));
-    free.choose_multiple(&mut rand::rng(), CANDIDATES)
-}
-
 fn absent(key: &Key) -> Compare {
     Compare::create_revision(Span::key(key), CompareOp::Equal, 0)
 }
@@ -167,7 +155,10 @@ fn keys_only(pool: &Pool) -> Range {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::MiniEtcd;
+    use crate::{
+        client::MiniEtcd,
+        instance_id::order::{Choice, Order},
+    };
 
     fn pool(max: u32) -> Pool {
         Pool::for_tests("p", 0..=max)
@@ -273,35 +264,40 @@ mod tests {
         assert_eq!(etcd.get(pool.slot(4).as_str()).map(|kv| kv.lease), Some(2));
     }
 
-    #[test]
-    fn candidates_are_distinct_free_and_run_out() {
-        let pool = pool(99);
-        let used: BTreeSet<u32> = (0..90).collect();
-        let drawn = candidates(&pool, &used);
-        assert_eq!(drawn.iter().collect::<BTreeSet<_>>().len(), 10);
-        assert!(drawn.iter().all(|number| (90..100).contains(number)));
-        assert_eq!(candidates(&pool, &BTreeSet::new()).len(), CANDIDATES);
-        assert!(candidates(&pool, &(0..100).collect()).is_empty());
+    /// Claims of 1,024 ids by a thousand, each of which knows of `crowd` earlier ones only what etcd
+    /// tells it; returns how many transactions that takes.
+    fn a_thousand_claims(order: Order) -> u64 {
+        let (mut etcd, pool) = (MiniEtcd::new(), pool(1_023));
+        let mut taken = BTreeSet::new();
+        for lease in 1..=1_000 {
+            let claim = claim(&mut etcd, &pool, lease);
+            let mut used = BTreeSet::new();
+            let mut choice = Choice::new(order, None);
+            loop {
+                let drawn = choice.next(&pool, &used);
+                match send(&mut etcd, &pool, &claim, &drawn) {
+                    Outcome::Mine { number, .. } => break assert!(taken.insert(number)),
+                    Outcome::Taken { used: now } => used = now,
+                    Outcome::Spent => panic!("nothing was freed"),
+                }
+                choice.missed();
+            }
+        }
+        etcd.transactions
     }
 
     /// Every process draws at random: a thousand claims of 1,024 ids need hardly more than one
     /// transaction each.
     #[test]
     fn a_thousand_claims_need_about_one_transaction_each() {
-        let (mut etcd, pool) = (MiniEtcd::new(), pool(1_023));
-        let mut taken = BTreeSet::new();
-        for lease in 1..=1_000 {
-            let claim = claim(&mut etcd, &pool, lease);
-            let mut used = BTreeSet::new();
-            loop {
-                let drawn = candidates(&pool, &used);
-                match send(&mut etcd, &pool, &claim, &drawn) {
-                    Outcome::Mine { number, .. } => break assert!(taken.insert(number)),
-                    Outcome::Taken { used: now } => used = now,
-                    Outcome::Spent => panic!("nothing was freed"),
-                }
-            }
-        }
-        assert!(etcd.transactions <= 1_200, "{}", etcd.transactions);
+        let transactions = a_thousand_claims(Order::Any);
+        assert!(transactions <= 1_100, "{transactions}");
+    }
+
+    /// One after the other, each finds the lowest taken, is told all that are, and takes the next.
+    #[test]
+    fn dense_claims_need_two_transactions_each() {
+        let transactions = a_thousand_claims(Order::Dense);
+        assert!(transactions <= 2_000, "{transactions}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{RELEASE, claim};
+use super::claim;
 use crate::{
     client::{Range, Span},
     engine::Engine,
@@ -11,6 +11,8 @@ use crate::{
     retry::Backoff,
     session::{Session, SessionState},
 };
+
+pub(super) const RELEASE: &str = "release instance id";
 
 /// A slot that was taken.
 #[derive(Clone, Debug)]

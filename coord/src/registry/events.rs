@@ -12,8 +12,8 @@ use futures_core::Stream;
 use tokio::sync::watch;
 
 use super::{
+    instance::{Instance, InstanceHealth},
     read,
-    record::{Instance, Status},
 };
 use crate::{
     client::Span,
@@ -153,7 +153,7 @@ impl Unread {
     fn change(&mut self, change: &Change, seen: Option<Instance>) {
         let marked = matches!(self.news.get(&change.key), Some(Err(End::Left)));
         let new = match seen {
-            Some(instance) if instance.status == Status::Healthy => Ok(instance),
+            Some(instance) if instance.health == InstanceHealth::Healthy => Ok(instance),
             // The drain mark, or another state in which it says itself that it takes nothing.
             Some(_) => Err(End::Left),
             None if marked && change.new.is_none() => Err(End::Left),
@@ -191,17 +191,11 @@ mod tests {
     use super::*;
     use crate::client::KeyValue;
 
-    fn instance(version: &str, status: Status) -> Instance {
+    fn instance(version: &str, health: InstanceHealth) -> Instance {
         Instance {
-            service: "s".into(),
-            instance: "u".into(),
-            address: "a:1".into(),
             version: Some(version.into()),
-            zone: None,
-            id: None,
-            status,
-            started_ms: 0,
-            created: 1,
+            health,
+            ..Instance::bare("s", "u", "a:1")
         }
     }
 
@@ -216,18 +210,21 @@ mod tests {
 
     fn told(version: &str) -> Unread {
         let mut unread = Unread::default();
-        change(&mut unread, Some(instance(version, Status::Healthy)));
-        let first = InstanceEvent::Registered(instance(version, Status::Healthy));
+        change(
+            &mut unread,
+            Some(instance(version, InstanceHealth::Healthy)),
+        );
+        let first = InstanceEvent::Registered(instance(version, InstanceHealth::Healthy));
         assert_eq!(unread.pop(), Some(first));
         unread
     }
 
     #[test]
     fn a_deletion_after_the_mark_is_leaving_and_one_without_is_expiry() {
-        let old = instance("1", Status::Healthy);
+        let old = instance("1", InstanceHealth::Healthy);
         for read_between in [true, false] {
             let mut unread = told("1");
-            change(&mut unread, Some(instance("1", Status::Draining)));
+            change(&mut unread, Some(instance("1", InstanceHealth::Draining)));
             let left = read_between.then(|| unread.pop()).flatten();
             change(&mut unread, None);
             assert_eq!(
@@ -244,11 +241,11 @@ mod tests {
     #[test]
     fn a_slow_reader_sees_the_last_of_several_changes() {
         let mut unread = told("1");
-        change(&mut unread, Some(instance("2", Status::Healthy)));
-        change(&mut unread, Some(instance("3", Status::Healthy)));
+        change(&mut unread, Some(instance("2", InstanceHealth::Healthy)));
+        change(&mut unread, Some(instance("3", InstanceHealth::Healthy)));
         let (old, new) = (
-            instance("1", Status::Healthy),
-            instance("3", Status::Healthy),
+            instance("1", InstanceHealth::Healthy),
+            instance("3", InstanceHealth::Healthy),
         );
         assert_eq!(unread.pop(), Some(InstanceEvent::Updated { old, new }));
         assert_eq!(unread.pop(), None);
@@ -257,7 +254,7 @@ mod tests {
     #[test]
     fn what_came_and_went_unread_is_never_told() {
         let mut unread = Unread::default();
-        change(&mut unread, Some(instance("1", Status::Healthy)));
+        change(&mut unread, Some(instance("1", InstanceHealth::Healthy)));
         change(&mut unread, None);
         assert_eq!(unread.pop(), None);
         assert!(unread.news.is_empty() && unread.told.is_empty());
@@ -266,7 +263,7 @@ mod tests {
     #[test]
     fn an_unchanged_instance_is_no_event() {
         let mut unread = told("1");
-        change(&mut unread, Some(instance("1", Status::Healthy)));
+        change(&mut unread, Some(instance("1", InstanceHealth::Healthy)));
         assert_eq!(unread.pop(), None);
     }
 }

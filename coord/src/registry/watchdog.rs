@@ -7,19 +7,19 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::{clock::Clock, engine::Engine, session::Gate, tasks::Runtime};
+use crate::{clock::Clock, engine::Engine, session::Gate, tasks::Tasks};
 
 /// The limit is counted in so many parts, and as often the runtime is asked: so a pause of the whole
 /// process counts as one of them, however long it was.
 const PARTS: u32 = 5;
 
-/// A gate that is closed while `runtime` has run no task for `limit`.
-pub(super) fn start(engine: &Engine, instance: &str, runtime: Runtime, limit: Duration) -> Gate {
+/// A gate that is closed while the runtime of who calls this has run no task for `limit`.
+pub(super) fn start(engine: &Engine, instance: &str, limit: Duration) -> Gate {
     let (lever, gate) = Gate::new();
     let watching = Watching {
         clock: engine.clock.clone(),
         instance: instance.to_owned(),
-        runtime,
+        runtime: engine.tasks.here(),
         limit,
     };
     engine.tasks.spawn(async move {
@@ -34,7 +34,7 @@ pub(super) fn start(engine: &Engine, instance: &str, runtime: Runtime, limit: Du
 struct Watching {
     clock: Clock,
     instance: String,
-    runtime: Runtime,
+    runtime: Tasks,
     limit: Duration,
 }
 
@@ -43,7 +43,7 @@ impl Watching {
     async fn run(&self, lever: &watch::Sender<bool>) {
         let part = self.limit / PARTS;
         loop {
-            let mut answer = self.runtime.ask();
+            let mut answer = self.runtime.spawn(async {});
             let mut silent = 0;
             let answered = loop {
                 match self.clock.timeout(part, &mut answer).await {
@@ -99,7 +99,7 @@ mod tests {
                 instance: "inst/u".into(),
                 runtime: {
                     let _entered = runtime.enter();
-                    Runtime::current().expect("entered")
+                    Tasks::current()
                 },
                 limit: LIMIT,
             };

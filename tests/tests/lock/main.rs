@@ -8,6 +8,7 @@ mod counts;
 mod downgrade;
 mod election;
 mod faults;
+mod fenced;
 mod gate;
 mod guard;
 mod inspect;
