@@ -90,7 +90,7 @@ impl Registration {
 
     /// Whether it is still kept registered: not deregistered, and the coordinator not closed.
     pub(crate) fn is_kept(&self) -> bool {
-        self.progress.has_changed().is_ok()
+        self.0.progress.has_changed().is_ok()
     }
 
     /// Removes the record, marked as leaving first, so that nobody takes it for a crash.

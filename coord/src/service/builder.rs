@@ -117,6 +117,8 @@ pub(super) struct GivenId {
     pub(super) pool: Option<String>,
     pub(super) hold: Option<Duration>,
     pub(super) cool_down: Option<Duration>,
+    pub(super) dense: bool,
+    pub(super) sticky: bool,
     pub(super) on_lost: Option<OnIdLost>,
     pub(super) on_exhausted: Option<OnExhausted>,
 }
@@ -163,6 +165,8 @@ impl Service<NoId> {
             pool: None,
             hold: None,
             cool_down: None,
+            dense: false,
+            sticky: false,
             on_lost: None,
             on_exhausted: None,
         });
@@ -192,6 +196,16 @@ impl Service<WithId> {
     /// See the macro's `instance_id(cool_down = …)`.
     pub fn id_cool_down(self, cool_down: Duration) -> Self {
         self.id(|id| id.cool_down = Some(cool_down))
+    }
+
+    /// See the macro's `instance_id(order = dense)`.
+    pub fn id_dense(self) -> Self {
+        self.id(|id| id.dense = true)
+    }
+
+    /// See the macro's `instance_id(sticky = true)`.
+    pub fn id_sticky(self) -> Self {
+        self.id(|id| id.sticky = true)
     }
 
     /// See the macro's `instance_id(on_lost = …)`.

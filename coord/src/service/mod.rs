@@ -361,7 +361,7 @@ impl Life {
         };
         let give_up = self.clock.now() + self.settings.etcd_down;
         let id = loop {
-            match self.ids(settings, settings.on_exhausted).await {
+            match self.acquire(settings).await {
                 Ok(id) => break id,
                 // It has waited between its own tries.
                 Err(error) if error.is_retryable() && self.clock.now() < give_up => {}
@@ -388,7 +388,7 @@ impl Life {
         Ok(())
     }
 
-    async fn ids(&self, settings: &IdSettings, on_exhausted: OnExhausted) -> Result<InstanceId> {
+    async fn acquire(&self, settings: &IdSettings) -> Result<InstanceId> {
         let coordinator = self.context.coordinator();
         let mut ids = coordinator.instance_ids(&settings.pool, 0..=settings.max);
         if let Some(hold) = settings.hold {
@@ -397,7 +397,13 @@ impl Life {
         if let Some(cool_down) = settings.cool_down {
             ids = ids.cool_down(cool_down);
         }
-        match on_exhausted {
+        if settings.dense {
+            ids = ids.dense();
+        }
+        if settings.sticky {
+            ids = ids.sticky();
+        }
+        match settings.on_exhausted {
             OnExhausted::Wait => ids.acquire().await,
             OnExhausted::Fail => ids.try_acquire().await,
         }
@@ -417,6 +423,19 @@ impl Life {
         if let Some(version) = &settings.version {
             spec = spec.version(version);
         }
+        if let Some(zone) = &settings.zone {
+            spec = spec.zone(zone);
+        }
+        if let Some(weight) = settings.weight {
+            spec = spec.weight(weight);
+        }
+        for (key, value) in &settings.metadata {
+            spec = spec.metadata(key, value);
+        }
+        for (name, address) in &addresses.named {
+            spec = spec.endpoint(name, address);
+        }
+        spec = spec.tags(&settings.tags);
         if let Some(id) = self.context.id() {
             spec = spec.id(id.get()?, id.fencing_token());
         }

@@ -22,6 +22,8 @@ const READY: &[(&str, Ready)] = &[
     ("listening", Ready::Listening),
     ("immediate", Ready::Immediate),
 ];
+const ORDER: &[(&str, bool)] = &[("any", false), ("dense", true)];
+const SWITCH: &[(&str, bool)] = &[("true", true), ("false", false)];
 const ON_ID_LOST: &[(&str, OnIdLost)] = &[("exit", OnIdLost::Exit), ("degrade", OnIdLost::Degrade)];
 const ON_EXHAUSTED: &[(&str, OnExhausted)] =
     &[("wait", OnExhausted::Wait), ("fail", OnExhausted::Fail)];
@@ -61,6 +63,8 @@ pub(super) struct IdSettings {
     pub(super) max: u32,
     pub(super) hold: Option<Duration>,
     pub(super) cool_down: Option<Duration>,
+    pub(super) dense: bool,
+    pub(super) sticky: bool,
     pub(super) on_lost: OnIdLost,
     pub(super) on_exhausted: OnExhausted,
 }
@@ -176,6 +180,9 @@ impl Settings {
 
     /// What becomes a key is checked before anything is connected or bound.
     fn check(&self, env: &mut Environment<'_>) {
+        if self.weight == Some(0) {
+            env.fault("nobody would ever choose an instance with a weight of zero");
+        }
         let zone = self.zone.as_deref().unwrap_or_default();
         let layout = self.options.layout();
         let mut results = vec![self.options.validate()];
@@ -310,6 +317,15 @@ fn id_settings(env: &mut Environment<'_>, given: GivenId, service: &str) -> IdSe
         "COORD_INSTANCE_ID_COOL_DOWN",
         given.cool_down,
     );
+    let mut switch = |word, variable, given: bool, choices| {
+        let given = given.then_some(true);
+        let picked = env.pick(word, variable, given, choice(choices));
+        picked.unwrap_or_default()
+    };
+    let variable = "COORD_INSTANCE_ID_ORDER";
+    let dense = switch("instance_id(dense)", variable, given.dense, ORDER);
+    let variable = "COORD_INSTANCE_ID_STICKY";
+    let sticky = switch("instance_id(sticky)", variable, given.sticky, SWITCH);
     let on_lost = env.pick(
         "instance_id(on_lost)",
         "COORD_INSTANCE_ID_ON_LOST",
@@ -327,6 +343,8 @@ fn id_settings(env: &mut Environment<'_>, given: GivenId, service: &str) -> IdSe
         max: max.unwrap_or(given.max),
         hold,
         cool_down,
+        dense,
+        sticky,
         on_lost: on_lost.unwrap_or_default(),
         on_exhausted: on_exhausted.unwrap_or_default(),
     }

@@ -42,6 +42,8 @@ fn given() -> Given {
         .id_pool("given")
         .id_hold(Duration::from_secs(3))
         .id_cool_down(Duration::from_secs(3))
+        .id_dense()
+        .id_sticky()
         .id_on_lost(OnIdLost::Degrade)
         .id_on_exhausted(OnExhausted::Fail);
     service.given
@@ -76,6 +78,7 @@ fn the_words_win_over_the_defaults() {
     let id = settings.id.expect("it has one");
     assert_eq!((id.max, id.pool.as_str()), (7, "given"));
     assert_eq!((id.hold, id.cool_down), (Some(three), Some(three)));
+    assert!(id.dense && id.sticky);
     assert_eq!(
         (id.on_lost, id.on_exhausted),
         (OnIdLost::Degrade, OnExhausted::Fail)
@@ -106,6 +109,8 @@ fn the_environment_wins_over_the_words() {
         ("COORD_INSTANCE_ID_POOL", "env"),
         ("COORD_INSTANCE_ID_HOLD", "4s"),
         ("COORD_INSTANCE_ID_COOL_DOWN", "4s"),
+        ("COORD_INSTANCE_ID_ORDER", "any"),
+        ("COORD_INSTANCE_ID_STICKY", "false"),
         ("COORD_INSTANCE_ID_ON_LOST", "exit"),
         ("COORD_INSTANCE_ID_ON_EXHAUSTED", "wait"),
     ];
@@ -148,6 +153,7 @@ fn the_environment_wins_over_the_words() {
     let four = Some(Duration::from_secs(4));
     assert_eq!((id.max, id.pool.as_str()), (9, "env"));
     assert_eq!((id.hold, id.cool_down), (four, four));
+    assert!(!id.dense && !id.sticky);
     assert_eq!(
         (id.on_lost, id.on_exhausted),
         (OnIdLost::Exit, OnExhausted::Wait)
@@ -205,7 +211,7 @@ fn all_faults_come_at_once() {
         ("COORD_LISTEN", "grpc=here"),
         ("COORD_ADVERTISE", "grpc=http://a"),
         ("COORD_ZONE", "a/c"),
-        ("COORD_WEIGHT", "-1"),
+        ("COORD_WEIGHT", "0"),
         ("COORD_METADATA", "team"),
         ("COORD_TTL", "1500ms"),
         ("COORD_READY", "soon"),
