@@ -19,6 +19,7 @@ mod set;
 mod shared;
 mod spec;
 mod view;
+mod watchdog;
 mod wish;
 
 use std::{
@@ -101,8 +102,8 @@ impl Registry {
     }
 
     /// Begins a registration that is not routable before
-    /// [`publish`](Registration::publish); returns at once. A health check runs on the runtime of who
-    /// calls this.
+    /// [`publish`](Registration::publish); returns at once. The runtime of who calls
+    /// this is the one that a health check runs on and that a watchdog watches.
     pub(crate) fn enroll(&self, spec: InstanceSpec) -> Result<Registration> {
         self.engine.check_open(REGISTER)?;
         let engine = &self.engine;
@@ -118,6 +119,9 @@ impl Registry {
                 faults,
             });
         }
+        let gate = spec
+            .watchdog
+            .map(|limit| watchdog::start(engine, life_cycle.as_str(), limit));
         let check = spec.check.clone();
         let check = check.filter(|_| engine.options.registry.health_check);
         let mut record = spec.record();
@@ -144,6 +148,7 @@ impl Registry {
             shared: self.shared.clone(),
             ttl,
             chain: Chain::new(life_cycle, routable),
+            gate,
             wish: wanted,
             progress,
             enrolled: self.shared.enroll(member.clone()),
