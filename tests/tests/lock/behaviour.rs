@@ -44,7 +44,10 @@ async fn the_futures_are_small(server: Backend) {
         ("verify", size_of_val(&guard.verify())),
         ("refresh", size_of_val(&guard.refresh())),
         ("time_to_live", size_of_val(&guard.time_to_live())),
-        ("set_ttl", size_of_val(&guard.set_ttl(Duration::from_secs(5)))),
+        (
+            "set_ttl",
+            size_of_val(&guard.set_ttl(Duration::from_secs(5))),
+        ),
         ("commit", size_of_val(&guard.transaction().commit())),
         ("campaign", size_of_val(&election.campaign("me"))),
         ("lead", size_of_val(&election.lead("me", async |_term| ()))),

@@ -128,7 +128,10 @@ impl Actor {
 
     /// In a body: it is stopped, and does not have to look.
     async fn lead(&mut self) -> coord::Result<()> {
-        let election = self.coordinator.election("led").wait(Duration::from_secs(3));
+        let election = self
+            .coordinator
+            .election("led")
+            .wait(Duration::from_secs(3));
         let leadership = election.campaign("first").await?;
         let steps = self.random.random_range(0..10);
         let proclaims = self.random.random();
@@ -271,9 +274,11 @@ async fn whatever_fails_nobody_meets_whom_it_must_not(server: Backend) {
     }
     // Nobody waits for what is gone.
     let before = turns.load(Ordering::SeqCst);
-    eventually_within(Duration::from_secs(60), "locks go round again", async || {
-        turns.load(Ordering::SeqCst) > before + 50
-    })
+    eventually_within(
+        Duration::from_secs(60),
+        "locks go round again",
+        async || turns.load(Ordering::SeqCst) > before + 50,
+    )
     .await;
     ended.store(true, Ordering::SeqCst);
     for actor in actors {
@@ -285,7 +290,9 @@ async fn whatever_fails_nobody_meets_whom_it_must_not(server: Backend) {
         history.check(&store).await;
     }
     eventually("nothing is left to undo", async || {
-        let keys = etcd_client::GetOptions::new().with_prefix().with_count_only();
+        let keys = etcd_client::GetOptions::new()
+            .with_prefix()
+            .with_count_only();
         let left = store.kv_client().get("coord/lock/", Some(keys)).await;
         left.is_ok_and(|left| left.count() == 0)
     })
