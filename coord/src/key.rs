@@ -7,7 +7,7 @@
 //! | lock queue | `<ns>coord/lock/<name>!/<mode><lease hex>.<nonce>`; of a semaphore, and `.<take>of<permits>` |
 //! | lock session | `<ns>coord/session/<lease hex>` |
 //! | registry | `<ns>coord/svc/<service>/<zone or ->/<instance>`, `<ns>coord/inst/<service>/<instance>` |
-//! | instance ids | `<ns>coord/id/<pool>/slot/<number>`, `<ns>coord/id/<pool>/own/<uuid>` |
+//! | instance ids | `<ns>coord/id/<pool>/slot/<number>`, `…/own/<uuid>`, `…/hw/<number>` |
 //!
 //! Every prefix ends in `/`: a range over `a/b` would also return `a/bc`.
 
@@ -344,29 +344,39 @@ impl Layout {
         Ok(self.instances(service)?.key(&format!("{zone}/{instance}")))
     }
 
-    /// The life-cycle record of one instance.
-    pub(crate) fn life_cycle(&self, service: &str, instance: &str) -> Result<Key> {
+    /// The life-cycle records of all instances of `service`.
+    pub(crate) fn life_cycles(&self, service: &str) -> Result<Prefix> {
         segment("use the registry", "service name", service)?;
-        Ok(Key(format!(
-            "{}{}inst/{service}/{instance}",
+        Ok(Prefix(format!(
+            "{}{}inst/{service}/",
             self.namespace, self.registry
         )))
+    }
+
+    /// The life-cycle record of one instance.
+    pub(crate) fn life_cycle(&self, service: &str, instance: &str) -> Result<Key> {
+        Ok(self.life_cycles(service)?.key(instance))
     }
 
     /// The slots of an id pool.
     pub(crate) fn id_slots(&self, pool: &str) -> Result<Prefix> {
-        segment("claim an instance id", "pool name", pool)?;
-        Ok(Prefix(format!(
-            "{}{}id/{pool}/slot/",
-            self.namespace, self.registry
-        )))
+        self.ids(pool, "slot")
     }
 
     /// The keys that tell a repeated claim which id it has.
     pub(crate) fn id_owners(&self, pool: &str) -> Result<Prefix> {
+        self.ids(pool, "own")
+    }
+
+    /// Up to when each id of the pool may have been stamped on something.
+    pub(crate) fn id_marks(&self, pool: &str) -> Result<Prefix> {
+        self.ids(pool, "hw")
+    }
+
+    fn ids(&self, pool: &str, what: &str) -> Result<Prefix> {
         segment("claim an instance id", "pool name", pool)?;
         Ok(Prefix(format!(
-            "{}{}id/{pool}/own/",
+            "{}{}id/{pool}/{what}/",
             self.namespace, self.registry
         )))
     }

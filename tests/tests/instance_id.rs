@@ -36,6 +36,9 @@ async fn slots(server: &Backend) -> Vec<(u32, i64)> {
 on_both! {
     two_hundred_concurrent_claims_are_all_distinct,
     a_full_pool_is_an_error_or_is_waited_for,
+    a_full_pool_is_waited_for_no_longer_than_the_limit,
+    a_preferred_id_is_had_while_it_is_free,
+    dense_ids_are_the_lowest_that_are_free,
     a_deleted_slot_is_a_lost_id_at_once,
     an_id_is_not_believed_past_its_deadline_and_is_again_once_verified,
     a_renewed_lease_alone_does_not_bring_an_id_back,
@@ -108,6 +111,60 @@ async fn a_full_pool_is_an_error_or_is_waited_for(server: Backend) {
     first.release().await.unwrap();
     assert_eq!(slots(&server).await.len(), 2);
     assert!(third.get().is_ok() && second.get().is_ok());
+    coordinator.close().await;
+}
+
+async fn a_full_pool_is_waited_for_no_longer_than_the_limit(server: Backend) {
+    let coordinator = server.coordinator().await;
+    let ids = coordinator.instance_ids("p", 3..=3);
+    let held = ids.acquire().await.unwrap();
+    let impatient = ids.clone().wait(Duration::from_millis(300));
+    let full = impatient.acquire().await.unwrap_err();
+    assert!(matches!(full, Error::Exhausted { .. }), "{full:?}");
+    assert!(
+        full.to_string()
+            .contains("all 1 ids of the pool `p` are taken, and have been for 300ms"),
+        "{full}"
+    );
+    let waiting = ids.wait(Duration::from_secs(3_600));
+    let (next, released) = tokio::join!(waiting.acquire(), held.release());
+    released.unwrap();
+    next.unwrap();
+    coordinator.close().await;
+}
+
+async fn a_preferred_id_is_had_while_it_is_free(server: Backend) {
+    let coordinator = server.coordinator().await;
+    let ids = coordinator.instance_ids("p", 0..=1_023);
+    let preferring = ids.clone().prefer(700);
+    let first = preferring.acquire().await.unwrap();
+    assert_eq!(first.get().unwrap(), 700);
+    assert_ne!(preferring.acquire().await.unwrap().get().unwrap(), 700);
+    first.release().await.unwrap();
+    // It goes before what the machine's name decides.
+    let again = preferring.sticky().acquire().await.unwrap();
+    assert_eq!(again.get().unwrap(), 700);
+    // That is the same each time.
+    let sticky = ids.sticky();
+    let first = sticky.acquire().await.unwrap();
+    let number = first.get().unwrap();
+    first.release().await.unwrap();
+    assert_eq!(sticky.acquire().await.unwrap().get().unwrap(), number);
+    coordinator.close().await;
+}
+
+async fn dense_ids_are_the_lowest_that_are_free(server: Backend) {
+    let coordinator = server.coordinator().await;
+    let ids = coordinator.instance_ids("p", 5..=1_023).dense();
+    let mut held = Vec::new();
+    // More than one transaction tries.
+    for number in 5..30 {
+        let id = ids.acquire().await.unwrap();
+        assert_eq!(id.get().unwrap(), number);
+        held.push(id);
+    }
+    held.remove(7).release().await.unwrap();
+    assert_eq!(ids.acquire().await.unwrap().get().unwrap(), 12);
     coordinator.close().await;
 }
 
@@ -250,6 +307,7 @@ async fn impossible_pools_are_refused_before_anything_is_written(server: Backend
             .instance_ids("p", 0..=1)
             .hold(Duration::from_millis(3_500)),
         coordinator.instance_ids("p", 0..=1).hold(Duration::ZERO),
+        coordinator.instance_ids("p", 0..=1).prefer(2),
     ];
     for ids in invalid {
         let refused = ids.acquire().await.unwrap_err();

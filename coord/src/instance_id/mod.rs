@@ -9,35 +9,33 @@
 //! * A holder that was past its deadline believes again only after a renewal *and then* a read that
 //!   shows its own slot (`guard.rs`): that the lease lives does not prove that the slot does.
 //! * A deleted slot is a lost id, at once.
+//!
+//! What is stamped with an id and a time is unique even for a holder that was paused at the worst
+//! moment for any length of time: see `window.rs`.
 
 mod claim;
+mod claiming;
 mod guard;
+mod held;
+mod mint;
+mod order;
 mod pool;
+mod snowflake;
+mod timestamps;
+mod window;
 
-use std::{
-    collections::BTreeSet,
-    ops::RangeInclusive,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{ops::RangeInclusive, time::Duration};
 
-use claim::{Claim, Outcome};
-use guard::Slot;
+use claiming::Claiming;
+pub use held::InstanceId;
+use order::Order;
 use pool::Pool;
-use serde::Serialize;
-use tokio_util::sync::CancellationToken;
+pub use snowflake::{SnowflakeLayout, SnowflakeParts, Snowflakes};
+pub use timestamps::Timestamps;
 
-#[cfg(feature = "embedded")]
-use crate::key::Layout;
 use crate::{
-    client::{CallError, Reason, Span},
     engine::Engine,
-    error::{Context, Error, LostReason, Result},
-    retry::Backoff,
-    session::{PastDeadline, Session, SessionSpec, SessionState},
+    error::{Context, Error, Result},
 };
 
 const OPERATION: &str = "claim an instance id";
@@ -62,6 +60,12 @@ pub struct InstanceIds {
     range: RangeInclusive<u32>,
     hold: Duration,
     cool_down: Duration,
+    order: Order,
+    preferred: Option<u32>,
+    sticky: bool,
+    /// `None`: for ever.
+    wait: Option<Duration>,
+    window: Option<Duration>,
 }
 
 impl InstanceIds {
@@ -72,6 +76,11 @@ impl InstanceIds {
             range,
             hold: Duration::from_secs(20),
             cool_down: Duration::from_secs(40),
+            order: Order::Any,
+            preferred: None,
+            sticky: false,
+            wait: None,
+            window: None,
         }
     }
 
@@ -89,18 +98,80 @@ impl InstanceIds {
         self
     }
 
-    /// Claims an id that nobody holds: which one is random. A full pool is waited for; a crashed
-    /// holder's id is free again after `hold` plus `cool_down`.
+    /// Takes low ids instead of random ones: alone the lowest that is free, and among many that claim
+    /// at once one of the lowest. So few instances of a large pool have small numbers, and a number is
+    /// used again soon. Costs 2 to 3 transactions instead of one where many have an id.
+    pub fn dense(mut self) -> Self {
+        self.order = Order::Dense;
+        self
+    }
+
+    /// Asks for this id first: any other is taken if this one is not free. `Invalid` at
+    /// [`acquire`](Self::acquire) if it is not in the pool's range.
+    pub fn prefer(mut self, number: u32) -> Self {
+        self.preferred = Some(number);
+        self
+    }
+
+    /// Asks first for an id that the machine's name decides, so that an instance that starts again on
+    /// the same machine tends to have the same one: of a Kubernetes `StatefulSet`, whose pods are
+    /// called `name-0`, `name-1`, … , the pod's ordinal (counted from the range's start); else one
+    /// that a hash of the name gives. An id that was left by a crash is not free before `hold` plus
+    /// `cool_down`. [`prefer`](Self::prefer) goes before this.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> coord::Result<()> {
+    /// # let server = coord::embedded::Server::start().await?;
+    /// # let coordinator = server.coordinator().await?;
+    /// let ids = coordinator.instance_ids("user-service", 0..=1023).sticky();
+    /// let id = ids.acquire().await?;
+    /// let number = id.get()?;
+    /// id.release().await?;
+    /// assert_eq!(ids.acquire().await?.get()?, number);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn sticky(mut self) -> Self {
+        self.sticky = true;
+        self
+    }
+
+    /// How long [`acquire`](Self::acquire) waits for a full pool, at most. Default: for ever.
+    pub fn wait(mut self, limit: Duration) -> Self {
+        self.wait = Some(limit);
+        self
+    }
+
+    /// The id can be stamped on things: [`InstanceId::timestamps`] and [`InstanceId::snowflakes`] give
+    /// out moments that no other holder of the number ever has, whatever happens to processes and
+    /// clocks in between.
+    ///
+    /// For that the holder reserves time on etcd, `length` ahead, and again each time half of it has
+    /// passed: one small write each. So `length` is how long stamps go on while etcd does not answer;
+    /// and a number whose holder crashed goes on with stamps that are up to `length` ahead of the
+    /// clock. 1 second to 1 hour; 30 s is a good choice.
+    ///
+    /// All holders of a pool's ids use windows, or none does.
+    pub fn window(mut self, length: Duration) -> Self {
+        self.window = Some(length);
+        self
+    }
+
+    /// Claims an id that nobody holds. A full pool is waited for; a crashed holder's id is free again
+    /// after `hold` plus `cool_down`.
     ///
     /// # Errors
-    /// [`Invalid`](Error::Invalid) for a name or a range that cannot be a pool;
-    /// [`Unavailable`](Error::Unavailable) or [`Timeout`](Error::Timeout) if etcd does not answer at
-    /// first (once it waits for the pool it goes on through any outage).
+    /// [`Invalid`](Error::Invalid) for a name or a range that cannot be a pool, or for durations that
+    /// cannot be kept; [`Exhausted`](Error::Exhausted), with the pool and its size, if it has been full
+    /// for as long as [`wait`](Self::wait) says; [`Unavailable`](Error::Unavailable) or
+    /// [`Timeout`](Error::Timeout) if etcd does not answer at first (once it waits for the pool it
+    /// goes on through any outage, within its limit).
     ///
     /// # Cancel safety
     /// Safe: what was claimed by then is given back in the background.
     pub async fn acquire(&self) -> Result<InstanceId> {
-        self.run(WhenFull::Wait).await
+        self.run(self.wait).await
     }
 
     /// [`acquire`](Self::acquire) that does not wait for a full pool.
@@ -112,30 +183,16 @@ impl InstanceIds {
     /// # Cancel safety
     /// As `acquire`.
     pub async fn try_acquire(&self) -> Result<InstanceId> {
-        self.run(WhenFull::Fail).await
+        self.run(Some(Duration::ZERO)).await
     }
 
-    async fn run(&self, when_full: WhenFull) -> Result<InstanceId> {
+    async fn run(&self, wait: Option<Duration>) -> Result<InstanceId> {
         let pool = Pool::new(&self.engine.layout, &self.pool, self.range.clone())?;
-        self.check_durations()?;
-        let mut claiming = Claiming {
-            ids: self,
-            pool,
-            when_full,
-            waited: false,
-            failures: 0,
-            backoff: guard::backoff(),
-        };
-        loop {
-            // One round is one lease with one owner key; what makes it end without an id makes both
-            // of no more use.
-            if let Some(id) = claiming.round().await? {
-                return Ok(id);
-            }
-        }
+        self.check(&pool)?;
+        Claiming::new(self, pool, wait).run().await
     }
 
-    fn check_durations(&self) -> Result<()> {
+    fn check(&self, pool: &Pool) -> Result<()> {
         let whole = |d: Duration| d.subsec_nanos() == 0;
         let mut faults = Vec::new();
         if !whole(self.hold) || self.hold < Duration::from_secs(3) {
@@ -143,6 +200,17 @@ impl InstanceIds {
         }
         if !whole(self.cool_down) {
             faults.push("`cool_down` must be whole seconds".to_owned());
+        }
+        if let Some(number) = self
+            .preferred
+            .filter(|number| !pool.range().contains(number))
+        {
+            let range = pool.range();
+            faults.push(format!("the preferred id {number} is not in {range:?}"));
+        }
+        let lengths = Duration::from_secs(1)..=Duration::from_secs(3_600);
+        if self.window.is_some_and(|length| !lengths.contains(&length)) {
+            faults.push("`window` must be 1 second to 1 hour".to_owned());
         }
         match faults.is_empty() {
             true => Ok(()),
@@ -152,365 +220,13 @@ impl InstanceIds {
             }),
         }
     }
-}
 
-#[derive(Clone, Copy, PartialEq)]
-enum WhenFull {
-    Wait,
-    Fail,
-}
-
-/// What a slot holds: for people who look.
-#[derive(Serialize)]
-struct Record<'a> {
-    v: u8,
-    uuid: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    service: Option<&'a str>,
-    host: String,
-    pid: u32,
-    started: u64,
-    hold_ms: u64,
-}
-
-/// One call of `acquire`.
-struct Claiming<'a> {
-    ids: &'a InstanceIds,
-    pool: Pool,
-    when_full: WhenFull,
-    /// The pool has been seen full: the caller waits, so no outage ends the call any more.
-    waited: bool,
-    failures: u32,
-    backoff: Backoff,
-}
-
-impl Claiming<'_> {
-    /// `None`: the lease is used up, begin the next round with another.
-    async fn round(&mut self) -> Result<Option<InstanceId>> {
-        let engine = &self.ids.engine;
-        let spec = SessionSpec {
-            purpose: "instance id",
-            ttl: self.ids.hold + self.ids.cool_down,
-            hold: Some(self.ids.hold),
-            renew_interval: None,
-            past_deadline: PastDeadline::Verify,
+    /// What is tried before all others.
+    fn hint(&self, pool: &Pool) -> Option<u32> {
+        let of_host = || {
+            self.sticky
+                .then(|| order::of_host(&crate::host::name(), pool))
         };
-        let session = match engine.keeper.open(spec).await {
-            Ok(session) => session,
-            // It has tried for a while already.
-            Err(error) if !self.waited => return Err(error),
-            Err(error) => return self.failed(error).await.map(|()| None),
-        };
-        let ending = EndOnDrop::new(engine, &session);
-        let claim = self.claim(&session);
-        let mut used = BTreeSet::new();
-        while !matches!(session.state(), SessionState::Lost(_)) {
-            let candidates = claim::candidates(&self.pool, &used);
-            let txn = claim.txn(&self.pool, &candidates);
-            let outcome = match engine.calls.txn(txn).await {
-                Ok(reply) => claim.read(&self.pool, &candidates, &reply),
-                Err(error) if error.reason == Reason::LeaseNotFound => return Ok(None),
-                Err(error) => {
-                    self.failed(self.error(error)).await?;
-                    continue;
-                }
-            };
-            self.failures = 0;
-            self.backoff.reset();
-            match outcome {
-                Outcome::Mine { number, epoch } => {
-                    let id = self.hold(number, epoch, session.clone());
-                    ending.disarm();
-                    return Ok(guard::believed(&session).await.then_some(id));
-                }
-                Outcome::Spent => return Ok(None),
-                Outcome::Taken { used: now } => {
-                    if now.len() as u64 >= self.pool.size() {
-                        self.full(&session).await?;
-                        // Whatever was free a moment ago, the next transaction looks by itself.
-                        used = BTreeSet::new();
-                    } else {
-                        used = now;
-                    }
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    fn claim(&self, session: &Session) -> Claim {
-        let uuid = uuid::Uuid::new_v4().to_string();
-        let record = Record {
-            v: 1,
-            uuid: &uuid,
-            service: self.ids.engine.module.as_deref(),
-            host: crate::host::name(),
-            pid: std::process::id(),
-            started: self.ids.engine.clock.unix_ms(),
-            hold_ms: u64::try_from(self.ids.hold.as_millis()).unwrap_or(u64::MAX),
-        };
-        let record = serde_json::to_vec(&record).expect("strings and numbers are JSON");
-        Claim::new(&self.pool, &uuid, session.lease(), record)
-    }
-
-    fn hold(&self, number: u32, epoch: i64, session: Session) -> InstanceId {
-        let engine = &self.ids.engine;
-        let slot = Slot {
-            key: self.pool.slot(number),
-            epoch,
-            session,
-        };
-        let guard = CancellationToken::new();
-        let watching = guard::watch(engine.clone(), slot.clone());
-        let ended = guard.clone();
-        engine.tasks.spawn(async move {
-            ended.run_until_cancelled(watching).await;
-        });
-        InstanceId(Arc::new(Held {
-            number,
-            pool: self.pool.name().into(),
-            slot,
-            given_back: AtomicBool::new(false),
-            engine: Some(engine.clone()),
-            guard,
-        }))
-    }
-
-    /// Returns when a slot may be free, and about every TTL in any case.
-    async fn full(&mut self, session: &Session) -> Result<()> {
-        let (name, size) = (self.pool.name(), self.pool.size());
-        if self.when_full == WhenFull::Fail {
-            return Err(Error::Exhausted {
-                context: Context::new(OPERATION).key(name),
-                detail: format!("all {size} ids of the pool `{name}` are taken"),
-            });
-        }
-        let engine = &self.ids.engine;
-        if !std::mem::replace(&mut self.waited, true) {
-            tracing::warn!(
-                target: "coord::instance_id",
-                pool = name,
-                size,
-                "all instance ids are taken; waiting for one",
-            );
-        }
-        // It lists first, and after the reply that said "full": no deletion in between is missed.
-        let mut watcher =
-            engine.watcher(format!("id pool {name}"), Span::prefix(self.pool.slots()));
-        let freed = async {
-            loop {
-                watcher.next().await;
-                let taken = watcher.map().keys();
-                let taken = taken.filter(|key| self.pool.number(key).is_some());
-                if (taken.count() as u64) < size {
-                    // All who wait see the same deletion: do not ask in the same instant.
-                    let spread = Duration::from_millis(200).mul_f64(rand::random());
-                    return engine.clock.sleep(spread).await;
-                }
-            }
-        };
-        let again = engine.clock.timeout(session.ttl(), freed);
-        let mut states = session.states();
-        let lost = states.wait_for(|state| matches!(state, SessionState::Lost(_)));
-        tokio::select! {
-            _ = again => {}
-            _ = lost => {}
-        }
-        Ok(())
-    }
-
-    fn error(&self, error: CallError) -> Error {
-        error.into_error(Context::new(OPERATION).key(self.pool.name()))
-    }
-
-    /// Waits before the next try, or gives up.
-    async fn failed(&mut self, error: Error) -> Result<()> {
-        self.failures += 1;
-        let tries = self.ids.engine.options.retry.max_attempts;
-        if !error.is_retryable() || (!self.waited && self.failures >= tries) {
-            return Err(error);
-        }
-        let delay = self.backoff.next_delay();
-        self.ids.engine.clock.sleep(delay).await;
-        Ok(())
-    }
-}
-
-/// Ends the session in the background when a claim is given up.
-struct EndOnDrop(Option<(Engine, Session)>);
-
-impl EndOnDrop {
-    fn new(engine: &Engine, session: &Session) -> Self {
-        Self(Some((engine.clone(), session.clone())))
-    }
-
-    fn disarm(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for EndOnDrop {
-    fn drop(&mut self) {
-        if let Some((engine, session)) = self.0.take() {
-            let keeper = engine.keeper.clone();
-            // Best effort: unrevoked it runs out by itself.
-            let end = async move { keeper.end(&session).await };
-            drop(engine.tasks.spawn(end));
-        }
-    }
-}
-
-/// A small integer that no other live holder of its pool has. Cheap to clone; every clone is the
-/// same id.
-///
-/// Ask [`get`](Self::get) each time it is used, instead of keeping the number: it answers only while
-/// nobody else can have it.
-///
-/// When the last clone is dropped the id is given back in the background; while a panic unwinds it
-/// is left to expire instead, since what the panic left half done may still be using the number.
-#[derive(Clone, Debug)]
-pub struct InstanceId(Arc<Held>);
-
-#[derive(Debug)]
-struct Held {
-    number: u32,
-    pool: Box<str>,
-    slot: Slot,
-    /// Set before anything is sent: from then on nobody here believes in the id.
-    given_back: AtomicBool,
-    /// `None`: [detached](InstanceId::detached), so there is nobody to give it back to.
-    engine: Option<Engine>,
-    /// Ends the task that watches the slot.
-    guard: CancellationToken,
-}
-
-impl InstanceId {
-    /// For a double: held as long as `session` lives, without anything on etcd.
-    #[cfg(feature = "embedded")]
-    pub(crate) fn detached(
-        layout: &Layout,
-        pool: &str,
-        number: u32,
-        session: Session,
-    ) -> Result<Self> {
-        let pool = Pool::new(layout, pool, number..=number)?;
-        let slot = Slot {
-            key: pool.slot(number),
-            epoch: 1,
-            session,
-        };
-        Ok(Self(Arc::new(Held {
-            number,
-            pool: pool.name().into(),
-            slot,
-            given_back: AtomicBool::new(false),
-            engine: None,
-            guard: CancellationToken::new(),
-        })))
-    }
-
-    /// The number, if it is certain at this moment that nobody else has it.
-    ///
-    /// Costs a clock read and two atomic reads.
-    ///
-    /// # Errors
-    /// [`Lost`](Error::Lost): for good, or (with [`Unconfirmed`](LostReason::Unconfirmed)) until
-    /// etcd answers again and shows that it is still held.
-    pub fn get(&self) -> Result<u32> {
-        match self.reason() {
-            None => Ok(self.0.number),
-            Some(reason) => Err(Error::lost("use instance id", &self.0.pool, reason)),
-        }
-    }
-
-    fn reason(&self) -> Option<LostReason> {
-        if self.0.given_back.load(Ordering::Acquire) {
-            return Some(LostReason::Closed);
-        }
-        match self.0.slot.session.state() {
-            SessionState::Live => None,
-            SessionState::Overdue | SessionState::Unverified => Some(LostReason::Unconfirmed),
-            SessionState::Lost(reason) => Some(reason),
-        }
-    }
-
-    /// A number that is larger for every later holder of the same id: the revision at which it was
-    /// taken. What is written under the id can be compared by it.
-    #[must_use]
-    pub fn fencing_token(&self) -> i64 {
-        self.0.slot.epoch
-    }
-
-    /// Done when the id is lost for good, with the reason.
-    ///
-    /// # Cancel safety
-    /// Safe.
-    pub fn lost(&self) -> impl Future<Output = LostReason> + Send + 'static + use<> {
-        self.0.slot.session.lost()
-    }
-
-    /// Gives the id back, for all clones: first nobody here believes in it any more, then it is free
-    /// on etcd. Call it when nothing uses the number any more.
-    ///
-    /// # Errors
-    /// [`Unavailable`](Error::Unavailable) or [`Timeout`](Error::Timeout) if etcd did not answer:
-    /// then the id is free once its lease has run out.
-    ///
-    /// # Cancel safety
-    /// Safe: it goes on in the background.
-    pub async fn release(&self) -> Result<()> {
-        match self.0.start_release() {
-            None => Ok(()),
-            Some(task) => task.await.unwrap_or_else(|| Err(Error::closed(RELEASE))),
-        }
-    }
-}
-
-const RELEASE: &str = "release instance id";
-
-impl Held {
-    /// Ends belief in the id. `false`: it was given back before.
-    fn give_back(&self) -> bool {
-        let first = !self.given_back.swap(true, Ordering::AcqRel);
-        // Before anything is sent: else the watch would report our own deletion as a loss.
-        self.guard.cancel();
-        first
-    }
-
-    /// Ends belief in the id and leaves it to expire on etcd: somewhere it may still be in use.
-    fn abandon(&self) {
-        if !self.give_back() {
-            return;
-        }
-        match &self.engine {
-            Some(engine) => engine.keeper.abandon(&self.slot.session),
-            None => self.slot.session.mark_lost(LostReason::Closed),
-        }
-    }
-
-    /// `None`: there is nothing to give back. A lost id's lease is gone, or being revoked, or left to
-    /// run out on purpose.
-    fn start_release(&self) -> Option<crate::tasks::Task<Result<()>>> {
-        let lost = matches!(self.slot.session.state(), SessionState::Lost(_));
-        if !self.give_back() || lost {
-            return None;
-        }
-        let Some(engine) = &self.engine else {
-            self.slot.session.mark_lost(LostReason::Closed);
-            return None;
-        };
-        let release = guard::release(engine.clone(), self.slot.clone());
-        Some(engine.tasks.spawn(release))
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.abandon();
-        } else {
-            // It goes on by itself.
-            drop(self.start_release());
-        }
+        self.preferred.or_else(of_host)
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     client::{Certainty, Reason, Span, Txn},
     engine::Engine,
     error::{Context, Error, LostReason, Result},
-    key::Key,
+    key::{Key, Prefix},
     retry::Backoff,
     session::{LeasedKey, Nonce, Nonces, PastDeadline, Session, SessionSpec},
     watch::{Cause, Phase},
@@ -133,9 +133,9 @@ impl LockSession {
         holds.iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// A number that no other attempt of this session has.
-    pub(super) fn nonce(&self) -> Nonce {
-        self.nonces.take()
+    /// A number in each queue that no other attempt of this session has there.
+    pub(super) fn nonce(&self, queues: &[Prefix]) -> Nonce {
+        self.nonces.take(queues)
     }
 }
 

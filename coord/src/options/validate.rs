@@ -35,6 +35,10 @@ pub(super) fn faults(options: &Options) -> Vec<String> {
         ("request_timeout", options.request_timeout),
         ("keep_alive_timeout", options.keep_alive_timeout),
         ("retry.max", options.retry.max),
+        (
+            "registry.health_check_interval",
+            options.registry.health_check_interval,
+        ),
     ] {
         fault(
             duration.is_zero(),
