@@ -8,6 +8,7 @@ mod etcd;
 mod global;
 mod instance_id;
 mod lock;
+mod member;
 mod service;
 
 use std::process::ExitCode;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
     match name.as_str() {
         "service" => return service::main(),
         "service-by-hand" => return service::by_hand(),
+        "service-member" => return member::main(),
         _ => {}
     }
     let Some((_, command)) = COMMANDS.iter().find(|(known, _)| *known == name) else {
