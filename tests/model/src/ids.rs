@@ -513,7 +513,12 @@ impl Ids {
             Step::Apply(p) => {
                 let (request, _) = world.processes[usize::from(p)].request?;
                 let answer = self.apply(w, request);
-                w.processes[usize::from(p)].request = Some((request, Some(answer)));
+                let process = &mut w.processes[usize::from(p)];
+                process.request = Some((request, Some(answer)));
+                if matches!(request, Request::Claim { .. }) {
+                    // Its answer is younger than what was done by hand.
+                    process.robbed = false;
+                }
             }
             Step::Answer(p) => {
                 let (_, answer) = w.processes[usize::from(p)].request.take()?;
@@ -759,7 +764,13 @@ impl Model for Ids {
             Property::always(Law::Progress.name(), Self::settled),
             // Else the laws would hold of those who never believe anything.
             Property::sometimes(Law::Verified.name(), |ids: &Self, world: &World| {
-                world.left.past < ids.bounds.past && ids.believes(world, 0).is_some()
+                // It was the first one's deadline, for no other has begun, and it has its first lease.
+                let first = &world.processes[0];
+                let alone = world.processes[1..]
+                    .iter()
+                    .all(|other| other.phase == Phase::Idle);
+                let past = world.left.past < ids.bounds.past;
+                past && alone && first.life == 0 && ids.believes(world, 0).is_some()
             }),
         ]
     }

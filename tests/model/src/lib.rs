@@ -24,6 +24,8 @@
 //! - **Others**: a Go peer that uses one key again and again; somebody who revokes a lease, deletes
 //!   an entry or a session key.
 //! - **The deadline** ([`keep_alive`]): grants sent twice, renewals, an old stream, in discrete time.
+//! - **Instance ids** ([`ids`]) and what is stamped with them ([`windows`]): models of their own, each
+//!   with its laws and with the rules that can be left out.
 //!
 //! # What must hold
 //! [`properties::Law`] has the list: exclusion, no orphan, progress and seven more. Two words of it:

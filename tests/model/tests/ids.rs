@@ -40,7 +40,7 @@ fn two() -> Bounds {
 fn late_copies_and_passed_deadlines() {
     holds(Bounds {
         late: 2,
-        past: 1,
+        past: 2,
         ..two()
     });
 }
@@ -56,11 +56,12 @@ fn a_second_lease_after_the_first() {
 }
 
 #[test]
-fn two_numbers() {
+fn three_processes_and_two_numbers() {
     holds(Bounds {
+        processes: 3,
         slots: 2,
         late: 1,
-        past: 2,
+        past: 1,
         ..two()
     });
 }
@@ -189,5 +190,9 @@ fn watch_from_now() {
 
 #[test]
 fn looks_for_free() {
-    caught(Lapse::LooksForFree, Law::Progress, late());
+    let bounds = Bounds {
+        swallows: 1,
+        ..late()
+    };
+    caught(Lapse::LooksForFree, Law::Progress, bounds);
 }
