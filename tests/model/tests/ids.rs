@@ -61,7 +61,6 @@ fn three_processes_and_two_numbers() {
         processes: 3,
         slots: 2,
         late: 1,
-        past: 1,
         ..two()
     });
 }
