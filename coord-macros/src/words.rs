@@ -120,6 +120,15 @@ pub(crate) fn plain(expr: Expr) -> Option<TokenStream> {
     Some(quote!(#expr))
 }
 
+/// A string, or an expression that becomes one.
+pub(crate) fn text(errors: &Errors, expr: Expr, example: &str) -> Option<TokenStream> {
+    if matches!(expr, Expr::Lit(_)) && string(&expr).is_none() {
+        errors.at(expr, format!("expected a string, as in `{example}`"));
+        return None;
+    }
+    plain(expr)
+}
+
 /// The string, if it is a literal one.
 pub(crate) fn string(expr: &Expr) -> Option<&LitStr> {
     match expr {

@@ -96,9 +96,12 @@ pub use options::{
     ConfigOptions, LockOptions, Options, Pem, RegistryOptions, RetryOptions, Secret, TlsOptions,
 };
 pub use registry::{
-    Instance, InstanceEvent, InstanceEvents, InstanceSpec, Registration, Registry, Status,
+    Discover, Instance, InstanceEvent, InstanceEvents, InstanceHealth, InstanceSet, InstanceSpec,
+    InstanceUpdate, Registration, Registry, ServiceView,
 };
-pub use service::{Context, FromContext, Service, Shutdown};
+pub use service::{
+    Context, FromContext, Listeners, OnExhausted, OnIdLost, Ready, Service, Shutdown,
+};
 
 #[cfg(feature = "macros")]
 #[doc = include_str!("lock/locked.md")]

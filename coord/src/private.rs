@@ -69,7 +69,8 @@ pub mod locked {
 /// `#[coord::service]`.
 pub mod service {
     pub use crate::service::{
-        MainReturn, NoId, Returns, Service, WithId, argument, launch, returns,
+        MainReturn, NoId, OnExhausted, OnIdLost, Ready, Returns, Service, WithId, argument, launch,
+        launch_sync, returns,
     };
 }
 

@@ -1,69 +1,101 @@
 //! What stands in the attribute.
 
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::quote;
 use syn::{
     Expr, ExprArray, Ident, LitStr, Path, Token,
     ext::IdentExt as _,
     parse::{ParseStream, Parser as _},
+    token::Paren,
 };
 
+use super::{addresses, instance_id};
 use crate::{
     crate_path::CratePath,
     errors::Errors,
     nearest,
     once::Once,
     runtime::{self, Runtime},
-    words::{duration, list, nested, number, plain, set, skip, string, value},
+    words::{choice, duration, list, nested, number, plain, skip, string, text, value},
 };
 
 const WORDS: &[&str] = &[
     "name",
     "version",
+    "namespace",
     "endpoints",
     "listen",
+    "advertise",
+    "zone",
+    "weight",
+    "tags",
+    "metadata",
     "ttl",
     "instance_id",
+    "ready",
     "drain",
     "shutdown_timeout",
+    "watchdog",
+    "etcd_down",
     "runtime",
     "before",
     "crate",
 ];
-const INSTANCE_ID_WORDS: &[&str] = &["max"];
 
-/// The attribute, complete even where it was wrong: then an error is recorded. Values are the
-/// expressions that the expansion passes on.
+/// The attribute, complete even where it was wrong: then an error is recorded.
 #[derive(Debug)]
 pub(super) struct Args {
-    pub(super) name: Option<TokenStream>,
-    pub(super) version: Option<TokenStream>,
-    pub(super) endpoints: Option<TokenStream>,
-    pub(super) listen: Option<TokenStream>,
-    pub(super) ttl: Option<TokenStream>,
-    pub(super) drain: Option<TokenStream>,
-    pub(super) shutdown_timeout: Option<TokenStream>,
-    pub(super) before: Option<TokenStream>,
-    /// The largest id.
-    pub(super) instance_id: Option<TokenStream>,
+    /// What is called on the service.
+    pub(super) calls: Vec<Call>,
+    /// There is an instance id.
+    pub(super) with_id: bool,
     pub(super) runtime: Runtime,
     pub(super) coord: CratePath,
 }
 
-/// The words, each at most once.
+/// A method of `Service` with its arguments.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) method: &'static str,
+    pub(super) arguments: Arguments,
+}
+
+#[derive(Debug)]
+pub(super) enum Arguments {
+    /// The expressions.
+    Are(TokenStream),
+    /// One of an enum of `coord`: its type and its variant.
+    Choice(&'static str, &'static str),
+}
+
+impl Call {
+    pub(super) fn new(method: &'static str, arguments: TokenStream) -> Self {
+        Self {
+            method,
+            arguments: Arguments::Are(arguments),
+        }
+    }
+
+    pub(super) fn choice(method: &'static str, ty: &'static str, variant: &'static str) -> Self {
+        Self {
+            method,
+            arguments: Arguments::Choice(ty, variant),
+        }
+    }
+}
+
+/// What has been read so far.
 struct Words {
-    name: Once<TokenStream>,
-    version: Once<TokenStream>,
-    endpoints: Once<TokenStream>,
-    listen: Once<TokenStream>,
-    ttl: Once<TokenStream>,
-    drain: Once<TokenStream>,
-    shutdown_timeout: Once<TokenStream>,
-    before: Once<TokenStream>,
-    instance_id: Once<()>,
-    max: Once<TokenStream>,
+    /// Words that were there.
+    seen: BTreeSet<String>,
+    calls: Vec<Call>,
+    /// The listeners' names, if they have any; where `listen` gives one without a name.
+    listen: Option<Vec<String>>,
+    /// The names that `advertise` gives.
+    advertise: Vec<(String, Span)>,
+    instance_id: Option<Vec<Call>>,
     runtime: runtime::Words,
     krate: Once<Path>,
 }
@@ -71,38 +103,53 @@ struct Words {
 impl Args {
     pub(super) fn parse(errors: &Errors, attribute: TokenStream) -> Self {
         let mut words = Words {
-            name: Once::none("name"),
-            version: Once::none("version"),
-            endpoints: Once::none("endpoints"),
-            listen: Once::none("listen"),
-            ttl: Once::none("ttl"),
-            drain: Once::none("drain"),
-            shutdown_timeout: Once::none("shutdown_timeout"),
-            before: Once::none("before"),
-            instance_id: Once::none("instance_id"),
-            max: Once::none("max"),
-            runtime: runtime::Words::none(),
+            seen: BTreeSet::new(),
+            calls: Vec::new(),
+            listen: None,
+            advertise: Vec::new(),
+            instance_id: None,
+            runtime: runtime::Words::none(runtime::LONG),
             krate: Once::none("crate"),
         };
         let parser = |input: ParseStream<'_>| list(input, |input| word(errors, input, &mut words));
         errors.ok(parser.parse2(attribute));
+        if let Some(listen) = &words.listen {
+            addresses::check_names(errors, listen, &words.advertise);
+        }
+        let with_id = words.instance_id.is_some();
+        // Last: the first of these changes what the others are called on.
+        words.calls.extend(words.instance_id.unwrap_or_default());
         Self {
-            name: words.name.take(),
-            version: words.version.take(),
-            endpoints: words.endpoints.take(),
-            listen: words.listen.take(),
-            ttl: words.ttl.take(),
-            drain: words.drain.take(),
-            shutdown_timeout: words.shutdown_timeout.take(),
-            before: words.before.take(),
-            // Also if `max` is missing or wrong: one error is enough.
-            instance_id: words
-                .instance_id
-                .get()
-                .map(|()| words.max.take().unwrap_or_else(|| quote!(0))),
+            calls: words.calls,
+            with_id,
             runtime: words.runtime.check(errors),
             coord: CratePath::new(errors, words.krate.get()),
         }
+    }
+}
+
+impl Words {
+    /// The call, if the value was good and the word is there for the first time.
+    fn call(
+        &mut self,
+        errors: &Errors,
+        word: &Ident,
+        method: &'static str,
+        value: Option<TokenStream>,
+    ) {
+        if self.first(errors, word)
+            && let Some(value) = value
+        {
+            self.calls.push(Call::new(method, value));
+        }
+    }
+
+    fn first(&mut self, errors: &Errors, word: &Ident) -> bool {
+        let first = self.seen.insert(word.to_string());
+        if !first {
+            errors.at(word, format!("`{word}` is given twice"));
+        }
+        first
     }
 }
 
@@ -112,139 +159,198 @@ fn word(errors: &Errors, input: ParseStream<'_>, words: &mut Words) -> syn::Resu
         errors.at(&stray, format!("write `name = {:?}`", stray.value()));
         return Ok(());
     }
-    let word = input.call(Ident::parse_any)?;
-    let span = word.span();
+    let word = &input.call(Ident::parse_any)?;
+    // Each value is read whatever else is wrong, so that what follows it is read, too.
     match word.to_string().as_str() {
-        "name" => set(errors, span, &mut words.name, name(errors, value(input)?)),
-        "version" => set(errors, span, &mut words.version, plain(value(input)?)),
-        "endpoints" => set(
-            errors,
-            span,
-            &mut words.endpoints,
-            endpoints(errors, value(input)?),
-        ),
-        "listen" => set(
-            errors,
-            span,
-            &mut words.listen,
-            listen(errors, value(input)?),
-        ),
-        "ttl" => set(
-            errors,
-            span,
-            &mut words.ttl,
-            duration(errors, value(input)?, true),
-        ),
-        "drain" => set(
-            errors,
-            span,
-            &mut words.drain,
-            duration(errors, value(input)?, false),
-        ),
-        "shutdown_timeout" => {
-            let limit = duration(errors, value(input)?, false);
-            set(errors, span, &mut words.shutdown_timeout, limit);
+        "name" => words.call(errors, word, "name", name(errors, value(input)?)),
+        "version" => {
+            let version = text(errors, value(input)?, "version = \"1.4.0\"");
+            words.call(errors, word, "version", version);
         }
-        "before" => set(errors, span, &mut words.before, plain(value(input)?)),
-        "instance_id" => {
-            words.instance_id.set(errors, span, ());
-            let mut empty = true;
-            let given = nested(errors, &word, input, "instance_id(max = 1023)", |input| {
-                empty = false;
-                instance_id(errors, input, words)
-            })?;
-            if given && empty {
-                errors.at(
-                    &word,
-                    "say how large an id may be: `instance_id(max = 1023)`",
-                );
+        "namespace" => {
+            let namespace = text(errors, value(input)?, "namespace = \"prod/\"");
+            words.call(errors, word, "namespace", namespace);
+        }
+        "endpoints" => {
+            let endpoints = strings(errors, value(input)?, word, "http://etcd:2379");
+            words.call(errors, word, "endpoints", endpoints);
+        }
+        "listen" if input.peek(Paren) => {
+            let named = addresses::named(errors, word, input, addresses::listen)?;
+            if words.first(errors, word) {
+                words.listen = Some(named.iter().map(|one| one.name.value()).collect());
+                words.calls.extend(calls("listen_named", named));
             }
         }
-        "runtime" => words.runtime.parse(errors, &word, input)?,
+        "listen" => {
+            let address = addresses::listen(errors, value(input)?);
+            words.listen.get_or_insert_default();
+            words.call(errors, word, "listen", address);
+        }
+        "advertise" if input.peek(Paren) => {
+            let named = addresses::named(errors, word, input, addresses::advertise)?;
+            if words.first(errors, word) {
+                let names = named.iter().map(|one| (one.name.value(), one.name.span()));
+                words.advertise = names.collect();
+                words.calls.extend(calls("advertise_named", named));
+            }
+        }
+        "advertise" => {
+            let address = addresses::advertise(errors, value(input)?);
+            words.call(errors, word, "advertise", address);
+        }
+        "zone" => words.call(errors, word, "zone", zone(errors, value(input)?)),
+        "weight" => {
+            let weight = number::<std::num::NonZeroU32>(errors, value(input)?);
+            words.call(errors, word, "weight", weight);
+        }
+        "tags" => {
+            let tags = strings(errors, value(input)?, word, "blue");
+            words.call(errors, word, "tags", tags);
+        }
+        "metadata" => {
+            let pairs = addresses::named(errors, word, input, |errors, expr| {
+                text(errors, expr, "metadata(team = \"payments\")")
+            })?;
+            if words.first(errors, word) {
+                words.calls.extend(calls("metadata", pairs));
+            }
+        }
+        "ttl" => words.call(errors, word, "ttl", duration(errors, value(input)?, true)),
+        "drain" => {
+            let drain = duration(errors, value(input)?, false);
+            words.call(errors, word, "drain", drain);
+        }
+        "shutdown_timeout" => {
+            let limit = duration(errors, value(input)?, false);
+            words.call(errors, word, "shutdown_timeout", limit);
+        }
+        "etcd_down" => {
+            let limit = duration(errors, value(input)?, false);
+            words.call(errors, word, "etcd_down", limit);
+        }
+        "watchdog" => watchdog(errors, word, value(input)?, words),
+        "ready" => {
+            let choices = [
+                ("manual", "Manual"),
+                ("listening", "Listening"),
+                ("immediate", "Immediate"),
+            ];
+            let ready = choice(errors, word, input, &choices)?;
+            if words.first(errors, word)
+                && let Some(ready) = ready
+            {
+                words.calls.push(Call::choice("ready", "Ready", ready));
+            }
+        }
+        "instance_id" => {
+            let calls = instance_id::parse(errors, word, input)?;
+            if words.first(errors, word) {
+                words.instance_id = Some(calls);
+            }
+        }
+        "runtime" => words.runtime.parse(errors, word, input)?,
+        "before" => words.call(errors, word, "before", plain(value(input)?)),
         "crate" => {
             input.parse::<Token![=]>()?;
             let path = input.call(Path::parse_mod_style)?;
-            words.krate.set(errors, span, path);
+            words.krate.set(errors, word.span(), path);
         }
         other => {
-            errors.at(&word, nearest::unknown("word", other, WORDS));
+            errors.at(word, nearest::unknown("word", other, WORDS));
             skip(input)?;
         }
     }
     Ok(())
 }
 
-fn instance_id(errors: &Errors, input: ParseStream<'_>, words: &mut Words) -> syn::Result<()> {
-    let word = input.call(Ident::parse_any)?;
-    match word.to_string().as_str() {
-        "max" => {
-            let max = number::<u32>(errors, value(input)?);
-            set(errors, word.span(), &mut words.max, max);
-        }
-        other => {
-            errors.at(&word, nearest::unknown("word", other, INSTANCE_ID_WORDS));
-            skip(input)?;
-        }
-    }
-    Ok(())
-}
-
-/// A literal that is no string, where a string belongs.
-fn other_literal(errors: &Errors, expr: &Expr, example: &str) -> bool {
-    let wrong = matches!(expr, Expr::Lit(_)) && string(expr).is_none();
-    if wrong {
-        errors.at(expr, format!("expected a string, as in `{example}`"));
-    }
-    wrong
+fn calls(method: &'static str, named: Vec<addresses::Named>) -> impl Iterator<Item = Call> {
+    named
+        .into_iter()
+        .map(move |addresses::Named { name, value }| Call::new(method, quote!(#name, #value)))
 }
 
 fn name(errors: &Errors, expr: Expr) -> Option<TokenStream> {
-    if other_literal(errors, &expr, "name = \"user-service\"") {
-        return None;
-    }
-    if let Some(text) = string(&expr) {
-        let name = text.value();
-        let odd = |c: char| c == '/' || c.is_control();
-        if name.is_empty() || name.len() > 255 || name.contains(odd) {
-            let message = "a service's name is 1 to 255 bytes without `/` or control characters";
-            errors.at(text, message);
-            return None;
-        }
-    }
-    plain(expr)
+    segment(errors, &expr, "a service's name")?;
+    text(errors, expr, "name = \"user-service\"")
 }
 
-fn endpoints(errors: &Errors, expr: Expr) -> Option<TokenStream> {
+fn zone(errors: &Errors, expr: Expr) -> Option<TokenStream> {
+    segment(errors, &expr, "a zone")?;
+    text(errors, expr, "zone = \"eu-1a\"` or `zone = \"env:ZONE\"")
+}
+
+/// What becomes a segment of a key; `None` with an error if the literal cannot be one.
+fn segment(errors: &Errors, expr: &Expr, what: &str) -> Option<()> {
+    let Some(literal) = string(expr) else {
+        return Some(());
+    };
+    let text = literal.value();
+    let odd = |c: char| c == '/' || c.is_control();
+    if text.is_empty() || text.len() > 255 || text.contains(odd) {
+        let message = format!("{what} is 1 to 255 bytes without `/` or control characters");
+        errors.at(literal, message);
+        return None;
+    }
+    Some(())
+}
+
+fn strings(errors: &Errors, expr: Expr, word: &Ident, example: &str) -> Option<TokenStream> {
     match &expr {
         Expr::Array(ExprArray { elems, .. }) if elems.is_empty() => {
-            errors.at(
-                &expr,
-                "at least one endpoint is needed, or leave the word out",
-            );
+            errors.at(&expr, format!("`{word}` has none: leave the word out"));
             None
         }
         Expr::Lit(_) => {
-            errors.at(&expr, "write a list: `endpoints = [\"http://etcd:2379\"]`");
+            errors.at(&expr, format!("write a list: `{word} = [{example:?}]`"));
             None
         }
         _ => plain(expr),
     }
 }
 
-fn listen(errors: &Errors, expr: Expr) -> Option<TokenStream> {
-    if other_literal(errors, &expr, "listen = \"0.0.0.0:50051\"") {
-        return None;
+/// `off`, or a duration above zero.
+fn watchdog(errors: &Errors, word: &Ident, expr: Expr, words: &mut Words) {
+    let off = match &expr {
+        Expr::Path(path) => path.path.is_ident("off"),
+        _ => false,
+    };
+    if let Some(text) = string(&expr).filter(|text| text.value() == "off") {
+        errors.at(text, "write it without quotes: `watchdog = off`");
+        words.first(errors, word);
+    } else if off {
+        words.call(errors, word, "no_watchdog", Some(quote!()));
+    } else {
+        let at = expr.clone();
+        let limit = duration(errors, expr, false);
+        let zero = string(&at).is_some_and(|text| {
+            humantime::parse_duration(&text.value()).is_ok_and(|limit| limit.is_zero())
+        });
+        if zero {
+            errors.at(
+                at,
+                "a limit above zero is needed; `watchdog = off` switches it off",
+            );
+        }
+        words.call(errors, word, "watchdog", limit);
     }
-    if let Some(text) = string(&expr)
-        && text.value().parse::<SocketAddr>().is_err()
-    {
-        let message = format!(
-            "{:?} is no address to listen on: write an IP address and a port, as in \
-             \"0.0.0.0:50051\" or \"[::]:50051\" (port 0: any free one)",
-            text.value()
-        );
-        errors.at(text, message);
-        return None;
+}
+
+/// What follows `word`: `(item, …)`. Nothing in it is an error.
+pub(super) fn filled(
+    errors: &Errors,
+    word: &Ident,
+    input: ParseStream<'_>,
+    example: &str,
+    mut item: impl FnMut(ParseStream<'_>) -> syn::Result<()>,
+) -> syn::Result<()> {
+    let mut empty = true;
+    let given = nested(errors, word, input, example, |input| {
+        empty = false;
+        item(input)
+    })?;
+    if given && empty {
+        errors.at(word, format!("it is empty: write `{example}`"));
     }
-    plain(expr)
+    Ok(())
 }

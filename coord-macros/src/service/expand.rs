@@ -7,7 +7,10 @@ use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::{ItemFn, Visibility, spanned::Spanned as _};
 
-use super::{args::Args, function::Function};
+use super::{
+    args::{Args, Arguments, Call},
+    function::Function,
+};
 
 pub(super) fn expand(args: &Args, function: &Function) -> TokenStream {
     let coord = &args.coord;
@@ -21,9 +24,9 @@ pub(super) fn expand(args: &Args, function: &Function) -> TokenStream {
     let returns = quote_spanned!(span=> #private::returns::<#returned>());
 
     let context = Ident::new("context", Span::mixed_site());
-    let scope = match &args.instance_id {
-        Some(_) => quote!(#private::WithId),
-        None => quote!(#private::NoId),
+    let scope = match args.with_id {
+        true => quote!(#private::WithId),
+        false => quote!(#private::NoId),
     };
     let made = function.arguments.iter().map(|ty| {
         let span = ty.span().resolved_at(Span::mixed_site());
@@ -33,10 +36,14 @@ pub(super) fn expand(args: &Args, function: &Function) -> TokenStream {
     let names: Vec<_> = (0..function.arguments.len())
         .map(|n| format_ident!("argument{n}", span = Span::mixed_site()))
         .collect();
+    let launch = match function.item.sig.asyncness {
+        Some(_) => quote!(launch),
+        None => quote!(launch_sync),
+    };
     quote! {
         #visibility fn #name() -> ::std::process::ExitCode {
             #item
-            #private::launch(
+            #private::#launch(
                 #spec,
                 #returns,
                 async |#context: &#coord::Context| ::core::result::Result::Ok((#(#made,)*)),
@@ -64,27 +71,26 @@ fn inner(item: &ItemFn) -> TokenStream {
         vis: Visibility::Inherited,
         ..item.clone()
     };
-    // It is async because the attribute says so, not because it must await something.
-    quote!(#[allow(clippy::unused_async)] #item)
+    match item.sig.asyncness {
+        // It is async because the attribute says so, not because it must await something.
+        Some(_) => quote!(#[allow(clippy::unused_async)] #item),
+        // It is given its arguments, used up or not.
+        None => quote!(#[allow(clippy::needless_pass_by_value)] #item),
+    }
 }
 
 fn spec(args: &Args, private: &TokenStream) -> TokenStream {
-    let words = [
-        ("name", &args.name),
-        ("version", &args.version),
-        ("endpoints", &args.endpoints),
-        ("listen", &args.listen),
-        ("ttl", &args.ttl),
-        ("drain", &args.drain),
-        ("shutdown_timeout", &args.shutdown_timeout),
-        ("before", &args.before),
-        ("instance_id", &args.instance_id),
-    ];
-    let given = words.into_iter().filter_map(|(word, value)| {
-        let value = value.as_ref()?;
+    let given = args.calls.iter().map(|Call { method, arguments }| {
+        let arguments = match arguments {
+            Arguments::Are(arguments) => arguments.clone(),
+            Arguments::Choice(ty, variant) => {
+                let [ty, variant] = [ty, variant].map(|name| format_ident!("{name}"));
+                quote!(#private::#ty::#variant)
+            }
+        };
         // At the value, so that a value of the wrong type is what an error points at.
-        let method = Ident::new(word, value.span().resolved_at(Span::mixed_site()));
-        Some(quote!(.#method(#value)))
+        let method = Ident::new(method, arguments.span().resolved_at(Span::mixed_site()));
+        quote!(.#method(#arguments))
     });
     let runtime = &args.runtime;
     // The user's crate is what these name: they are read where they stand.

@@ -4,6 +4,7 @@ use proc_macro2::TokenStream;
 use quote::ToTokens as _;
 use syn::{FnArg, GenericArgument, ItemFn, PathArguments, ReturnType, Type, parse_quote};
 
+use super::args::Args;
 use crate::errors::Errors;
 
 /// The most arguments that `main` may have.
@@ -22,12 +23,12 @@ pub(super) struct Function {
 impl Function {
     /// `None` with an error if it is no function at all; a function is returned also if something is
     /// wrong with it.
-    pub(super) fn parse(errors: &Errors, item: TokenStream, with_id: bool) -> Option<Self> {
+    pub(super) fn parse(errors: &Errors, item: TokenStream, args: &Args) -> Option<Self> {
         let Ok(item) = syn::parse2::<ItemFn>(item.clone()) else {
-            errors.at(&item, "`#[coord::service]` stands on an `async fn`");
+            errors.at(&item, "`#[coord::service]` stands on a function");
             return None;
         };
-        check_signature(errors, &item);
+        check_signature(errors, &item, args);
         let mut arguments = Vec::new();
         for argument in &item.sig.inputs {
             match argument {
@@ -36,7 +37,7 @@ impl Function {
             }
         }
         for ty in &arguments {
-            check_argument(errors, ty, with_id);
+            check_argument(errors, ty, args.with_id);
         }
         if let Some(excess) = item.sig.inputs.iter().nth(MOST) {
             let message = format!(
@@ -64,7 +65,7 @@ impl Function {
     }
 }
 
-fn check_signature(errors: &Errors, item: &ItemFn) {
+fn check_signature(errors: &Errors, item: &ItemFn, args: &Args) {
     const OWN_RUNTIME: &str = "`#[coord::service]` builds the runtime: remove this attribute (its \
                                options go into `runtime(flavor = …, worker_threads = …)`)";
     let other_main = item.attrs.iter().find(|attribute| {
@@ -80,14 +81,15 @@ fn check_signature(errors: &Errors, item: &ItemFn) {
     if signature.asyncness.is_none() {
         // What `#[tokio::main]` above this attribute has made of the body.
         let body = item.block.to_token_stream().to_string();
-        let message = match body.contains("Failed building the Runtime") {
-            true => {
-                "`#[coord::service]` builds the runtime: remove `#[tokio::main]` (its options go \
-                 into `runtime(flavor = …, worker_threads = …)`)"
-            }
-            false => "a service's main is an `async fn`",
-        };
-        errors.at(signature.fn_token, message);
+        if body.contains("Failed building the Runtime") {
+            let message = "`#[coord::service]` builds the runtime: remove `#[tokio::main]` (its \
+                           options go into `runtime(flavor = …, worker_threads = …)`)";
+            errors.at(signature.fn_token, message);
+        } else if !args.runtime.has_threads() {
+            let message = "a main that is not async does not drive a `current_thread` runtime: \
+                           leave the flavor out, or write `async fn`";
+            errors.at(signature.fn_token, message);
+        }
     }
     if !signature.generics.params.is_empty() {
         errors.at(

@@ -1,8 +1,10 @@
 //! `#[coord::service(name = "user-service", listen = "0.0.0.0:50051")]`: parse → check → expand.
 
+mod addresses;
 mod args;
 mod expand;
 mod function;
+mod instance_id;
 
 use proc_macro2::TokenStream;
 
@@ -12,7 +14,7 @@ use crate::errors::Errors;
 pub(crate) fn service(attribute: TokenStream, item: TokenStream) -> TokenStream {
     let errors = Errors::new();
     let args = Args::parse(&errors, attribute);
-    let function = Function::parse(&errors, item.clone(), args.instance_id.is_some());
+    let function = Function::parse(&errors, item.clone(), &args);
     let expanded = function
         .as_ref()
         .map(|function| expand::expand(&args, function));

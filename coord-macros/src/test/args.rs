@@ -17,9 +17,6 @@ use crate::{
 };
 
 const WORDS: &[&str] = &["runtime", "crate"];
-/// What `#[tokio::test]` takes directly.
-const OF_THE_RUNTIME: &[&str] = &["flavor", "worker_threads"];
-
 /// The attribute, complete even where it was wrong: then an error is recorded.
 #[derive(Debug)]
 pub(super) struct Args {
@@ -29,7 +26,7 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn parse(errors: &Errors, attribute: TokenStream) -> Self {
-        let mut runtime = runtime::Words::none();
+        let mut runtime = runtime::Words::none(runtime::SHORT);
         let mut krate = Once::none("crate");
         let parser = |input: ParseStream<'_>| {
             list(input, |input| word(errors, input, &mut runtime, &mut krate))
@@ -63,7 +60,8 @@ fn word(
             skip(input)?;
         }
         other => {
-            let message = match OF_THE_RUNTIME.contains(&other) {
+            // `#[tokio::test]` takes these directly.
+            let message = match runtime::SHORT.contains(&other) {
                 true => format!("write `runtime({other} = …)`"),
                 false => nearest::unknown("word", other, WORDS),
             };

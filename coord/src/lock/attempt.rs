@@ -162,9 +162,9 @@ impl Acquire<'_> {
         }
         let engine = &self.shared.engine;
         let before = session.newest();
-        let (lease, nonce) = (session.session().lease(), session.nonce());
-        let queues = self.queues.iter();
-        let keys = queues.flat_map(|queue| self.mode.entries(queue, lease, nonce.number()));
+        let (lease, nonce) = (session.session().lease(), session.nonce(self.queues));
+        let numbers = nonce.numbers();
+        let keys = numbers.flat_map(|(queue, number)| self.mode.entries(queue, lease, number));
         let mut entry = LeasedKey::prepare(
             session.session(),
             keys.collect(),

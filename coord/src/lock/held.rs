@@ -14,6 +14,10 @@ use crate::{key::Layout, session::Session};
 /// Hand it to what the lock protects, and let that refuse a number lower than the highest it has
 /// seen: then a holder that was paused past its lease, and does not know it yet, can do no harm.
 ///
+/// It grows for as long as the store's revisions do. When etcd is put back to a backup, they go back too,
+/// and tokens that were given after it are given again: restore with
+/// `etcdutl snapshot restore --bump-revision=… --mark-compacted`, or reset what the resources have seen.
+///
 /// It is the create revision of the holder's queue entry. Do not mix it with the header revision that
 /// Go's `concurrency.Mutex` and `etcdctl lock` (`ETCD_LOCK_REV`) give: that one is of a later read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -169,11 +173,8 @@ impl Held {
         let Some(queued) = self.0.queued() else {
             return Ok(leases.now.ttl());
         };
-        let found = queued
-            .session
-            .engine()
-            .time_to_live(leases.now.lease())
-            .await;
+        let engine = queued.session.engine();
+        let found = Box::pin(engine.time_to_live(leases.now.lease())).await;
         let found = found.map_err(|error| {
             error.into_error(Context::new("ask for the time to live of lock").key(self.key()))
         })?;

@@ -104,6 +104,12 @@ const VARIABLES: &[(&str, Set)] = &[
     ("COORD_REGISTRY_TTL", |o, v| {
         put(&mut o.registry.ttl, duration(v)?)
     }),
+    ("COORD_REGISTRY_HEALTH_CHECK", |o, v| {
+        put(&mut o.registry.health_check, switch(v)?)
+    }),
+    ("COORD_REGISTRY_HEALTH_CHECK_INTERVAL", |o, v| {
+        put(&mut o.registry.health_check_interval, duration(v)?)
+    }),
 ];
 
 /// Variables that other parts, or the project's own tests, read.
@@ -113,11 +119,25 @@ const ELSEWHERE: &[&str] = &[
     "COORD_SERVICE_VERSION",
     "COORD_LISTEN",
     "COORD_ADVERTISE",
+    "COORD_ZONE",
+    "COORD_WEIGHT",
+    "COORD_TAGS",
+    "COORD_METADATA",
     "COORD_TTL",
+    "COORD_READY",
+    "COORD_WATCHDOG",
+    "COORD_WORKER_THREADS",
     "COORD_DRAIN",
     "COORD_SHUTDOWN_TIMEOUT",
     "COORD_ETCD_DOWN",
     "COORD_INSTANCE_ID_MAX",
+    "COORD_INSTANCE_ID_POOL",
+    "COORD_INSTANCE_ID_HOLD",
+    "COORD_INSTANCE_ID_COOL_DOWN",
+    "COORD_INSTANCE_ID_ORDER",
+    "COORD_INSTANCE_ID_STICKY",
+    "COORD_INSTANCE_ID_ON_LOST",
+    "COORD_INSTANCE_ID_ON_EXHAUSTED",
     "COORD_ETCD_BIN",
     "COORD_REQUIRE_ETCD",
 ];

@@ -219,6 +219,14 @@ pub struct RegistryOptions {
     /// How long a crashed instance stays listed. Whole seconds. Default: 10 s.
     #[serde(with = "duration")]
     pub ttl: Duration,
+    /// Whether the health checks of registrations run. Off: their instances count as healthy.
+    /// Default: on.
+    #[serde(alias = "healthCheck")]
+    pub health_check: bool,
+    /// How often a health check runs that does not say it itself, and how long one may take. Default:
+    /// 10 s.
+    #[serde(with = "duration", alias = "healthCheckInterval")]
+    pub health_check_interval: Duration,
 }
 
 impl Options {
@@ -399,6 +407,8 @@ impl Default for RegistryOptions {
         Self {
             prefix: "coord/".into(),
             ttl: Duration::from_secs(10),
+            health_check: true,
+            health_check_interval: Duration::from_secs(10),
         }
     }
 }

@@ -35,6 +35,10 @@ pub(super) fn faults(options: &Options) -> Vec<String> {
         ("request_timeout", options.request_timeout),
         ("keep_alive_timeout", options.keep_alive_timeout),
         ("retry.max", options.retry.max),
+        (
+            "registry.health_check_interval",
+            options.registry.health_check_interval,
+        ),
     ] {
         fault(
             duration.is_zero(),
@@ -98,7 +102,11 @@ pub(super) fn faults(options: &Options) -> Vec<String> {
 
 /// Why `ttl` is no TTL of a lease.
 pub(crate) fn ttl_fault(name: &str, ttl: Duration) -> Option<String> {
-    (ttl.is_zero() || ttl.subsec_nanos() != 0 || ttl > MAX_TTL)
+    if ttl > MAX_TTL {
+        let most = MAX_TTL.as_secs();
+        return Some(format!("{name}: etcd takes no more than {most}s"));
+    }
+    (ttl.is_zero() || ttl.subsec_nanos() != 0)
         .then(|| format!("{name}: must be whole seconds, at least 1s"))
 }
 

@@ -15,37 +15,53 @@
 //!    Another: the content of the routable record is unknown, so the newest is written. Nothing: the
 //!    chain begins anew.
 //! 4. The first link never publishes, and deletes whatever routable record there is.
-//! 5. Leaving is two links: a drain mark, then the deletion. Whoever sees a deletion without the
-//!    mark knows that the instance crashed. A mark is never written over.
+//! 5. To stop being routable takes two links: a drain mark, then the deletion. Whoever sees a deletion
+//!    without the mark knows that the instance crashed. Who leaves never writes over its mark. What was
+//!    never shown needs none.
 //! 6. What a watch of the two keys shows must agree with what was last committed, both ways: a
 //!    record that is not there, one that is, one of another revision. A renewed lease proves nothing
 //!    about the records.
 
+use std::sync::Arc;
+
 use crate::{
     client::{Compare, CompareOp, KeyValue, Op, OpReply, Range, Span, Txn, TxnReply},
     key::Key,
-    registry::record::{Record, Status, seq_of},
+    registry::{
+        instance::InstanceHealth,
+        record::{Record, seq_of},
+    },
 };
 
-/// Where the instance should be. It moves forward only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Target {
-    /// Known to operators, not routable.
-    Starting,
-    Published,
-    /// Not routable any more, still there.
-    Withdrawn,
+/// Where the instance should be, and what its records should say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) place: Place,
+    pub(super) record: Arc<Record>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Routable, and healthy.
+    Shown,
+    /// Known to operators, not routable: never asked for with [`InstanceHealth::Healthy`].
+    Hidden(InstanceHealth),
     Gone,
 }
 
 /// What the two records are after a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Content {
+    pub(super) form: Form,
+    record: Arc<Record>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Content {
-    Starting,
-    Published,
+pub(super) enum Form {
+    Shown,
     /// Still routable for readers who do not know the mark.
-    Marked,
-    Withdrawn,
+    Marked(InstanceHealth),
+    Hidden(InstanceHealth),
     Gone,
 }
 
@@ -64,7 +80,6 @@ pub(super) struct Link {
 pub(super) struct Chain {
     life_cycle: Key,
     routable: Key,
-    record: Record,
     lease: i64,
     /// Of the last link that was made.
     seq: u64,
@@ -74,22 +89,25 @@ pub(super) struct Chain {
     known: Option<Content>,
     /// A link without an answer, and the wish that it was made for.
     unsettled: Option<(Target, Link)>,
+    /// A routable record may be there: a link that writes one was made after the last that is known to
+    /// have removed it.
+    shown: bool,
 }
 
 /// A record as someone has read it: `None`, it was not there.
 pub(super) type Seen<'a> = Option<&'a KeyValue>;
 
 impl Chain {
-    pub(super) fn new(life_cycle: Key, routable: Key, record: Record) -> Self {
+    pub(super) fn new(life_cycle: Key, routable: Key) -> Self {
         Self {
             life_cycle,
             routable,
-            record,
             lease: 0,
             seq: 0,
             at: 0,
             known: None,
             unsettled: None,
+            shown: false,
         }
     }
 
@@ -101,8 +119,9 @@ impl Chain {
         &self.routable
     }
 
-    pub(super) fn known(&self) -> Option<Content> {
-        self.known
+    /// The form of what is there.
+    pub(super) fn known(&self) -> Option<Form> {
+        self.known.as_ref().map(|known| known.form)
     }
 
     /// A new lease: nothing is known any more. A life-cycle record that an old lease left moves over
@@ -114,38 +133,47 @@ impl Chain {
     }
 
     /// The link to send, if the records are not known to be where `target` wants them.
-    pub(super) fn next(&mut self, target: Target) -> Option<Link> {
+    pub(super) fn next(&mut self, target: &Target) -> Option<Link> {
         if let Some((wish, link)) = &self.unsettled
-            && *wish == target
+            && wish == target
         {
             return Some(link.clone());
         }
-        let content = self.wanted(target)?;
+        let form = self.wanted(target)?;
         self.seq += 1;
+        self.shown |= matches!(form, Form::Shown | Form::Marked(_));
         let link = Link {
             seq: self.seq,
             lease: self.lease,
             on: self.at,
-            content,
+            content: Content {
+                form,
+                record: target.record.clone(),
+            },
         };
-        self.unsettled = Some((target, link.clone()));
+        self.unsettled = Some((target.clone(), link.clone()));
         Some(link)
     }
 
-    fn wanted(&self, target: Target) -> Option<Content> {
-        use Content::{Gone, Marked, Published, Starting, Withdrawn};
-        match (target, self.known) {
-            (Target::Starting, Some(Starting))
-            | (Target::Published, Some(Published))
-            | (Target::Withdrawn, Some(Withdrawn))
-            | (_, Some(Gone)) => None,
-            (Target::Starting, _) => Some(Starting),
-            (Target::Published, _) if self.at == 0 => Some(Starting),
-            (Target::Published, _) => Some(Published),
+    fn wanted(&self, target: &Target) -> Option<Form> {
+        let settled = |form| {
+            let same = |known: &Content| known.form == form && known.record == target.record;
+            self.known.as_ref().is_some_and(same)
+        };
+        if self.known() == Some(Form::Gone) {
+            return None;
+        }
+        let marks = self.shown && self.at != 0 && matches!(self.known(), None | Some(Form::Shown));
+        match target.place {
+            Place::Shown if settled(Form::Shown) => None,
+            Place::Shown if self.at == 0 => Some(Form::Hidden(InstanceHealth::Starting)),
+            Place::Shown => Some(Form::Shown),
+            Place::Hidden(health) if settled(Form::Hidden(health)) => None,
             // What is not known may be routable: the mark comes first.
-            (_, None | Some(Published)) if self.at != 0 => Some(Marked),
-            (Target::Withdrawn, _) => Some(Withdrawn),
-            (Target::Gone, _) => Some(Gone),
+            Place::Hidden(health) if marks => Some(Form::Marked(health)),
+            Place::Hidden(health) => Some(Form::Hidden(health)),
+            Place::Gone if marks => Some(Form::Marked(InstanceHealth::Draining)),
+            Place::Gone => Some(Form::Gone),
         }
     }
 
@@ -160,16 +188,17 @@ impl Chain {
             span: Span::key(key),
             prev: false,
         };
-        let alive = |status| put(&self.life_cycle, self.record.encode(status, Some(link.seq)));
-        let shown = |status| put(&self.routable, self.record.encode(status, None));
+        let record = &link.content.record;
+        let alive = |health| put(&self.life_cycle, record.encode(health, Some(link.seq)));
+        let shown = |health| put(&self.routable, record.encode(health, None));
+        let healthy = InstanceHealth::Healthy;
         Txn {
             when: vec![Compare::mod_revision(life_cycle, CompareOp::Equal, link.on)],
-            then: match link.content {
-                Content::Starting => vec![alive(Status::Starting), delete(&self.routable)],
-                Content::Published => vec![alive(Status::Healthy), shown(Status::Healthy)],
-                Content::Marked => vec![alive(Status::Draining), shown(Status::Draining)],
-                Content::Withdrawn => vec![alive(Status::Draining), delete(&self.routable)],
-                Content::Gone => vec![delete(&self.life_cycle), delete(&self.routable)],
+            then: match link.content.form {
+                Form::Shown => vec![alive(healthy), shown(healthy)],
+                Form::Marked(health) => vec![alive(health), shown(InstanceHealth::Draining)],
+                Form::Hidden(health) => vec![alive(health), delete(&self.routable)],
+                Form::Gone => vec![delete(&self.life_cycle), delete(&self.routable)],
             },
             otherwise: self.reads(),
         }
@@ -213,11 +242,12 @@ impl Chain {
     }
 
     fn committed(&mut self, link: &Link, revision: i64) {
-        self.at = match link.content {
-            Content::Gone => 0,
+        self.at = match link.content.form {
+            Form::Gone => 0,
             _ => revision,
         };
-        self.known = Some(link.content);
+        self.shown &= matches!(link.content.form, Form::Shown | Form::Marked(_));
+        self.known = Some(link.content.clone());
     }
 
     /// The link that was sent last may or may not have been committed, or may yet be.
@@ -235,7 +265,7 @@ impl Chain {
 
     /// The life-cycle record is this at `revision`. `regressed`: the store's history went back.
     pub(super) fn saw_life_cycle(&mut self, revision: i64, seen: Seen<'_>, regressed: bool) {
-        if self.known.is_none() || self.known == Some(Content::Gone) {
+        if matches!(self.known(), None | Some(Form::Gone)) {
             return;
         }
         let at = seen.map_or(0, |kv| kv.mod_revision);
@@ -249,10 +279,10 @@ impl Chain {
     /// As [`saw_life_cycle`](Self::saw_life_cycle), of the routable record: both are written by the
     /// same transaction, so both have the same revision.
     pub(super) fn saw_routable(&mut self, revision: i64, seen: Seen<'_>, regressed: bool) {
-        let expected = match self.known {
-            None | Some(Content::Gone) => return,
-            Some(Content::Published | Content::Marked) => Some((self.at, self.lease)),
-            Some(Content::Starting | Content::Withdrawn) => None,
+        let expected = match self.known() {
+            None | Some(Form::Gone) => return,
+            Some(Form::Shown | Form::Marked(_)) => Some((self.at, self.lease)),
+            Some(Form::Hidden(_)) => None,
         };
         let found = seen.map(|kv| (kv.mod_revision, kv.lease));
         if regressed || (revision >= self.at && found != expected) {

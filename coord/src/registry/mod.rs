@@ -6,31 +6,48 @@
 //! `chain.rs`.
 
 mod chain;
+mod check;
+mod discover;
 mod events;
+mod follow;
+mod instance;
+mod keeping;
+mod namesake;
 mod record;
 mod registration;
+mod set;
+mod shared;
+mod spec;
+mod view;
+mod watchdog;
+mod wish;
 
-use std::{collections::HashMap, net::SocketAddr, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use chain::Chain;
+pub use discover::Discover;
 pub use events::{InstanceEvent, InstanceEvents};
-use record::Record;
-pub use record::{Instance, Status};
-use registration::OPERATION;
+pub use instance::{Instance, InstanceHealth};
+use keeping::Keeping;
 pub use registration::Registration;
+use registration::{DEREGISTER, Member, Progress, REGISTER, UPDATE};
+pub use set::InstanceSet;
+pub(crate) use shared::Shared;
+pub use spec::{InstanceSpec, InstanceUpdate};
+use tokio::sync::watch;
+pub use view::ServiceView;
+use wish::Wish;
 
 use crate::{
-    client::{KeyValue, Range, Span},
+    client::KeyValue,
     engine::Engine,
     error::{Context, Error, Result},
     key::Prefix,
     metrics,
 };
-
-const DISCOVER: &str = "discover instances";
-
-/// How many records one page of a list has.
-const PAGE: i64 = 1_000;
 
 /// Registers and finds instances. Made by [`Coordinator::registry`](crate::Coordinator::registry);
 /// cheap to clone.
@@ -55,169 +72,157 @@ const PAGE: i64 = 1_000;
 #[derive(Clone, Debug)]
 pub struct Registry {
     engine: Engine,
-}
-
-/// What is registered. See [`Registry::register`].
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct InstanceSpec {
-    service: String,
-    address: String,
-    version: Option<String>,
-    ttl: Option<Duration>,
-    id: Option<(u32, i64)>,
-}
-
-impl InstanceSpec {
-    /// An instance of `service` that is reached at `address`, as `host:port`.
-    pub fn new(service: impl Into<String>, address: impl Into<String>) -> Self {
-        Self {
-            service: service.into(),
-            address: address.into(),
-            version: None,
-            ttl: None,
-            id: None,
-        }
-    }
-
-    /// The service's version.
-    pub fn version(mut self, version: impl Into<String>) -> Self {
-        self.version = Some(version.into());
-        self
-    }
-
-    /// How long the instance stays listed after a crash. Whole seconds. Default:
-    /// [`RegistryOptions::ttl`](crate::RegistryOptions::ttl).
-    pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = Some(ttl);
-        self
-    }
-
-    /// The instance id that it holds, and its fencing token.
-    pub(crate) fn id(mut self, id: u32, fencing_token: i64) -> Self {
-        self.id = Some((id, fencing_token));
-        self
-    }
+    shared: Shared,
 }
 
 impl Registry {
-    pub(crate) fn new(engine: Engine) -> Self {
-        Self { engine }
+    pub(crate) fn new(engine: Engine, shared: Shared) -> Self {
+        Self { engine, shared }
     }
 
-    /// Registers an instance and returns once etcd has confirmed that it is routable. From then on
-    /// it stays registered until the handle is dropped or [`deregister`](Registration::deregister)
-    /// is called: through restarts of etcd, lost leases, and records that somebody deleted.
+    /// Registers an instance and returns once etcd has confirmed it: from then on others find it, if it
+    /// has no [health check](InstanceSpec::health_check) that has yet to say that it is healthy. It
+    /// stays registered until the handle is dropped or [`deregister`](Registration::deregister) is
+    /// called: through restarts of etcd, lost leases, and records that somebody deleted.
     ///
     /// # Errors
-    /// [`Invalid`](Error::Invalid), before anything is written, for a name with `/` or control
-    /// characters, an address that is not `host:port`, a TTL that is not whole seconds;
-    /// [`Unavailable`](Error::Unavailable) or [`Timeout`](Error::Timeout) if it is not confirmed
-    /// within the request timeout; [`Denied`](Error::Denied). What was written by then is removed.
+    /// [`Invalid`](Error::Invalid), before anything is written and with every fault, for a name with
+    /// `/` or control characters, an address that is not `host:port`, a weight of zero, a TTL that is
+    /// not whole seconds; [`Unavailable`](Error::Unavailable) or [`Timeout`](Error::Timeout) if it is
+    /// not confirmed within the request timeout; [`Denied`](Error::Denied). What was written by then is
+    /// removed.
     ///
     /// # Cancel safety
     /// Safe: what was written by then is removed in the background.
     pub async fn register(&self, spec: InstanceSpec) -> Result<Registration> {
         let registration = self.enroll(spec)?;
         registration.publish();
-        registration.published(&self.engine).await?;
+        registration.registered().await?;
         Ok(registration)
     }
 
     /// Begins a registration that is not routable before
-    /// [`publish`](Registration::publish); returns at once.
+    /// [`publish`](Registration::publish); returns at once. The runtime of who calls
+    /// this is the one that a health check runs on and that a watchdog watches.
     pub(crate) fn enroll(&self, spec: InstanceSpec) -> Result<Registration> {
-        self.engine.check_open(OPERATION)?;
+        self.engine.check_open(REGISTER)?;
         let engine = &self.engine;
         let instance = uuid::Uuid::new_v4().to_string();
         let life_cycle = engine.layout.life_cycle(&spec.service, &instance)?;
-        let routable = engine.layout.instance(&spec.service, "", &instance)?;
+        let zone = spec.zone.as_deref().unwrap_or_default();
+        let routable = engine.layout.instance(&spec.service, zone, &instance)?;
         let ttl = spec.ttl.unwrap_or(engine.options.registry.ttl);
-        let mut faults = Vec::new();
-        if !is_address(&spec.address) {
-            faults.push(format!("the address {:?} is not `host:port`", spec.address));
-        }
-        let ip = spec.address.parse().map(|address: SocketAddr| address.ip());
-        if ip.is_ok_and(|ip| ip.is_unspecified()) {
-            faults.push(format!(
-                "nobody can connect to {}: name an address of this machine",
-                spec.address
-            ));
-        }
-        if ttl.is_zero() || ttl.subsec_nanos() != 0 {
-            let ttl = humantime::format_duration(ttl);
-            faults.push(format!(
-                "the TTL of {ttl} is not a whole number of seconds above zero"
-            ));
-        }
+        let faults = spec.faults(ttl);
         if !faults.is_empty() {
             return Err(Error::Invalid {
-                context: Context::new(OPERATION).key(spec.service),
+                context: Context::new(REGISTER).key(spec.service),
                 faults,
             });
         }
-        let record = Record {
-            service: spec.service.clone(),
-            instance: instance.clone(),
-            address: spec.address,
-            version: spec.version,
-            id: spec.id,
-            module: engine.module.as_deref().map(Into::into),
-            host: crate::host::name(),
-            pid: std::process::id(),
-            started_ms: engine.clock.unix_ms(),
+        let gate = spec
+            .watchdog
+            .map(|limit| watchdog::start(engine, life_cycle.as_str(), limit));
+        let check = spec.check.clone();
+        let check = check.filter(|_| engine.options.registry.health_check);
+        let mut record = spec.record();
+        record.instance.clone_from(&instance);
+        record.module = engine.module.as_deref().map(Into::into);
+        record.host = crate::host::name();
+        record.pid = std::process::id();
+        record.started_ms = self.shared.started_ms();
+
+        let service = Arc::from(record.service.as_str());
+        let name = record.name.as_deref().map(Arc::from);
+        let (wish, wanted) = watch::channel(Wish::new(record, check.is_some()));
+        let (progress, reached) = watch::channel(Progress::default());
+        let member = Member {
+            engine: engine.clone(),
+            service,
+            instance: instance.into(),
+            name,
+            wish: Arc::new(wish),
+            progress: reached,
         };
-        let chain = Chain::new(life_cycle, routable, record);
-        Ok(Registration::start(
-            engine,
-            &spec.service,
-            &instance,
+        let keeping = Keeping {
+            engine: engine.clone(),
+            shared: self.shared.clone(),
             ttl,
-            chain,
-        ))
+            chain: Chain::new(life_cycle, routable),
+            gate,
+            wish: wanted,
+            progress,
+            enrolled: self.shared.enroll(member.clone()),
+        };
+        engine.tasks.spawn(keeping.run());
+        if member.name.is_some() {
+            engine.tasks.spawn(namesake::look(member.clone()));
+        }
+        if let Some(check) = check {
+            let user = engine.tasks.here();
+            let run = check.run(engine.clone(), user, member.wish.clone());
+            engine.tasks.spawn(run);
+        }
+        Ok(Registration::new(member))
     }
 
-    /// The healthy instances of a service, in the order of their records' keys. Of two with one
-    /// address the younger counts: the other is a crashed one whose record has not run out yet.
-    ///
-    /// A record that cannot be read is left out, and said in the log.
+    /// As [`Registration::update`], of a registration that this coordinator has: `instance` is its
+    /// [key](Registration::instance), or the name that [its spec](InstanceSpec::instance) gave it (of
+    /// several with one name, the last).
     ///
     /// # Errors
-    /// [`Invalid`](Error::Invalid) for a name that cannot be a service's;
-    /// [`Unavailable`](Error::Unavailable) or [`Timeout`](Error::Timeout) after the retries that the
-    /// options allow; [`Closed`](Error::Closed).
+    /// [`NotFound`](Error::NotFound) if this coordinator has no such registration; else as there.
     ///
     /// # Cancel safety
-    /// Safe.
-    pub async fn discover(&self, service: &str) -> Result<Vec<Instance>> {
-        self.engine.check_open(DISCOVER)?;
-        let prefix = self.engine.layout.instances(service)?;
-        let records = self.list(service, &prefix).await?;
-        let readable = records.iter().filter_map(|kv| read(service, &prefix, kv));
-        Ok(youngest(readable.filter(|i| i.status == Status::Healthy)))
+    /// Safe: it goes on in the background.
+    pub async fn update(
+        &self,
+        service: &str,
+        instance: &str,
+        update: InstanceUpdate,
+    ) -> Result<()> {
+        self.member(UPDATE, service, instance)?.update(update).await
     }
 
-    /// All records below `prefix` at one revision.
-    async fn list(&self, service: &str, prefix: &Prefix) -> Result<Vec<KeyValue>> {
-        let mut records: Vec<KeyValue> = Vec::new();
-        let mut range = Range::new(Span::prefix(prefix));
-        range.limit = PAGE;
-        loop {
-            let reply = self.engine.read(range.clone()).await;
-            let reply =
-                reply.map_err(|error| error.into_error(Context::new(DISCOVER).key(service)))?;
-            if range.revision == 0 {
-                range.revision = reply.header.revision;
-            }
-            records.extend(reply.kvs);
-            match records.last() {
-                Some(last) if reply.more => {
-                    let after = [last.key.as_slice(), &[0]].concat();
-                    range.span = Span::Interval(after, prefix.end());
-                }
-                _ => return Ok(records),
-            }
-        }
+    /// As [`Registration::deregister`], of a registration that this coordinator has: named as for
+    /// [`update`](Self::update). Its handle is of no use from then on.
+    ///
+    /// # Errors
+    /// [`NotFound`](Error::NotFound) if this coordinator has no such registration;
+    /// [`Closed`](Error::Closed).
+    ///
+    /// # Cancel safety
+    /// Safe: it goes on in the background.
+    pub async fn deregister(&self, service: &str, instance: &str) -> Result<()> {
+        self.member(DEREGISTER, service, instance)?
+            .deregister()
+            .await
+    }
+
+    fn member(&self, operation: &'static str, service: &str, instance: &str) -> Result<Member> {
+        self.engine.check_open(operation)?;
+        let member = self.shared.member(service, instance);
+        member.ok_or_else(|| Error::NotFound {
+            context: Context::new(operation).key(format!("{service}/{instance}")),
+        })
+    }
+
+    /// The healthy instances of a service, or those that the returned value is told to look for:
+    /// `await` it.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> coord::Result<()> {
+    /// # let server = coord::embedded::Server::start().await?;
+    /// # let coordinator = server.coordinator().await?;
+    /// let registry = coordinator.registry();
+    /// let all = registry.discover("user-service").await?;
+    /// let some = registry.discover("user-service").version("1.4").zone("a").tag("blue").await?;
+    /// assert!(some.len() <= all.len());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn discover(&self, service: &str) -> Discover {
+        Discover::new(self.engine.clone(), service)
     }
 
     /// What becomes of a service's healthy instances: those that are there now come first, as
@@ -227,20 +232,73 @@ impl Registry {
     /// [`Invalid`](Error::Invalid) for a name that cannot be a service's; [`Closed`](Error::Closed).
     pub fn watch(&self, service: &str) -> Result<InstanceEvents> {
         self.engine.check_open("watch instances")?;
-        let prefix = self.engine.layout.instances(service)?;
-        Ok(InstanceEvents::start(&self.engine, service, prefix))
+        let look = self.shared.look(&self.engine, service)?;
+        Ok(InstanceEvents::new(look))
     }
-}
 
-fn is_address(address: &str) -> bool {
-    address.rsplit_once(':').is_some_and(|(host, port)| {
-        let odd = |c: char| c.is_whitespace() || c.is_control() || c == '/';
-        !host.is_empty()
-            && !host.contains(odd)
-            // An IPv6 address stands in brackets.
-            && (!host.contains(':') || (host.starts_with('[') && host.ends_with(']')))
-            && port.parse::<u16>().is_ok_and(|port| port != 0)
-    })
+    /// A service's healthy instances as a value that is always at hand, once etcd has been read.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> coord::Result<()> {
+    /// # let server = coord::embedded::Server::start().await?;
+    /// # let coordinator = server.coordinator().await?;
+    /// # use coord::InstanceSpec;
+    /// let registry = coordinator.registry();
+    /// let mut view = registry.view("user-service").await?;
+    /// assert!(view.load().is_empty());
+    ///
+    /// let spec = InstanceSpec::new("user-service", "10.0.0.5:50051");
+    /// let registration = registry.register(spec).await?;
+    /// for instance in view.changed().await?.iter() {
+    ///     println!("{} with weight {}", instance.address, instance.weight);
+    /// }
+    /// println!("nothing older than {:?} is missing", view.age());
+    /// # registration.deregister().await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Invalid`](Error::Invalid) for a name that cannot be a service's;
+    /// [`Unavailable`](Error::Unavailable) if etcd does not answer within the request timeout;
+    /// [`Closed`](Error::Closed).
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn view(&self, service: &str) -> Result<ServiceView> {
+        self.engine.check_open("view instances")?;
+        let look = self.shared.look(&self.engine, service)?;
+        let mut view = ServiceView::new(&self.engine, service, look);
+        view.listed(self.engine.options.request_timeout).await?;
+        Ok(view)
+    }
+
+    /// When `instance` was last heard of by etcd: the last renewal of the lease under which its record
+    /// lives, to the second and by this machine's clock. It is asked of etcd, and written nowhere.
+    ///
+    /// # Errors
+    /// [`NotFound`](Error::NotFound) if its lease has ended, or if its record has none;
+    /// [`Unavailable`](Error::Unavailable) or [`Timeout`](Error::Timeout) after the retries that the
+    /// options allow; [`Denied`](Error::Denied); [`Closed`](Error::Closed).
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn last_heartbeat(&self, instance: &Instance) -> Result<SystemTime> {
+        const OPERATION: &str = "ask for the last heartbeat";
+        self.engine.check_open(OPERATION)?;
+        let context =
+            || Context::new(OPERATION).key(format!("{}/{}", instance.service, instance.instance));
+        let not_found = || Error::NotFound { context: context() };
+        if instance.lease == 0 {
+            return Err(not_found());
+        }
+        let asked = self.engine.time_to_live(instance.lease).await;
+        let lease = asked.map_err(|error| error.into_error(context()))?;
+        let remaining = lease.remaining.ok_or_else(not_found)?;
+        let since = lease.granted.saturating_sub(remaining);
+        let now = Duration::from_millis(self.engine.clock.unix_ms());
+        Ok(SystemTime::UNIX_EPOCH + now.saturating_sub(since))
+    }
 }
 
 /// The record, or `None` with a line in the log: one bad record must not hide the others.
@@ -252,41 +310,4 @@ fn read(service: &str, prefix: &Prefix, kv: &KeyValue) -> Option<Instance> {
             "a record cannot be read and is left out");
     })
     .ok()
-}
-
-/// One instance for each address.
-fn youngest(instances: impl Iterator<Item = Instance>) -> Vec<Instance> {
-    let mut all: Vec<Instance> = instances.collect();
-    let mut newest: HashMap<String, i64> = HashMap::new();
-    for instance in &all {
-        let created = newest.entry(instance.address.clone()).or_default();
-        *created = instance.created.max(*created);
-    }
-    all.retain(|instance| newest.get(&instance.address) == Some(&instance.created));
-    all
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_has_a_host_and_a_port() {
-        for good in ["10.0.0.5:50051", "[::1]:80", "db.internal:5432"] {
-            assert!(is_address(good), "{good}");
-        }
-        for bad in [
-            "",
-            "10.0.0.5",
-            ":80",
-            "a:0",
-            "a:b",
-            "a b:80",
-            "::1:80",
-            "http://a:80",
-            "a:80\n",
-        ] {
-            assert!(!is_address(bad), "{bad}");
-        }
-    }
 }

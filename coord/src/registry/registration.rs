@@ -1,24 +1,22 @@
-//! [`Registration`]: keeps one instance registered, for ever.
+//! [`Registration`]: an instance that is registered, as its owner has it. [`Member`]: the same, as the
+//! coordinator knows it.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::chain::{Chain, Content, Target};
+use super::{
+    InstanceUpdate,
+    wish::{Stage, Wish},
+};
 use crate::{
-    client::{Certainty, Reason, Span},
     engine::Engine,
-    error::{Context, Error, LostReason, Result},
-    retry::Backoff,
-    session::{PastDeadline, Session, SessionSpec, SessionState},
-    tasks::Task,
-    watch::{Cause, Update, Watcher},
+    error::{Context, Error, Result},
 };
 
-pub(super) const OPERATION: &str = "register instance";
-
-/// After a lost lease every process of a fleet registers again: spread over this long.
-const SPREAD: Duration = Duration::from_secs(1);
+pub(super) const REGISTER: &str = "register instance";
+pub(super) const UPDATE: &str = "update instance";
+pub(super) const DEREGISTER: &str = "deregister instance";
 
 /// An instance that is registered. It renews its lease, registers again after the lease was lost,
 /// and repairs its records when something else changed or removed them.
@@ -26,341 +24,229 @@ const SPREAD: Duration = Duration::from_secs(1);
 /// Dropping it deregisters in the background; [`deregister`](Self::deregister) waits for that.
 #[derive(Debug)]
 #[must_use = "dropping it deregisters"]
-pub struct Registration {
-    service: String,
-    instance: String,
-    target: watch::Sender<Target>,
-    progress: watch::Receiver<Progress>,
-    kept: Task<()>,
-}
-
-/// What the keeping task says.
-#[derive(Clone, Debug, Default)]
-struct Progress {
-    reached: Option<Content>,
-    /// The last failure since something was reached.
-    trouble: Option<Error>,
-}
+pub struct Registration(Member);
 
 impl Registration {
-    pub(super) fn start(
-        engine: &Engine,
-        service: &str,
-        instance: &str,
-        ttl: Duration,
-        chain: Chain,
-    ) -> Self {
-        let (target, wanted) = watch::channel(Target::Starting);
-        let (progress, reached) = watch::channel(Progress::default());
-        let keeping = Keeping {
-            engine: engine.clone(),
-            ttl,
-            chain,
-            wanted,
-            progress,
-        };
-        Self {
-            service: service.to_owned(),
-            instance: instance.to_owned(),
-            target,
-            progress: reached,
-            kept: engine.tasks.spawn(keeping.run()),
-        }
+    pub(super) fn new(member: Member) -> Self {
+        Self(member)
     }
 
     /// The service's name.
     #[must_use]
     pub fn service(&self) -> &str {
-        &self.service
+        &self.0.service
     }
 
     /// What tells this registration from every other: fresh for each.
     #[must_use]
     pub fn instance(&self) -> &str {
-        &self.instance
+        &self.0.instance
     }
 
-    /// Whether its record is known to be there, routable. False while it is being registered again.
+    /// Whether its record is known to be there, for others to find. False while it is being registered
+    /// again, and while it is not healthy.
     #[must_use]
     pub fn is_registered(&self) -> bool {
         // An error: the task that keeps it has ended, with the coordinator.
-        self.progress.has_changed().is_ok()
-            && self.progress.borrow().reached == Some(Content::Published)
+        self.0.progress.has_changed().is_ok() && self.0.progress.borrow().shown
+    }
+
+    /// Changes its health, weight or metadata; returns once etcd has confirmed it. Its address and its
+    /// place in others' connections stay the same.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> coord::Result<()> {
+    /// # let server = coord::embedded::Server::start().await?;
+    /// # let coordinator = server.coordinator().await?;
+    /// use coord::{InstanceHealth, InstanceSpec, InstanceUpdate};
+    ///
+    /// let registry = coordinator.registry();
+    /// let spec = InstanceSpec::new("user-service", "10.0.0.5:50051");
+    /// let registration = registry.register(spec).await?;
+    /// registration.update(InstanceUpdate::new().weight(20)).await?;
+    /// assert_eq!(registry.discover("user-service").await?[0].weight, 20);
+    ///
+    /// // Out of what others find, for as long as it takes.
+    /// registration.update(InstanceUpdate::new().health(InstanceHealth::Maintenance)).await?;
+    /// assert!(registry.discover("user-service").await?.is_empty());
+    /// registration.update(InstanceUpdate::new().health(InstanceHealth::Healthy)).await?;
+    /// # registration.deregister().await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Invalid`](Error::Invalid), and nothing changes, for a weight of zero or a metadata key that
+    /// cannot be; [`Unavailable`](Error::Unavailable) or [`Timeout`](Error::Timeout) if it is not
+    /// confirmed within the request timeout: it stays wanted, and is done once etcd answers;
+    /// [`Denied`](Error::Denied); [`NotFound`](Error::NotFound) if the instance is leaving;
+    /// [`Closed`](Error::Closed).
+    ///
+    /// # Cancel safety
+    /// Safe: it goes on in the background.
+    pub async fn update(&self, update: InstanceUpdate) -> Result<()> {
+        self.0.update(update).await
+    }
+
+    /// Whether it is still kept registered: not deregistered, and the coordinator not closed.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.0.progress.has_changed().is_ok()
     }
 
     /// Removes the record, marked as leaving first, so that nobody takes it for a crash.
     ///
     /// # Errors
-    /// [`Closed`](Error::Closed) if the coordinator was closed before.
+    /// [`Closed`](Error::Closed) if the coordinator was closed before etcd confirmed it.
     ///
     /// # Cancel safety
     /// Safe: it goes on in the background.
-    pub async fn deregister(mut self) -> Result<()> {
-        self.forward(Target::Gone);
-        let kept = (&mut self.kept).await;
-        kept.ok_or_else(|| Error::closed("deregister instance"))
+    pub async fn deregister(self) -> Result<()> {
+        self.0.deregister().await
     }
 
     /// From now on it is routable, as soon as etcd answers.
     pub(crate) fn publish(&self) {
-        self.forward(Target::Published);
+        let now = self.0.engine.clock.unix_ms();
+        self.0.wish.send_if_modified(|wish| {
+            let forward = wish.forward(Stage::Serving);
+            if forward {
+                Arc::make_mut(&mut wish.record).registered_ms = now;
+            }
+            forward
+        });
     }
 
     /// Takes it out of the routable ones; returns when etcd has confirmed it, or when that is no
     /// longer needed.
     pub(crate) async fn withdraw(&self) {
-        self.forward(Target::Withdrawn);
-        self.reached(Content::Withdrawn).await;
+        let number = self.0.forward(Stage::Withdrawn);
+        self.0.settled(number).await;
     }
 
     /// As [`deregister`](Self::deregister), for who keeps the handle; the lease is left to the
     /// coordinator's closing.
     pub(crate) async fn leave(&self) {
-        self.forward(Target::Gone);
-        self.reached(Content::Gone).await;
+        self.0.leave().await;
     }
 
-    /// A target never goes back: who leaves does not publish any more.
-    fn forward(&self, to: Target) {
-        self.target.send_if_modified(|target| {
-            let forward = to > *target;
-            *target = to.max(*target);
-            forward
+    /// Waits until what is wanted now is confirmed, or has failed in a way that waiting does not mend.
+    pub(super) async fn registered(&self) -> Result<()> {
+        let number = self.0.wish.borrow().number;
+        self.0.confirmed(number, REGISTER).await
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.0.forward(Stage::Gone);
+    }
+}
+
+/// What the keeping task says.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Progress {
+    /// The newest wish that was fulfilled.
+    pub(super) settled: Option<u64>,
+    /// It is routable, as far as is known.
+    pub(super) shown: bool,
+    /// The records are gone, and it was wanted.
+    pub(super) gone: bool,
+    /// The last failure since something was reached.
+    pub(super) trouble: Option<Error>,
+}
+
+/// One registration of this coordinator. Its clones do not keep it registered.
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    pub(super) engine: Engine,
+    pub(super) service: Arc<str>,
+    pub(super) instance: Arc<str>,
+    pub(super) name: Option<Arc<str>>,
+    pub(super) wish: Arc<watch::Sender<Wish>>,
+    /// Ends with the task that keeps it.
+    pub(super) progress: watch::Receiver<Progress>,
+}
+
+impl Member {
+    pub(super) async fn update(&self, update: InstanceUpdate) -> Result<()> {
+        self.engine.check_open(UPDATE)?;
+        update.check(UPDATE, &self.service)?;
+        let mut number = None;
+        self.wish.send_if_modified(|wish| {
+            if wish.stage >= Stage::Withdrawn {
+                return false;
+            }
+            wish.said = update.health.unwrap_or(wish.said);
+            update.apply(Arc::make_mut(&mut wish.record));
+            wish.number += 1;
+            number = Some(wish.number);
+            true
         });
+        let Some(number) = number else {
+            return Err(self.not_found(UPDATE));
+        };
+        self.confirmed(number, UPDATE).await
     }
 
-    async fn reached(&self, content: Content) {
+    /// Removes its records; its lease may still be there.
+    pub(super) async fn leave(&self) {
+        let number = self.forward(Stage::Gone);
+        self.settled(number).await;
+    }
+
+    pub(super) async fn deregister(&self) -> Result<()> {
+        self.forward(Stage::Gone);
+        let mut progress = self.progress.clone();
+        // The task's end: the lease is gone too.
+        while progress.changed().await.is_ok() {}
+        match progress.borrow().gone {
+            true => Ok(()),
+            false => Err(Error::closed(DEREGISTER)),
+        }
+    }
+
+    fn not_found(&self, operation: &'static str) -> Error {
+        let key = format!("{}/{}", self.service, self.instance);
+        Error::NotFound {
+            context: Context::new(operation).key(key),
+        }
+    }
+
+    /// The number of the newest wish then.
+    fn forward(&self, to: Stage) -> u64 {
+        self.wish.send_if_modified(|wish| wish.forward(to));
+        self.wish.borrow().number
+    }
+
+    pub(super) async fn settled(&self, number: u64) {
         let mut progress = self.progress.clone();
         // An error: the task has ended, and will reach nothing more.
         let _ = progress
-            .wait_for(|progress| [Some(content), Some(Content::Gone)].contains(&progress.reached))
+            .wait_for(|progress| progress.settled >= Some(number))
             .await;
     }
 
-    /// Waits until it is published, or has failed in a way that waiting does not mend.
-    pub(super) async fn published(&self, engine: &Engine) -> Result<()> {
-        let limit = engine.options.request_timeout;
+    /// Waits until the wish `number` is fulfilled, or has failed in a way that waiting does not mend.
+    async fn confirmed(&self, number: u64, operation: &'static str) -> Result<()> {
+        let limit = self.engine.options.request_timeout;
         let mut progress = self.progress.clone();
+        let done = |progress: &Progress| progress.settled >= Some(number);
         let settled = progress.wait_for(|progress| {
             let hopeless = progress.trouble.as_ref().is_some_and(|e| !e.is_retryable());
-            progress.reached == Some(Content::Published) || hopeless
+            done(progress) || hopeless
         });
-        match engine.clock.timeout(limit, settled).await {
-            Ok(Ok(progress)) if progress.reached == Some(Content::Published) => return Ok(()),
-            Ok(Err(_)) => return Err(Error::closed(OPERATION)),
+        match self.engine.clock.timeout(limit, settled).await {
+            Ok(Ok(progress)) if done(&progress) => return Ok(()),
+            Ok(Err(_)) => return Err(Error::closed(operation)),
             Ok(Ok(_)) | Err(_) => {}
         }
         let trouble = self.progress.borrow().trouble.clone();
         Err(trouble.unwrap_or_else(|| Error::Timeout {
-            context: Context::new(OPERATION).key(&self.service),
+            context: Context::new(operation).key(&*self.service),
             limit,
             maybe_applied: true,
             holder: None,
             position: None,
         }))
     }
-}
-
-impl Drop for Registration {
-    fn drop(&mut self) {
-        self.forward(Target::Gone);
-    }
-}
-
-/// The task behind a [`Registration`].
-struct Keeping {
-    engine: Engine,
-    ttl: Duration,
-    chain: Chain,
-    wanted: watch::Receiver<Target>,
-    progress: watch::Sender<Progress>,
-}
-
-impl Keeping {
-    async fn run(mut self) {
-        let mut life_cycle = self.watcher(Span::key(self.chain.life_cycle()));
-        let mut routable = self.watcher(Span::key(self.chain.routable()));
-        let mut first = true;
-        loop {
-            let Some(session) = self.open(std::mem::take(&mut first)).await else {
-                break;
-            };
-            self.chain.adopt(session.lease());
-            self.live(&session, &mut life_cycle, &mut routable).await;
-            if self.chain.known() == Some(Content::Gone) {
-                // A late copy of the first link cannot bring the record back under a dead lease.
-                // It goes on in the background, so it need not be waited for longer than this.
-                let end = self.engine.keeper.end(&session);
-                let limit = self.engine.options.request_timeout;
-                drop(self.engine.clock.timeout(limit, end).await);
-                break;
-            }
-        }
-    }
-
-    fn watcher(&self, span: Span) -> Watcher {
-        let name = format!("registration {}", self.chain.life_cycle());
-        self.engine.watcher(name, span)
-    }
-
-    /// Opens a session, however long it takes. `None`: there is nothing left to register.
-    async fn open(&mut self, first: bool) -> Option<Session> {
-        let spec = SessionSpec {
-            purpose: "registration",
-            ttl: self.ttl,
-            hold: None,
-            renew_interval: None,
-            past_deadline: PastDeadline::Resume,
-        };
-        let mut delay = match first {
-            true => Duration::ZERO,
-            false => SPREAD.mul_f64(rand::random()),
-        };
-        let mut backoff = backoff();
-        loop {
-            // With the lease all records went: who leaves has left.
-            if *self.wanted.borrow() >= Target::Withdrawn {
-                self.reached(Some(Content::Gone));
-                return None;
-            }
-            let opened = async {
-                self.engine.clock.sleep(delay).await;
-                self.engine.keeper.open(spec).await
-            };
-            let opened = tokio::select! {
-                opened = opened => opened,
-                changed = self.wanted.changed() => match changed {
-                    Ok(()) => continue,
-                    Err(_) => return None,
-                },
-            };
-            match opened {
-                Ok(session) => return Some(session),
-                Err(error) => {
-                    self.trouble(error);
-                    delay = backoff.next_delay();
-                }
-            }
-        }
-    }
-
-    /// One life of one lease. Returns when it is lost or when the instance is gone.
-    async fn live(&mut self, session: &Session, life_cycle: &mut Watcher, routable: &mut Watcher) {
-        let mut states = session.states();
-        let mut backoff = backoff();
-        // The lease was overdue, or may have been: that it lives again says nothing of the records.
-        let mut doubt = false;
-        loop {
-            let state = *states.borrow_and_update();
-            if let SessionState::Lost(reason) = state {
-                tracing::warn!(target: "coord::registry", instance = %self.chain.life_cycle(),
-                    %reason, "the registration's lease is lost; registering again");
-                self.reached(None);
-                return;
-            }
-            if doubt && state == SessionState::Live {
-                doubt = !self.look(&mut backoff).await;
-                continue;
-            }
-            let target = *self.wanted.borrow_and_update();
-            if self.link(target, session, &mut backoff).await {
-                continue;
-            }
-            self.reached(self.chain.known());
-            if self.chain.known() == Some(Content::Gone) {
-                return;
-            }
-            tokio::select! {
-                // The handle's drop has set the last target before it closed the channel.
-                _ = self.wanted.changed() => {}
-                _ = states.changed() => doubt = true,
-                update = life_cycle.next() => {
-                    let seen = life_cycle.map().get(self.chain.life_cycle().as_bytes());
-                    self.chain.saw_life_cycle(update.revision, seen, regressed(&update));
-                }
-                update = routable.next() => {
-                    let seen = routable.map().get(self.chain.routable().as_bytes());
-                    self.chain.saw_routable(update.revision, seen, regressed(&update));
-                }
-            }
-        }
-    }
-
-    /// Sends the next link. False: the records are where `target` wants them.
-    async fn link(&mut self, target: Target, session: &Session, backoff: &mut Backoff) -> bool {
-        let Some(link) = self.chain.next(target) else {
-            return false;
-        };
-        // Never dropped half way: one link at a time, and the call has a deadline.
-        let error = match self.engine.calls.txn(self.chain.txn(&link)).await {
-            Ok(reply) => {
-                self.chain.replied(&link, &reply);
-                backoff.reset();
-                return true;
-            }
-            Err(error) => error,
-        };
-        if error.certainty == Certainty::Unknown {
-            self.chain.unknown();
-        }
-        if error.reason == Reason::LeaseNotFound {
-            session.mark_lost(LostReason::Expired);
-            return true;
-        }
-        self.trouble(
-            error.into_error(Context::new(OPERATION).key(self.chain.life_cycle().as_str())),
-        );
-        let mut states = session.states();
-        tokio::select! {
-            () = self.engine.clock.sleep(backoff.next_delay()) => {}
-            _ = states.wait_for(|state| matches!(state, SessionState::Lost(_))) => {}
-        }
-        true
-    }
-
-    /// Compares what is there with what is known. False: not now.
-    async fn look(&mut self, backoff: &mut Backoff) -> bool {
-        match self.engine.calls.txn(self.chain.look()).await {
-            Ok(reply) => {
-                self.chain.looked(&reply);
-                backoff.reset();
-                true
-            }
-            Err(error) => {
-                tracing::debug!(target: "coord::registry", %error, "cannot look after the records");
-                self.engine.clock.sleep(backoff.next_delay()).await;
-                false
-            }
-        }
-    }
-
-    fn reached(&self, content: Option<Content>) {
-        self.progress.send_if_modified(|progress| {
-            let changed = progress.reached != content;
-            if content.is_some() {
-                progress.trouble = None;
-            }
-            progress.reached = content;
-            changed
-        });
-    }
-
-    fn trouble(&self, error: Error) {
-        self.progress.send_modify(|progress| {
-            // Once for each outage, not for each try.
-            if progress.trouble.is_none() {
-                tracing::warn!(target: "coord::registry", instance = %self.chain.life_cycle(),
-                    error = &error as &dyn std::error::Error, "cannot register; trying again");
-            }
-            progress.trouble = Some(error);
-        });
-    }
-}
-
-fn regressed(update: &Update) -> bool {
-    update.cause == Cause::Regressed
-}
-
-fn backoff() -> Backoff {
-    Backoff::endless(Duration::from_millis(50), Duration::from_secs(2))
 }

@@ -2,14 +2,14 @@
 
 use std::{
     fmt,
-    net::SocketAddr,
     pin::Pin,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     task::Poll,
 };
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::{listeners::Listeners, signals::Stop};
 use crate::{
     coordinator::Coordinator,
     error::{Context as ErrorContext, Error, Result},
@@ -26,32 +26,29 @@ pub struct Context(Arc<Inner>);
 struct Inner {
     name: String,
     coordinator: Coordinator,
-    listener: Mutex<Option<std::net::TcpListener>>,
-    bound: Option<SocketAddr>,
+    listeners: Listeners,
     /// Set before `main` runs, if the service has one.
     id: OnceLock<InstanceId>,
     /// Set before `main` runs; or why there is none.
-    registration: OnceLock<Result<Registration, &'static str>>,
+    registration: OnceLock<Result<Registration, String>>,
     ready: CancellationToken,
+    /// Why it is to stop, if it is not a signal; then the token is cancelled.
+    asked: OnceLock<Stop>,
+    stop: CancellationToken,
     shutdown: CancellationToken,
 }
 
 impl Context {
-    pub(super) fn new(
-        name: &str,
-        coordinator: Coordinator,
-        listener: Option<std::net::TcpListener>,
-    ) -> Self {
+    pub(super) fn new(name: &str, coordinator: Coordinator, listeners: Listeners) -> Self {
         Self(Arc::new(Inner {
             name: name.to_owned(),
             coordinator,
-            bound: listener
-                .as_ref()
-                .and_then(|listener| listener.local_addr().ok()),
-            listener: Mutex::new(listener),
+            listeners,
             id: OnceLock::new(),
             registration: OnceLock::new(),
             ready: CancellationToken::new(),
+            asked: OnceLock::new(),
+            stop: CancellationToken::new(),
             shutdown: CancellationToken::new(),
         }))
     }
@@ -76,31 +73,16 @@ impl Context {
     /// Call it on the service's runtime.
     ///
     /// # Errors
-    /// [`NotConfigured`](Error::NotConfigured) without `listen`; [`Invalid`](Error::Invalid) if it was
-    /// taken before: it closes when its one owner drops it.
+    /// [`NotConfigured`](Error::NotConfigured) without `listen`; [`Invalid`](Error::Invalid) if there
+    /// are [several](Self::listeners), or if it was taken before: it closes when its one owner drops it.
     pub fn listener(&self) -> Result<tokio::net::TcpListener> {
-        const OPERATION: &str = "take the service's listener";
-        if self.0.bound.is_none() {
-            return Err(Error::NotConfigured {
-                context: ErrorContext::new(OPERATION),
-                detail: "it listens nowhere: add `listen = \"0.0.0.0:50051\"` to \
-                         `#[coord::service]`, or set COORD_LISTEN"
-                    .into(),
-            });
-        }
-        let mut listener = self
-            .0
-            .listener
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let listener = listener
-            .take()
-            .ok_or_else(|| Error::invalid(OPERATION, "it was taken before"))?;
-        tokio::net::TcpListener::from_std(listener).map_err(|error| Error::Unavailable {
-            context: ErrorContext::new(OPERATION).cause(error),
-            maybe_applied: false,
-            detail: "the runtime does not take it".into(),
-        })
+        self.0.listeners.only()
+    }
+
+    /// The listeners by name, of a service that has several.
+    #[must_use]
+    pub fn listeners(&self) -> &Listeners {
+        &self.0.listeners
     }
 
     /// From here on other services find this one. Until then it is registered as starting, which
@@ -117,6 +99,32 @@ impl Context {
             // Only an extractor can call it as early as that.
             None => {}
         }
+    }
+
+    /// The service's registration: its health and its weight can be set.
+    ///
+    /// # Errors
+    /// [`NotConfigured`](Error::NotConfigured) if it has none, since others could not reach it: the
+    /// error says why.
+    pub fn registration(&self) -> Result<&Registration> {
+        let why = match self.0.registration.get() {
+            Some(Ok(registration)) => return Ok(registration),
+            Some(Err(why)) => why.clone(),
+            // Nobody has a context as early as that.
+            None => "it has not begun".to_owned(),
+        };
+        Err(Error::NotConfigured {
+            context: ErrorContext::new("use the service's registration").key(self.service()),
+            detail: format!("it is not registered: {why}"),
+        })
+    }
+
+    /// Stops the service as SIGTERM does: others no longer find it, and once the drain is over
+    /// [`shutdown`](Self::shutdown) is done. Returns at once. What `main` returns then is the exit code.
+    ///
+    /// How a test stops a service that it runs.
+    pub fn stop(&self) {
+        self.ask(Stop::Asked);
     }
 
     /// The service's instance id.
@@ -151,12 +159,12 @@ impl Context {
     }
 
     /// `registration`: or why others could not reach it.
-    pub(super) fn set_registration(&self, registration: Result<Registration, &'static str>) {
+    pub(super) fn set_registration(&self, registration: Result<Registration, String>) {
         // Set once, by the start.
         let _ = self.0.registration.set(registration);
     }
 
-    pub(super) fn registration(&self) -> Option<&Registration> {
+    pub(super) fn registered(&self) -> Option<&Registration> {
         self.0.registration.get()?.as_ref().ok()
     }
 
@@ -164,7 +172,20 @@ impl Context {
         &self.0.ready
     }
 
-    pub(super) fn stop(&self) {
+    /// The first who asks says why.
+    pub(super) fn ask(&self, why: Stop) {
+        let _ = self.0.asked.set(why);
+        self.0.stop.cancel();
+    }
+
+    /// Done when the program, not a signal, has asked it to stop.
+    pub(super) async fn asked(&self) -> Stop {
+        self.0.stop.cancelled().await;
+        // It is set before the token is cancelled.
+        self.0.asked.get().copied().unwrap_or(Stop::Asked)
+    }
+
+    pub(super) fn tell(&self) {
         self.0.shutdown.cancel();
     }
 }

@@ -12,7 +12,7 @@ use std::{
     process::{ExitCode, Termination},
 };
 
-use super::{Context, Shutdown, WithId};
+use super::{Context, Listeners, Shutdown, WithId};
 use crate::{
     config::{Config, CoordConfig},
     coordinator::Coordinator,
@@ -43,8 +43,8 @@ pub(super) type StartError = Box<dyn StdError + Send + Sync>;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be an argument of a service's main",
     label = "not made from the service's context",
-    note = "an argument is `Context`, `Coordinator`, `Config<T>`, `Shutdown`, `InstanceId` (with \
-            `instance_id(max = …)`), or a type of your own that implements `FromContext<S>`"
+    note = "an argument is `Context`, `Coordinator`, `Config<T>`, `Shutdown`, `Listeners`, \
+            `InstanceId` (with `instance_id(max = …)`), or a type of your own that implements `FromContext<S>`"
 )]
 pub trait FromContext<S>: Sized + 'static {
     /// Why it could not be made: the service then does not start.
@@ -72,6 +72,13 @@ impl<S> FromContext<S> for Shutdown {
     type Error = Infallible;
     async fn from_context(context: &Context) -> Result<Self, Infallible> {
         Ok(context.shutdown())
+    }
+}
+
+impl<S> FromContext<S> for Listeners {
+    type Error = Infallible;
+    async fn from_context(context: &Context) -> Result<Self, Infallible> {
+        Ok(context.listeners().clone())
     }
 }
 

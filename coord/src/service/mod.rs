@@ -3,7 +3,7 @@
 //! | step | what | if it fails |
 //! |---|---|---|
 //! | connect | goes on trying for a minute | the process ends with 1 |
-//! | bind | the listener; what address others are told follows from it | ends with 1 |
+//! | bind | the listeners; what addresses others are told follows from them | ends with 1 |
 //! | claim | the instance id; the record that says "starting" | ends with 1 |
 //! | run | the arguments, then `main`; `ready()` publishes the record | see below |
 //! | drain | after SIGTERM: the record is marked and removed, requests still come | |
@@ -23,7 +23,9 @@
 mod address;
 mod builder;
 mod context;
+mod environment;
 mod extract;
+mod listeners;
 mod settings;
 mod signals;
 mod stopping;
@@ -35,12 +37,14 @@ use std::{
     time::Duration,
 };
 
-pub use builder::{NoId, Service, WithId};
+use address::Addresses;
+pub use builder::{NoId, OnExhausted, OnIdLost, Ready, Service, WithId};
 pub use context::{Context, Shutdown};
 use extract::StartError;
 pub use extract::{FromContext, MainReturn, Returns, argument, returns};
-use settings::Settings;
-use signals::Signals;
+pub use listeners::Listeners;
+use settings::{IdSettings, Settings};
+use signals::{Signals, Stop};
 use stopping::Stopping;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
@@ -48,8 +52,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::Clock,
     coordinator::Coordinator,
-    error::{Context as ErrorContext, Error, Result},
+    error::{Context as ErrorContext, Error, LostReason, Result},
     global,
+    instance_id::InstanceId,
     options::Options,
     registry::InstanceSpec,
     retry::Backoff,
@@ -72,6 +77,37 @@ pub fn launch<S, A, F, R>(
 where
     F: Future<Output = R>,
 {
+    live(service, returns, arguments, |life, runtime, arguments| {
+        runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = life.stopping.forced() => Ended::Forced,
+                returned = main(arguments) => Ended::Returned(returned),
+            }
+        })
+    })
+}
+
+/// [`launch`] with a `main` that is not async: on the calling thread, with the runtime beside it.
+/// It cannot be dropped: if it does not return in time, the process ends.
+pub fn launch_sync<S, A, R>(
+    service: Service<S>,
+    returns: Returns<R>,
+    arguments: impl AsyncFnOnce(&Context) -> Result<A, StartError>,
+    main: impl FnOnce(A) -> R,
+) -> ExitCode {
+    live(service, returns, arguments, |_, runtime, arguments| {
+        let _entered = runtime.enter();
+        Ended::Returned(main(arguments))
+    })
+}
+
+fn live<S, A, R>(
+    service: Service<S>,
+    returns: Returns<R>,
+    arguments: impl AsyncFnOnce(&Context) -> Result<A, StartError>,
+    main: impl FnOnce(&Life, &Runtime, A) -> Ended<R>,
+) -> ExitCode {
     if let Some(before) = service.given.before {
         before();
     }
@@ -90,7 +126,10 @@ where
     let carried = global::enter(life.context.coordinator());
     // Nothing of ours is left half done by a panic of the user's: all that follows is closing.
     let ended = catch_unwind(AssertUnwindSafe(|| {
-        runtime.block_on(life.run(arguments, main))
+        match runtime.block_on(life.prepare(arguments)) {
+            Ok(arguments) => main(&life, &runtime, arguments),
+            Err(ended) => ended,
+        }
     }));
     drop(carried);
     let ended = ended.unwrap_or(Ended::Panicked);
@@ -98,7 +137,11 @@ where
     let id_is_free = life.end_tasks(runtime, &ended);
     life.close(id_is_free);
     match ended {
-        Ended::Returned(returned) => returns.report(returned),
+        Ended::Returned(returned) => match (returns.report(returned), life.stopping.cause()) {
+            // Who starts it again, after a failure, gives it another id.
+            (ExitCode::SUCCESS, Some(Stop::IdLost)) => ExitCode::FAILURE,
+            (code, _) => code,
+        },
         Ended::Stopped => ExitCode::SUCCESS,
         Ended::Failed(error) => not_started(&*error),
         Ended::Forced => ExitCode::FAILURE,
@@ -135,7 +178,7 @@ struct Life {
     settings: Settings,
     context: Context,
     /// What others are told, or why they cannot be.
-    address: Result<String, &'static str>,
+    addresses: Result<Addresses, String>,
     clock: Clock,
     stopping: Stopping,
     thread: Thread,
@@ -145,7 +188,9 @@ struct Life {
 
 /// `None`: a signal came first.
 fn start<S>(service: Service<S>) -> Result<Option<Life>> {
-    let settings = match global::carried() {
+    let carried = global::carried();
+    let in_test = carried.is_some();
+    let settings = match carried {
         // In a test: its etcd, and no other one that happens to stand in the environment.
         Some(coordinator) => {
             let options = coordinator?.options().clone();
@@ -156,18 +201,25 @@ fn start<S>(service: Service<S>) -> Result<Option<Life>> {
             Settings::resolve(service.given, Options::from_env(), &read)?
         }
     };
+    tracing::info!(target: "coord::service", service = settings.name,
+        "settings: {}", settings.won.join(", "));
     let thread =
         Thread::start("coord-service").map_err(|error| refused("start a thread", error))?;
     let clock = Clock::real(thread.clone());
-    let mut signals = {
-        let _runtime = thread.handle().enter();
-        Signals::catch().map_err(|error| refused("watch for signals", error))?
+    let mut signals = match in_test {
+        // The process is the test runner's, and so is what Ctrl-C means to it. Once caught, a signal
+        // would never again do what it does by itself.
+        true => None,
+        false => {
+            let _runtime = thread.handle().enter();
+            Some(Signals::catch().map_err(|error| refused("watch for signals", error))?)
+        }
     };
     // Not left to the signals' own effect: the first process of a container has none.
     let coordinator = thread.handle().block_on(async {
         tokio::select! {
             biased;
-            signal = signals.next() => {
+            signal = Signals::next(&mut signals) => {
                 tracing::info!(target: "coord::service", service = settings.name, ?signal, "not started");
                 Ok(None)
             }
@@ -177,19 +229,16 @@ fn start<S>(service: Service<S>) -> Result<Option<Life>> {
     let Some(coordinator) = coordinator? else {
         return Ok(None);
     };
-    let listener = match settings.listen.map(address::bind).transpose() {
-        Ok(listener) => listener,
+    let listeners = match bind(&settings) {
+        Ok(listeners) => listeners,
         Err(error) => {
             thread.handle().block_on(coordinator.close());
             return Err(error);
         }
     };
-    let bound = listener
-        .as_ref()
-        .and_then(|listener| listener.local_addr().ok());
     // Looks names up, which blocks: now, when no runtime waits for this thread.
-    let address = address::advertised(&settings, bound);
-    let context = Context::new(&settings.name, coordinator, listener);
+    let addresses = address::advertised(&settings, listeners.bound());
+    let context = Context::new(&settings.name, coordinator, listeners);
     let stopping = Stopping::new(context.clone(), clock.clone(), &settings);
     let tasks = thread.tasks(&CancellationToken::new());
     tasks.spawn(stopping.clone().watch(signals));
@@ -197,12 +246,18 @@ fn start<S>(service: Service<S>) -> Result<Option<Life>> {
     Ok(Some(Life {
         settings,
         context,
-        address,
+        addresses,
         clock,
         stopping,
         thread,
         tasks,
     }))
+}
+
+fn bind(settings: &Settings) -> Result<Listeners> {
+    let bound = settings.listen.iter();
+    let bound = bound.map(|(name, wanted)| Ok((name.clone(), address::bind(*wanted)?)));
+    Listeners::new(bound.collect::<Result<_>>()?)
 }
 
 /// Goes on trying for as long as the settings say.
@@ -240,29 +295,43 @@ fn refused(operation: &'static str, error: std::io::Error) -> Error {
     }
 }
 
+/// One warning, if it is not `ready` for long.
+async fn warn_unless(ready: impl Future<Output = ()>, service: &str, clock: &Clock) {
+    if clock.timeout(NOT_READY, ready).await.is_err() {
+        tracing::warn!(
+            target: "coord::service",
+            service,
+            "not ready after {}: others do not find it before it calls `ctx.ready()`",
+            humantime::format_duration(NOT_READY),
+        );
+    }
+}
+
 impl Life {
     /// The user's runtime; its threads carry the service's coordinator.
     fn runtime(&self) -> Result<Runtime> {
-        let mut builder = match self.settings.current_thread {
-            true => Builder::new_current_thread(),
-            false => Builder::new_multi_thread(),
+        let given = &self.settings.runtime;
+        let mut builder = match given.builder {
+            Some(builder) => builder(),
+            None if given.current_thread => Builder::new_current_thread(),
+            None => Builder::new_multi_thread(),
         };
-        if let Some(threads) = self.settings.worker_threads {
+        if let Some(threads) = given.worker_threads {
             builder.worker_threads(threads);
+        }
+        if let Some(name) = &given.thread_name {
+            builder.thread_name(name);
         }
         global::carry(&mut builder, self.context.coordinator());
         let built = builder.enable_all().build();
         built.map_err(|error| refused("build the runtime", error))
     }
 
-    async fn run<A, F, R>(
+    /// All that comes before `main`.
+    async fn prepare<A, R>(
         &self,
         arguments: impl AsyncFnOnce(&Context) -> Result<A, StartError>,
-        main: impl FnOnce(A) -> F,
-    ) -> Ended<R>
-    where
-        F: Future<Output = R>,
-    {
+    ) -> Result<A, Ended<R>> {
         let prepare = async {
             self.claim().await?;
             self.enroll()?;
@@ -270,52 +339,105 @@ impl Life {
         };
         let arguments = tokio::select! {
             biased;
-            () = self.stopping.begun() => return Ended::Stopped,
-            prepared = prepare => match prepared {
-                Ok(arguments) => arguments,
-                Err(error) => return Ended::Failed(error),
-            },
+            () = self.stopping.begun() => return Err(Ended::Stopped),
+            prepared = prepare => prepared.map_err(Ended::Failed)?,
         };
-        tokio::select! {
-            biased;
-            () = self.stopping.forced() => Ended::Forced,
-            returned = main(arguments) => Ended::Returned(returned),
+        let context = self.context.clone();
+        match self.settings.ready {
+            Ready::Manual => {}
+            Ready::Immediate => context.ready(),
+            Ready::Listening => drop(self.tasks.spawn(async move {
+                context.listeners().all_taken().await;
+                context.ready();
+            })),
         }
+        Ok(arguments)
     }
 
     /// Claims the instance id, if the service has one. A full pool is waited for.
     async fn claim(&self) -> Result<()> {
-        let Some(max) = self.settings.max_id else {
+        let Some(settings) = &self.settings.id else {
             return Ok(());
         };
-        let coordinator = self.context.coordinator();
-        let ids = coordinator.instance_ids(&self.settings.name, 0..=max);
         let give_up = self.clock.now() + self.settings.etcd_down;
-        loop {
-            match ids.acquire().await {
-                Ok(id) => {
-                    self.context.set_id(id);
-                    return Ok(());
-                }
+        let id = loop {
+            match self.acquire(settings).await {
+                Ok(id) => break id,
                 // It has waited between its own tries.
                 Err(error) if error.is_retryable() && self.clock.now() < give_up => {}
                 Err(error) => return Err(error),
             }
+        };
+        self.context.set_id(id.clone());
+        if settings.on_lost == OnIdLost::Exit {
+            let (context, stopping) = (self.context.clone(), self.stopping.clone());
+            self.tasks.spawn(async move {
+                let reason = tokio::select! {
+                    biased;
+                    // Then it is given back, which is no loss.
+                    () = stopping.main_ended() => return,
+                    reason = id.lost() => reason,
+                };
+                if reason != LostReason::Closed {
+                    tracing::error!(target: "coord::service", service = context.service(), %reason,
+                        "the instance id is lost: stopping");
+                    context.ask(Stop::IdLost);
+                }
+            });
+        }
+        Ok(())
+    }
+
+    async fn acquire(&self, settings: &IdSettings) -> Result<InstanceId> {
+        let coordinator = self.context.coordinator();
+        let mut ids = coordinator.instance_ids(&settings.pool, 0..=settings.max);
+        if let Some(hold) = settings.hold {
+            ids = ids.hold(hold);
+        }
+        if let Some(cool_down) = settings.cool_down {
+            ids = ids.cool_down(cool_down);
+        }
+        if settings.dense {
+            ids = ids.dense();
+        }
+        if settings.sticky {
+            ids = ids.sticky();
+        }
+        match settings.on_exhausted {
+            OnExhausted::Wait => ids.acquire().await,
+            OnExhausted::Fail => ids.try_acquire().await,
         }
     }
 
     /// Begins the registration, not routable yet.
     fn enroll(&self) -> Result<()> {
-        let address = match &self.address {
-            Ok(address) => address,
+        let addresses = match &self.addresses {
+            Ok(addresses) => addresses,
             Err(why) => {
-                self.context.set_registration(Err(why));
+                self.context.set_registration(Err(why.clone()));
                 return Ok(());
             }
         };
-        let mut spec = InstanceSpec::new(&*self.settings.name, address).ttl(self.settings.ttl);
-        if let Some(version) = &self.settings.version {
+        let settings = &self.settings;
+        let mut spec = InstanceSpec::new(&*settings.name, &*addresses.main).ttl(settings.ttl);
+        if let Some(version) = &settings.version {
             spec = spec.version(version);
+        }
+        if let Some(zone) = &settings.zone {
+            spec = spec.zone(zone);
+        }
+        if let Some(weight) = settings.weight {
+            spec = spec.weight(weight);
+        }
+        for (key, value) in &settings.metadata {
+            spec = spec.metadata(key, value);
+        }
+        for (name, address) in &addresses.named {
+            spec = spec.endpoint(name, address);
+        }
+        spec = spec.tags(&settings.tags);
+        if let Some(limit) = settings.watchdog {
+            spec = spec.watchdog(limit);
         }
         if let Some(id) = self.context.id() {
             spec = spec.id(id.get()?, id.fencing_token());
@@ -332,14 +454,7 @@ impl Life {
                     () = stopping.main_ended() => {}
                 }
             };
-            if clock.timeout(NOT_READY, ready).await.is_err() {
-                tracing::warn!(
-                    target: "coord::service",
-                    service = context.service(),
-                    "not ready after {}: others do not find it before it calls `ctx.ready()`",
-                    humantime::format_duration(NOT_READY),
-                );
-            }
+            warn_unless(ready, context.service(), &clock).await;
         });
         Ok(())
     }
@@ -347,7 +462,7 @@ impl Life {
     /// `main` has ended, so nothing is served any more.
     fn deregister(&self) {
         self.stopping.set_main_ended();
-        if let Some(registration) = self.context.registration() {
+        if let Some(registration) = self.context.registered() {
             self.last_call("deregister", registration.leave());
         }
     }

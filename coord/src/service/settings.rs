@@ -1,8 +1,15 @@
 //! [`Settings`]: the words with the environment laid over them, all faults at once.
 
-use std::{fmt::Display, net::SocketAddr, str::FromStr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
-use super::builder::Given;
+use super::{
+    address::Advertise,
+    builder::{Given, GivenId, GivenRuntime, Named, OnExhausted, OnIdLost, Ready},
+    environment::{Environment, choice, duration, duration_or_off, list, number, pairs, plain},
+};
 use crate::{
     error::{Context, Error, Result},
     options::Options,
@@ -10,45 +17,66 @@ use crate::{
 
 const OPERATION: &str = "start service";
 
+const READY: &[(&str, Ready)] = &[
+    ("manual", Ready::Manual),
+    ("listening", Ready::Listening),
+    ("immediate", Ready::Immediate),
+];
+const ORDER: &[(&str, bool)] = &[("any", false), ("dense", true)];
+const SWITCH: &[(&str, bool)] = &[("true", true), ("false", false)];
+const ON_ID_LOST: &[(&str, OnIdLost)] = &[("exit", OnIdLost::Exit), ("degrade", OnIdLost::Degrade)];
+const ON_EXHAUSTED: &[(&str, OnExhausted)] =
+    &[("wait", OnExhausted::Wait), ("fail", OnExhausted::Fail)];
+
 /// How a service is run.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) name: String,
     pub(super) version: Option<String>,
     pub(super) options: Options,
-    pub(super) listen: Option<SocketAddr>,
-    /// `host:port`, or a host for the listener's port.
-    pub(super) advertise: Option<String>,
+    pub(super) listen: Named<SocketAddr>,
+    pub(super) advertise: Named<Advertise>,
     /// The address that the platform gave this process.
-    pub(super) pod_ip: Option<String>,
+    pub(super) platform_ip: Option<IpAddr>,
+    pub(super) zone: Option<String>,
+    pub(super) weight: Option<u32>,
+    pub(super) tags: Vec<String>,
+    pub(super) metadata: Named<String>,
     pub(super) ttl: Duration,
-    pub(super) max_id: Option<u32>,
+    pub(super) ready: Ready,
+    pub(super) id: Option<IdSettings>,
     pub(super) drain: Duration,
     pub(super) shutdown_timeout: Duration,
+    /// How long the user's runtime may be stuck before the registration is no longer renewed.
+    pub(super) watchdog: Option<Duration>,
     /// How long an etcd that does not answer is waited for at the start.
     pub(super) etcd_down: Duration,
-    pub(super) current_thread: bool,
-    pub(super) worker_threads: Option<usize>,
+    pub(super) runtime: GivenRuntime,
+    /// What is not the default, and who said so: for one line of the log.
+    pub(super) won: Vec<String>,
 }
 
-/// The environment, and what was wrong with it so far.
-struct Env<'a> {
-    read: &'a dyn Fn(&str) -> Option<String>,
-    faults: Vec<String>,
+/// The instance id that is claimed.
+#[derive(Clone, Debug)]
+pub(super) struct IdSettings {
+    pub(super) pool: String,
+    pub(super) max: u32,
+    pub(super) hold: Option<Duration>,
+    pub(super) cool_down: Option<Duration>,
+    pub(super) dense: bool,
+    pub(super) sticky: bool,
+    pub(super) on_lost: OnIdLost,
+    pub(super) on_exhausted: OnExhausted,
 }
 
 impl Settings {
-    /// `options` are the environment's, or what is wrong with them. `env` reads a variable; an empty
-    /// one is as good as none.
+    /// `options` are the environment's, or what is wrong with them. `read` reads a variable.
     pub(super) fn resolve(
         given: Given,
         options: Result<Options>,
-        env: &dyn Fn(&str) -> Option<String>,
+        read: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self> {
-        let mut env = Env {
-            read: env,
-            faults: Vec::new(),
-        };
+        let mut env = Environment::new(read);
         let mut options = match options {
             Ok(options) => options,
             Err(Error::Invalid { faults, .. }) => {
@@ -57,64 +85,80 @@ impl Settings {
             }
             Err(error) => return Err(error),
         };
-        let name = env.text("COORD_SERVICE_NAME").or(given.name);
+        let name = env.pick("name", "COORD_SERVICE_NAME", given.name, plain);
+        let name = env.or_cargo("name", name, given.crate_name);
         if name.is_none() {
-            let fault = "the service has no name: set `name` or COORD_SERVICE_NAME";
-            env.faults.push(fault.to_owned());
+            env.fault("the service has no name: set `name` or COORD_SERVICE_NAME");
         }
-        if options.endpoints.is_empty() {
-            options.endpoints = given.endpoints;
-        }
-        let listen = env.text("COORD_LISTEN").or(given.listen);
-        let listen = listen.and_then(|text| env.parse("the address to listen on", &text));
-        let ttl = env.duration("COORD_TTL").or(given.ttl);
+        let name = name.unwrap_or_default();
+        let version = env.pick("version", "COORD_SERVICE_VERSION", given.version, plain);
+        let version = env.or_cargo("version", version, given.crate_version);
+        connection(&mut env, &mut options, given.endpoints, given.namespace);
+        let zone = env.pick("zone", "COORD_ZONE", given.zone, plain);
+        let zone = zone.and_then(|zone| match zone.strip_prefix("env:") {
+            Some(variable) => env.text(variable),
+            None => Some(zone),
+        });
+        let listen = listen(&mut env, given.listen);
+        let advertise = advertise(&mut env, given.advertise, &listen);
+        let platform = env.text("POD_IP").or_else(|| env.text("HOST_IP"));
+        let metadata = metadata(&mut env, given.metadata);
+        let ttl = env.pick("ttl", "COORD_TTL", given.ttl, duration);
         let ttl = ttl.unwrap_or(options.registry.ttl);
         if ttl.is_zero() || ttl.subsec_nanos() != 0 {
-            let fault = "the TTL must be whole seconds above zero";
-            env.faults.push(fault.to_owned());
+            env.fault("the TTL must be whole seconds above zero");
         }
-        let max_id = match (env.text("COORD_INSTANCE_ID_MAX"), given.max_id) {
-            // Without the word there is nobody to use the id.
-            (Some(text), Some(_)) => env.parse("COORD_INSTANCE_ID_MAX", &text),
-            (_, given) => given,
+        let watchdog = env.pick(
+            "watchdog",
+            "COORD_WATCHDOG",
+            given.watchdog,
+            duration_or_off,
+        );
+        if watchdog == Some(Some(Duration::ZERO)) {
+            env.fault("the watchdog's limit must be above zero; `off` switches it off");
+        }
+        let ready = env.pick("ready", "COORD_READY", given.ready, choice(READY));
+        let ready = ready.unwrap_or_default();
+        if ready == Ready::Listening && listen.is_empty() && env.faults.is_empty() {
+            env.fault("`ready = listening` needs `listen`: there is no listener to be taken");
+        }
+        let mut time = |word, variable, given, default| {
+            env.pick(word, variable, given, duration)
+                .unwrap_or(Duration::from_secs(default))
         };
-        let seconds = Duration::from_secs;
-        let version = env.text("COORD_SERVICE_VERSION").or(given.version);
-        if let Some(version) = &version {
-            // For `{version}` in a config's prefix.
-            let vars = &mut options.vars;
-            vars.entry("version".to_owned())
-                .or_insert_with(|| version.clone());
-        }
-        let settings = Self {
-            name: name.unwrap_or_default(),
+        let drain = time("drain", "COORD_DRAIN", given.drain, 10);
+        let shutdown_timeout = time(
+            "shutdown_timeout",
+            "COORD_SHUTDOWN_TIMEOUT",
+            given.shutdown_timeout,
+            15,
+        );
+        let etcd_down = time("etcd_down", "COORD_ETCD_DOWN", given.etcd_down, 60);
+        let mut settings = Self {
+            weight: env.pick("weight", "COORD_WEIGHT", given.weight, number),
+            tags: env
+                .pick("tags", "COORD_TAGS", given.tags, list)
+                .unwrap_or_default(),
+            id: given.id.map(|id| id_settings(&mut env, id, &name)),
+            runtime: runtime(&mut env, given.runtime),
+            platform_ip: platform.and_then(|ip| ip.parse().ok()),
+            watchdog: watchdog.unwrap_or(Some(Duration::from_secs(15))),
+            name,
             version,
-            listen,
-            advertise: env.text("COORD_ADVERTISE"),
-            pod_ip: env.text("POD_IP"),
-            ttl,
-            max_id,
-            drain: env.either("COORD_DRAIN", given.drain, seconds(10)),
-            shutdown_timeout: env.either(
-                "COORD_SHUTDOWN_TIMEOUT",
-                given.shutdown_timeout,
-                seconds(15),
-            ),
-            etcd_down: env.either("COORD_ETCD_DOWN", None, seconds(60)),
-            current_thread: given.current_thread,
-            worker_threads: given.worker_threads,
             options,
+            listen,
+            advertise,
+            zone,
+            metadata,
+            ttl,
+            ready,
+            drain,
+            shutdown_timeout,
+            etcd_down,
+            won: std::mem::take(&mut env.won),
         };
-        if let Err(Error::Invalid { faults, .. }) = settings.options.validate() {
-            env.faults.extend(faults);
-        }
-        // What becomes a key is checked before anything is connected or bound.
-        if let Err(Error::Invalid { faults, .. }) =
-            settings.options.layout().instances(&settings.name)
-            && !settings.name.is_empty()
-        {
-            env.faults.extend(faults);
-        }
+        settings.check(&mut env);
+        settings.set_variables();
         match env.faults.is_empty() {
             true => Ok(settings),
             false => Err(Error::Invalid {
@@ -123,148 +167,199 @@ impl Settings {
             }),
         }
     }
+
+    /// For the prefixes of configs. What is set for this very purpose wins.
+    fn set_variables(&mut self) {
+        for (name, value) in [("version", &self.version), ("zone", &self.zone)] {
+            if let Some(value) = value {
+                let vars = &mut self.options.vars;
+                vars.entry(name.to_owned()).or_insert_with(|| value.clone());
+            }
+        }
+    }
+
+    /// What becomes a key is checked before anything is connected or bound.
+    fn check(&self, env: &mut Environment<'_>) {
+        if self.weight == Some(0) {
+            env.fault("nobody would ever choose an instance with a weight of zero");
+        }
+        let zone = self.zone.as_deref().unwrap_or_default();
+        let layout = self.options.layout();
+        let mut results = vec![self.options.validate()];
+        if !self.name.is_empty() {
+            results.push(layout.instances(&self.name).map(drop));
+            results.push(layout.instance("service", zone, "instance").map(drop));
+        }
+        if let Some(id) = self.id.as_ref().filter(|id| id.pool != self.name) {
+            results.push(layout.id_slots(&id.pool).map(drop));
+        }
+        for result in results {
+            if let Err(Error::Invalid { faults, .. }) = result {
+                env.faults.extend(faults);
+            }
+        }
+    }
 }
 
-impl Env<'_> {
-    fn text(&self, variable: &str) -> Option<String> {
-        (self.read)(variable).filter(|text| !text.is_empty())
+impl Environment<'_> {
+    /// What neither a variable nor the program says.
+    fn or_cargo(
+        &mut self,
+        word: &str,
+        picked: Option<String>,
+        cargo: Option<&'static str>,
+    ) -> Option<String> {
+        picked.or_else(|| {
+            let value = cargo?;
+            self.won(word, &value, "Cargo");
+            Some(value.to_owned())
+        })
     }
+}
 
-    fn parse<T: FromStr<Err: Display>>(&mut self, what: &str, text: &str) -> Option<T> {
+/// The options that are words, too. The environment's are read already.
+fn connection(
+    env: &mut Environment<'_>,
+    options: &mut Options,
+    endpoints: Option<Vec<String>>,
+    namespace: Option<String>,
+) {
+    match endpoints {
+        Some(endpoints) if options.endpoints.is_empty() => {
+            env.won("endpoints", &endpoints, "the program");
+            options.endpoints = endpoints;
+        }
+        _ if options.endpoints.is_empty() => {}
+        _ => env.won("endpoints", &options.endpoints, "the environment"),
+    }
+    match namespace {
+        Some(namespace) if options.namespace.is_empty() => {
+            env.won("namespace", &namespace, "the program");
+            options.namespace = namespace;
+        }
+        _ if options.namespace.is_empty() => {}
+        _ => env.won("namespace", &options.namespace, "the environment"),
+    }
+}
+
+fn listen(env: &mut Environment<'_>, given: Option<Named<String>>) -> Named<SocketAddr> {
+    let listen = env.pick_named("listen", "COORD_LISTEN", given);
+    let mut addresses = Named::new();
+    for (name, text) in listen.unwrap_or_default() {
         match text.parse() {
-            Ok(value) => Some(value),
-            Err(error) => {
-                self.faults.push(format!("{what}: {text:?}: {error}"));
-                None
-            }
+            Ok(address) => addresses.push((name, address)),
+            Err(_) => env.fault(format!(
+                "the address to listen on, {text:?}, is not an IP address and a port"
+            )),
         }
     }
+    if addresses.len() > 1 && addresses.iter().any(|(name, _)| name.is_empty()) {
+        env.fault("one of several listeners has no name");
+    }
+    addresses
+}
 
-    fn duration(&mut self, variable: &str) -> Option<Duration> {
-        let text = self.text(variable)?;
-        match humantime::parse_duration(&text) {
-            Ok(duration) => Some(duration),
-            Err(error) => {
-                let fault = format!("{variable}: {text:?} is no duration like `5s`: {error}");
-                self.faults.push(fault);
-                None
-            }
+fn advertise(
+    env: &mut Environment<'_>,
+    given: Option<Named<String>>,
+    listen: &Named<SocketAddr>,
+) -> Named<Advertise> {
+    let advertise = env.pick_named("advertise", "COORD_ADVERTISE", given);
+    let mut read = Named::new();
+    for (name, text) in advertise.unwrap_or_default() {
+        let said = match text.strip_prefix("env:") {
+            // As good as not said at all.
+            Some(variable) => env.text(variable).unwrap_or_else(|| "auto".to_owned()),
+            None => text,
+        };
+        match said.parse::<Advertise>() {
+            Ok(advertise) => read.push((name, advertise)),
+            Err(fault) => env.fault(fault),
         }
     }
-
-    fn either(&mut self, variable: &str, given: Option<Duration>, default: Duration) -> Duration {
-        self.duration(variable).or(given).unwrap_or(default)
+    let named = |name: &str| listen.iter().any(|(known, _)| known == name);
+    for (name, said) in &read {
+        if name.is_empty() {
+            if listen.len() > 1 && said.port().is_some() {
+                env.fault("`advertise` has a port, and there are several listeners: name them");
+            }
+        } else if !listen.is_empty() && !named(name) {
+            env.fault(format!("`advertise` names `{name}`, which listens nowhere"));
+        }
     }
+    read
+}
+
+/// A variable's entries lie over the program's.
+fn metadata(env: &mut Environment<'_>, given: Option<Named<String>>) -> Named<String> {
+    let below = given.clone();
+    let picked = env.pick("metadata", "COORD_METADATA", given, |text| {
+        let over = pairs(text)?;
+        let mut all = below.unwrap_or_default();
+        all.retain(|(key, _)| !over.iter().any(|(known, _)| known == key));
+        all.extend(over);
+        Ok(all)
+    });
+    picked.unwrap_or_default()
+}
+
+/// Without the word there is nobody to use the id, so no variable asks for one.
+fn id_settings(env: &mut Environment<'_>, given: GivenId, service: &str) -> IdSettings {
+    let word = "instance_id";
+    let variable = "COORD_INSTANCE_ID_MAX";
+    let max = env.pick(word, variable, Some(given.max), number);
+    let variable = "COORD_INSTANCE_ID_POOL";
+    let pool = env.pick("instance_id(pool)", variable, given.pool, plain);
+    let mut time = |word, variable, given| env.pick(word, variable, given, duration);
+    let hold = time("instance_id(hold)", "COORD_INSTANCE_ID_HOLD", given.hold);
+    let cool_down = time(
+        "instance_id(cool_down)",
+        "COORD_INSTANCE_ID_COOL_DOWN",
+        given.cool_down,
+    );
+    let mut switch = |word, variable, given: bool, choices| {
+        let given = given.then_some(true);
+        let picked = env.pick(word, variable, given, choice(choices));
+        picked.unwrap_or_default()
+    };
+    let variable = "COORD_INSTANCE_ID_ORDER";
+    let dense = switch("instance_id(dense)", variable, given.dense, ORDER);
+    let variable = "COORD_INSTANCE_ID_STICKY";
+    let sticky = switch("instance_id(sticky)", variable, given.sticky, SWITCH);
+    let on_lost = env.pick(
+        "instance_id(on_lost)",
+        "COORD_INSTANCE_ID_ON_LOST",
+        given.on_lost,
+        choice(ON_ID_LOST),
+    );
+    let on_exhausted = env.pick(
+        "instance_id(on_exhausted)",
+        "COORD_INSTANCE_ID_ON_EXHAUSTED",
+        given.on_exhausted,
+        choice(ON_EXHAUSTED),
+    );
+    IdSettings {
+        pool: pool.unwrap_or_else(|| service.to_owned()),
+        max: max.unwrap_or(given.max),
+        hold,
+        cool_down,
+        dense,
+        sticky,
+        on_lost: on_lost.unwrap_or_default(),
+        on_exhausted: on_exhausted.unwrap_or_default(),
+    }
+}
+
+fn runtime(env: &mut Environment<'_>, mut given: GivenRuntime) -> GivenRuntime {
+    let variable = "COORD_WORKER_THREADS";
+    let threads = given.worker_threads.take();
+    let threads = env.pick("worker_threads", variable, threads, number);
+    if threads == Some(0) {
+        env.fault("a runtime has at least one worker thread");
+    }
+    given.worker_threads = threads;
+    given
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn resolve(given: Given, env: &[(&str, &str)]) -> Result<Settings> {
-        let read = |name: &str| {
-            let found = env.iter().find(|(known, _)| *known == name);
-            found.map(|(_, value)| (*value).to_owned())
-        };
-        Settings::resolve(given, Ok(Options::default()), &read)
-    }
-
-    fn given() -> Given {
-        Given {
-            name: Some("given".into()),
-            version: Some("1".into()),
-            endpoints: vec!["http://given:1".into()],
-            listen: Some("0.0.0.0:1".into()),
-            drain: Some(Duration::from_secs(3)),
-            max_id: Some(7),
-            ..Given::default()
-        }
-    }
-
-    #[test]
-    fn the_environment_wins_over_the_words_and_these_over_the_defaults() {
-        let settings = resolve(given(), &[]).expect("valid");
-        assert_eq!(
-            (settings.name.as_str(), settings.max_id),
-            ("given", Some(7))
-        );
-        assert_eq!(settings.options.endpoints, ["http://given:1"]);
-        assert_eq!(settings.drain, Duration::from_secs(3));
-        assert_eq!(settings.shutdown_timeout, Duration::from_secs(15));
-        assert_eq!(settings.ttl, Duration::from_secs(10));
-
-        let over = [
-            ("COORD_SERVICE_NAME", "env"),
-            ("COORD_SERVICE_VERSION", "2"),
-            ("COORD_LISTEN", "127.0.0.1:2"),
-            ("COORD_DRAIN", "1s"),
-            ("COORD_TTL", "4s"),
-            ("COORD_INSTANCE_ID_MAX", "9"),
-            ("COORD_ADVERTISE", ""),
-        ];
-        let settings = resolve(given(), &over).expect("valid");
-        assert_eq!((settings.name.as_str(), settings.max_id), ("env", Some(9)));
-        assert_eq!(settings.version.as_deref(), Some("2"));
-        assert_eq!(settings.options.vars["version"], "2");
-        assert_eq!(settings.listen, "127.0.0.1:2".parse().ok());
-        assert_eq!(settings.drain, Duration::from_secs(1));
-        assert_eq!(settings.ttl, Duration::from_secs(4));
-        assert_eq!(settings.advertise, None);
-    }
-
-    #[test]
-    fn a_variable_that_is_set_wins_over_what_the_service_knows() {
-        let mut options = Options::default();
-        options.vars.insert("version".into(), "canary".into());
-        let settings = Settings::resolve(given(), Ok(options), &|_| None).expect("valid");
-        assert_eq!(settings.options.vars["version"], "canary");
-        assert_eq!(settings.version.as_deref(), Some("1"));
-    }
-
-    #[test]
-    fn all_faults_come_at_once() {
-        let bad = [
-            ("COORD_SERVICE_NAME", "a/b"),
-            ("COORD_LISTEN", "here"),
-            ("COORD_DRAIN", "soon"),
-            ("COORD_TTL", "1500ms"),
-            ("COORD_INSTANCE_ID_MAX", "-1"),
-        ];
-        let Err(Error::Invalid { faults, .. }) = resolve(given(), &bad) else {
-            panic!("all of it is wrong");
-        };
-        assert_eq!(faults.len(), bad.len(), "{faults:?}");
-        let Err(Error::Invalid { faults, .. }) = resolve(Given::default(), &[]) else {
-            panic!("it has no name");
-        };
-        assert!(faults[0].contains("COORD_SERVICE_NAME"), "{faults:?}");
-    }
-
-    #[test]
-    fn the_options_faults_are_among_them() {
-        let read = |name: &str| (name == "COORD_DRAIN").then(|| "soon".to_owned());
-        let faults = |options| match Settings::resolve(given(), options, &read) {
-            Err(Error::Invalid { faults, .. }) => faults.join("\n"),
-            other => panic!("the drain is wrong: {other:?}"),
-        };
-        let unread = Err(Error::invalid("read", "COORD_LOCK_TTL: no"));
-        let mut unusable = Options::default();
-        unusable.lock.ttl = Duration::from_millis(1500);
-        for (options, named) in [(unread, "COORD_LOCK_TTL"), (Ok(unusable), "lock.ttl")] {
-            let faults = faults(options);
-            assert!(faults.contains(named), "{faults}");
-            assert!(faults.contains("COORD_DRAIN"), "{faults}");
-        }
-    }
-
-    /// Without the word in the attribute nothing could receive an id.
-    #[test]
-    fn the_environment_alone_claims_no_id() {
-        let without = Given {
-            max_id: None,
-            ..given()
-        };
-        let settings = resolve(without, &[("COORD_INSTANCE_ID_MAX", "9")]).expect("valid");
-        assert_eq!(settings.max_id, None);
-    }
-}
+mod tests;

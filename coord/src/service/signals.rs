@@ -1,4 +1,4 @@
-//! The signals that ask a process to stop.
+//! Why a service stops: the signals that ask its process to, and the program itself.
 
 use std::io;
 
@@ -9,14 +9,23 @@ pub(super) enum Stop {
     Terminate,
     /// A person at the terminal.
     Interrupt,
+    /// The program: `Context::stop`.
+    Asked,
+    /// Nobody: its instance id was lost.
+    IdLost,
 }
 
 impl Stop {
-    /// The exit code of a process that such a signal ends.
+    pub(super) fn is_signal(self) -> bool {
+        matches!(self, Self::Terminate | Self::Interrupt)
+    }
+
+    /// The exit code of a process that is ended for it.
     pub(super) fn exit_code(self) -> i32 {
         match self {
             Self::Terminate => 128 + 15,
             Self::Interrupt => 128 + 2,
+            Self::Asked | Self::IdLost => 1,
         }
     }
 }
@@ -40,8 +49,7 @@ impl Signals {
         })
     }
 
-    /// The next one.
-    pub(super) async fn next(&mut self) -> Stop {
+    async fn caught(&mut self) -> Stop {
         tokio::select! {
             _ = self.terminate.recv() => Stop::Terminate,
             _ = self.interrupt.recv() => Stop::Interrupt,
@@ -66,11 +74,20 @@ impl Signals {
         })
     }
 
-    /// The next one.
-    pub(super) async fn next(&mut self) -> Stop {
+    async fn caught(&mut self) -> Stop {
         tokio::select! {
             _ = self.shutdown.recv() => Stop::Terminate,
             _ = self.ctrl_c.recv() => Stop::Interrupt,
+        }
+    }
+}
+
+impl Signals {
+    /// The next one; none ever comes where none are watched.
+    pub(super) async fn next(signals: &mut Option<Self>) -> Stop {
+        match signals {
+            Some(signals) => signals.caught().await,
+            None => std::future::pending().await,
         }
     }
 }

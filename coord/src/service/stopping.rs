@@ -27,6 +27,8 @@ struct State {
     clock: Clock,
     drain: Duration,
     shutdown_timeout: Duration,
+    /// Why it stops.
+    cause: OnceLock<Stop>,
     /// When `main` was told to stop.
     told: OnceLock<Instant>,
     begun: CancellationToken,
@@ -41,6 +43,7 @@ impl Stopping {
             clock,
             drain: settings.drain,
             shutdown_timeout: settings.shutdown_timeout,
+            cause: OnceLock::new(),
             told: OnceLock::new(),
             begun: CancellationToken::new(),
             forced: CancellationToken::new(),
@@ -80,16 +83,34 @@ impl Stopping {
         shutdown_timeout.saturating_sub(used)
     }
 
-    /// Watches the signals; runs until the service has ended.
-    pub(super) async fn watch(self, mut signals: Signals) {
-        let first = signals.next().await;
-        tracing::info!(target: "coord::service", service = self.0.context.service(),
-            signal = ?first, "stopping");
+    /// Why it stops, if it does.
+    pub(super) fn cause(&self) -> Option<Stop> {
+        self.0.cause.get().copied()
+    }
+
+    /// Watches for what stops the service; runs until it has ended. Without signals: they are not the
+    /// service's.
+    pub(super) async fn watch(self, mut signals: Option<Signals>) {
+        let service = self.0.context.service();
+        let first = tokio::select! {
+            signal = Signals::next(&mut signals) => signal,
+            asked = self.0.context.asked() => asked,
+        };
+        tracing::info!(target: "coord::service", service, why = ?first, "stopping");
+        let _ = self.0.cause.set(first);
+        let second = async {
+            if !first.is_signal() {
+                // Whoever sends the first signal does not know that it stops already.
+                let signal = Signals::next(&mut signals).await;
+                tracing::info!(target: "coord::service", service, ?signal, "stopping already");
+            }
+            Signals::next(&mut signals).await
+        };
         let why = tokio::select! {
             () = self.stop(first) => first,
-            second = signals.next() => {
-                tracing::warn!(target: "coord::service", service = self.0.context.service(),
-                    signal = ?second, "a second signal: ending now");
+            second = second => {
+                tracing::warn!(target: "coord::service", service, signal = ?second,
+                    "a second signal: ending now");
                 second
             }
         };
@@ -110,7 +131,7 @@ impl Stopping {
             () = main_ended.cancelled() => {}
         }
         self.0.told.get_or_init(|| clock.now());
-        context.stop();
+        context.tell();
         let limit = self.0.shutdown_timeout;
         if clock.timeout(limit, main_ended.cancelled()).await.is_err() {
             tracing::warn!(
@@ -140,10 +161,11 @@ impl Stopping {
             drain,
             ..
         } = &*self.0;
-        let Some(registration) = context.registration() else {
+        let Some(registration) = context.registered() else {
             return;
         };
-        let routable = registration.is_registered();
+        // Also while it is being registered again: others may still use what they have heard before.
+        let known = context.readiness().is_cancelled() && registration.is_kept();
         if clock
             .timeout(LAST_CALL, registration.withdraw())
             .await
@@ -152,7 +174,7 @@ impl Stopping {
             tracing::warn!(target: "coord::service", service = context.service(),
                 "no answer from etcd: the record goes when etcd answers, or with its lease");
         }
-        if routable && first == Stop::Terminate {
+        if known && first != Stop::Interrupt {
             clock.sleep(*drain).await;
         }
     }
@@ -161,7 +183,7 @@ impl Stopping {
     async fn exit(&self, why: Stop) {
         let State { context, clock, .. } = &*self.0;
         context.coordinator().abandon_ids();
-        if let Some(registration) = context.registration() {
+        if let Some(registration) = context.registered() {
             // Else its record goes with its lease.
             let _ = clock.timeout(LAST_CALL, registration.leave()).await;
         }

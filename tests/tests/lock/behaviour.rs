@@ -2,8 +2,10 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use coord::{Coordinator, Error, LockGuard};
-use coord_tests::{Backend, History, Mode, Worker, backend::Kind, eventually, median, on_both};
+use coord::{Coordinator, Error, LockGuard, LostReason};
+use coord_tests::{
+    Backend, History, Mode, Worker, backend::Kind, eventually, history::monotonic, median, on_both,
+};
 
 use super::{connect, polled, queue, queue_is};
 
@@ -22,6 +24,7 @@ on_both! {
     names_that_contain_each_other_or_strange_characters_are_different_locks,
     a_second_acquire_inside_the_body_would_deadlock_and_says_so,
     closing_ends_the_body_gives_the_lock_back_and_refuses_the_next,
+    closing_leaves_a_body_the_time_to_stop,
     a_guard_is_dropped_after_its_runtime,
     what_is_under_way_when_the_last_coordinator_is_dropped_ends_as_closed,
     a_waker_that_owns_another_wait_is_dropped_with_its_own,
@@ -30,12 +33,36 @@ on_both! {
 /// Futures of locks are awaited inside of others: what they hold is held by each caller.
 async fn the_futures_are_small(server: Backend) {
     let coordinator = connect(&server).await;
-    let acquire = coordinator.lock("small").acquire();
-    assert!(size_of_val(&acquire) < 4_096, "{}", size_of_val(&acquire));
-    let run = coordinator.lock("small").run(async |_held| ());
-    assert!(size_of_val(&run) < 6_144, "{}", size_of_val(&run));
-    drop(acquire.await.unwrap());
-    run.await.unwrap();
+    let guard = coordinator.lock("small").acquire().await.unwrap();
+    let election = coordinator.election("small");
+    let leader = election.campaign("me").await.unwrap();
+    let lock = || coordinator.lock("other");
+    let sizes = [
+        ("acquire", size_of_val(&lock().acquire())),
+        ("try_acquire", size_of_val(&lock().try_acquire())),
+        ("run", size_of_val(&lock().run(async |_held| ()))),
+        ("verify", size_of_val(&guard.verify())),
+        ("refresh", size_of_val(&guard.refresh())),
+        ("time_to_live", size_of_val(&guard.time_to_live())),
+        (
+            "set_ttl",
+            size_of_val(&guard.set_ttl(Duration::from_secs(5))),
+        ),
+        ("commit", size_of_val(&guard.transaction().commit())),
+        ("campaign", size_of_val(&election.campaign("me"))),
+        ("lead", size_of_val(&election.lead("me", async |_term| ()))),
+        ("leader", size_of_val(&election.leader())),
+        ("candidates", size_of_val(&election.candidates())),
+        ("proclaim", size_of_val(&leader.proclaim("me"))),
+        ("inspect", size_of_val(&coordinator.inspect_locks(""))),
+    ];
+    let last = [
+        ("resign", size_of_val(&leader.resign())),
+        ("unlock", size_of_val(&guard.unlock())),
+    ];
+    let large = |(_, size): &&(&str, usize)| *size > 2_048;
+    let large: Vec<_> = sizes.iter().chain(&last).filter(large).collect();
+    assert!(large.is_empty(), "{large:?}");
 }
 
 async fn a_lock_is_held_until_it_is_released_and_its_token_grows(server: Backend) {
@@ -354,6 +381,40 @@ async fn closing_ends_the_body_gives_the_lock_back_and_refuses_the_next(server: 
     assert!(matches!(waited, Err(Error::Closed { .. })), "{waited:?}");
     drop(two.lock("closed").acquire().await.unwrap());
     drop(guard);
+}
+
+/// A body that is in the middle of a step cannot be stopped there.
+async fn closing_leaves_a_body_the_time_to_stop(server: Backend) {
+    let (one, two) = (
+        super::connect_with_ttl(&server, 20).await,
+        super::connect_with_ttl(&server, 20).await,
+    );
+    let (inside, is_inside) = tokio::sync::oneshot::channel();
+    let (go_on, goes_on) = std::sync::mpsc::channel::<()>();
+    let (stopped, has_stopped) = tokio::sync::oneshot::channel();
+    let body = tokio::spawn(one.lock("closed").run(async move |_| {
+        inside.send(()).unwrap();
+        tokio::task::block_in_place(|| {
+            goes_on.recv().unwrap();
+            // Less than a twentieth of the TTL.
+            std::thread::sleep(Duration::from_millis(300));
+        });
+        stopped.send(monotonic()).unwrap();
+        std::future::pending::<()>().await;
+    }));
+    is_inside.await.unwrap();
+    let next = tokio::spawn(async move {
+        let guard = two.lock("closed").acquire().await.unwrap();
+        (two, guard, monotonic())
+    });
+    queue_is(&server.client().await, "closed", 2).await;
+    go_on.send(()).unwrap();
+    one.close().await;
+    let (_two, guard, began) = next.await.unwrap();
+    super::lost(LostReason::Closed, body.await.unwrap());
+    let stopped = has_stopped.await.unwrap();
+    assert!(stopped < began, "stopped at {stopped}, after {began}");
+    assert!(guard.unlock().await.unwrap().confirmed);
 }
 
 async fn a_guard_is_dropped_after_its_runtime(server: Backend) {

@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod behaviour;
+mod chaos;
 mod cluster;
 mod counts;
 mod downgrade;
 mod election;
 mod faults;
+mod fenced;
 mod gate;
 mod guard;
 mod inspect;

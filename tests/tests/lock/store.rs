@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use coord::{Coordinator, Error, LostReason};
+use coord::{Coordinator, Error, LostReason, embedded::Rpc};
 use coord_tests::{Backend, Flow, Proxy, backend::Kind, eventually, median, on_both};
 use etcd_client::{Client, LeaseGrantOptions};
 
@@ -16,6 +16,7 @@ on_both! {
     other_writes_do_not_slow_a_hand_over,
     a_body_that_panics_gives_its_lock_back,
     a_blocked_runtime_keeps_its_lock,
+    tokens_grow_as_long_as_the_store_goes_on,
 }
 
 /// An acquire of `name` that is on its way to the server; its caller's connection is broken.
@@ -233,4 +234,92 @@ async fn a_hundred_locks_are_given_back_by_one_revoke() {
     for guard in guards {
         assert!(matches!(guard.unlock().await, Err(Error::Lost { .. })));
     }
+}
+
+/// What happens between the answer to an acquire and the opening of the watch is told by neither.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_before_the_watch_is_open_ends_the_wait() {
+    let server = coord::embedded::Server::start().await.unwrap();
+    let connect = async || {
+        // The safety read would come in ten minutes.
+        let options = options(server.endpoint().to_owned(), 600);
+        Coordinator::connect(options).await.unwrap()
+    };
+    let (one, two) = (connect().await, connect().await);
+    let connected = Client::connect([server.endpoint()], None).await;
+    let store = connected.unwrap();
+    // Its session key is watched already.
+    drop(two.lock("warm").acquire().await.unwrap());
+    let guard = one.lock("gap").acquire().await.unwrap();
+    server.refuse(Rpc::Watch);
+    let waiting = tokio::spawn(two.lock("gap").wait_forever().acquire());
+    queue_is(&store, "gap", 2).await;
+    guard.unlock().await.unwrap();
+    queue_is(&store, "gap", 1).await;
+    assert!(!waiting.is_finished(), "nobody has told it");
+    server.accept(Rpc::Watch);
+    let next = tokio::time::timeout(Duration::from_secs(30), waiting).await;
+    next.unwrap().unwrap().unwrap().verify().await.unwrap();
+}
+
+/// The answer to a release is lost; before it is repeated, the same session has the lock again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_that_is_repeated_takes_nothing_from_the_next_holder() {
+    let server = coord::embedded::Server::start().await.unwrap();
+    let options = options(server.endpoint().to_owned(), 600);
+    let coordinator = Coordinator::connect(options).await.unwrap();
+    let connected = Client::connect([server.endpoint()], None).await;
+    let mut store = connected.unwrap();
+    for _ in 0..10 {
+        let first = coordinator.lock("again").acquire().await.unwrap();
+        let entry = queue(&mut store, "again").await.remove(0);
+        server.lose_reply(Rpc::Txn);
+        let released = tokio::spawn(first.unlock());
+        queue_is(&store, "again", 0).await;
+        let next = coordinator.lock("again").acquire().await.unwrap();
+        // That it was there to the end cannot be said: its answer is lost.
+        assert!(!released.await.unwrap().unwrap().confirmed);
+        eventually("the release was repeated", async || {
+            coordinator.health().undo_backlog == 0
+        })
+        .await;
+        next.verify().await.unwrap();
+        let now = queue(&mut store, "again").await.remove(0);
+        assert_ne!(now.key(), entry.key());
+        assert!(next.unlock().await.unwrap().confirmed);
+    }
+}
+
+/// From holder to holder, through restarts. A store that is put back to an older state begins anew from
+/// there, with another history; who holds by what it has forgotten is told before.
+async fn tokens_grow_as_long_as_the_store_goes_on(server: Backend) {
+    let (one, two) = (
+        connect_with_ttl(&server, 600).await,
+        connect_with_ttl(&server, 600).await,
+    );
+    let mut newest = 0;
+    let turns = async |newest: &mut i64, turns: usize| {
+        for turn in 0..turns {
+            let coordinator = if turn % 2 == 0 { &one } else { &two };
+            let lock = coordinator.lock("jobs").wait(Duration::from_secs(60));
+            let guard = lock.acquire().await.unwrap();
+            let token = guard.fencing_token().get();
+            assert!(token > *newest, "{token} after {newest}");
+            *newest = token;
+        }
+    };
+    turns(&mut newest, 5).await;
+    let saved = server.save().await;
+    let mut then = newest;
+    turns(&mut newest, 5).await;
+    server.kill();
+    server.restart().await;
+    turns(&mut newest, 5).await;
+    let forgotten = one.lock("forgotten").wait_forever().acquire().await;
+    let forgotten = forgotten.unwrap();
+
+    server.restore(&saved).await;
+    let lost = tokio::time::timeout(Duration::from_secs(60), forgotten.lost()).await;
+    assert_eq!(lost, Ok(LostReason::Revoked));
+    turns(&mut then, 5).await;
 }

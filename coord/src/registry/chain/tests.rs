@@ -9,6 +9,33 @@ use crate::{client::MiniEtcd, key::Layout};
 const LIFE_CYCLE: &str = "coord/inst/s/u";
 const ROUTABLE: &str = "coord/svc/s/-/u";
 
+/// Where the tests want the instance. The weight stands for what its records say.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Wanted(Place, u32);
+
+const STARTING: Wanted = Wanted(Place::Hidden(InstanceHealth::Starting), 1);
+const SHOWN: Wanted = Wanted(Place::Shown, 1);
+const HEAVY: Wanted = Wanted(Place::Shown, 2);
+const UNHEALTHY: Wanted = Wanted(Place::Hidden(InstanceHealth::Unhealthy), 1);
+const WITHDRAWN: Wanted = Wanted(Place::Hidden(InstanceHealth::Draining), 1);
+const GONE: Wanted = Wanted(Place::Gone, 1);
+
+impl Wanted {
+    fn target(self) -> Target {
+        let record = Record {
+            service: "s".into(),
+            instance: "u".into(),
+            address: "a:1".into(),
+            weight: self.1,
+            ..Record::default()
+        };
+        Target {
+            place: self.0,
+            record: Arc::new(record),
+        }
+    }
+}
+
 /// One instance, its etcd, and the copies of its links that the network still has.
 struct World {
     etcd: MiniEtcd,
@@ -33,23 +60,11 @@ enum Fate {
 impl World {
     fn new() -> Self {
         let layout = Layout::new("", "config/", "coord/", "coord/");
-        let record = Record {
-            service: "s".into(),
-            instance: "u".into(),
-            address: "a:1".into(),
-            version: None,
-            id: None,
-            module: None,
-            host: String::new(),
-            pid: 1,
-            started_ms: 1,
-        };
         let mut world = Self {
             etcd: MiniEtcd::new(),
             chain: Chain::new(
                 layout.life_cycle("s", "u").expect("valid"),
                 layout.instance("s", "", "u").expect("valid"),
-                record,
             ),
             lease: 0,
             late: Vec::new(),
@@ -66,15 +81,15 @@ impl World {
     }
 
     fn execute(&mut self, txn: &Txn) -> Option<TxnReply> {
-        let healthy = self.status(ROUTABLE) == Some(Status::Healthy);
+        let healthy = self.status(ROUTABLE) == Some(InstanceHealth::Healthy);
         let reply = self.etcd.txn(txn).ok();
         self.unmarked |= healthy && self.status(ROUTABLE).is_none();
         reply
     }
 
     /// Sends the next link, if there is one.
-    fn send(&mut self, target: Target, fate: Fate) -> bool {
-        let Some(link) = self.chain.next(target) else {
+    fn send(&mut self, target: Wanted, fate: Fate) -> bool {
+        let Some(link) = self.chain.next(&target.target()) else {
             return false;
         };
         let txn = self.chain.txn(&link);
@@ -101,7 +116,7 @@ impl World {
     }
 
     /// Everything still under way arrives, the watches show it, and no answer is lost any more.
-    fn settle(&mut self, target: Target) {
+    fn settle(&mut self, target: Wanted) {
         for _ in 0..20 {
             for txn in std::mem::take(&mut self.late) {
                 self.execute(&txn);
@@ -117,27 +132,39 @@ impl World {
             }
             self.look();
         }
-        assert_eq!(self.chain.next(target), None);
+        assert_eq!(self.chain.next(&target.target()), None);
     }
 
-    fn status(&self, key: &str) -> Option<Status> {
-        let wire: serde_json::Value =
-            serde_json::from_slice(&self.etcd.get(key)?.value).expect("JSON");
-        Some(serde_json::from_value(wire["Coord"]["status"].clone()).expect("a status"))
+    fn wire(&self, key: &str) -> Option<serde_json::Value> {
+        Some(serde_json::from_slice(&self.etcd.get(key)?.value).expect("JSON"))
     }
 
-    fn records(&self) -> (Option<Status>, Option<Status>) {
+    fn status(&self, key: &str) -> Option<InstanceHealth> {
+        let status = self.wire(key)?["Coord"]["status"].clone();
+        Some(serde_json::from_value(status).expect("a status"))
+    }
+
+    fn records(&self) -> (Option<InstanceHealth>, Option<InstanceHealth>) {
         (self.status(LIFE_CYCLE), self.status(ROUTABLE))
     }
 
-    fn check(&self, target: Target) {
-        let expected = match target {
-            Target::Starting => (Some(Status::Starting), None),
-            Target::Published => (Some(Status::Healthy), Some(Status::Healthy)),
-            Target::Withdrawn => (Some(Status::Draining), None),
-            Target::Gone => (None, None),
+    fn check(&self, target: Wanted) {
+        let expected = match target.0 {
+            Place::Shown => (Some(InstanceHealth::Healthy), Some(InstanceHealth::Healthy)),
+            Place::Hidden(health) => (Some(health), None),
+            Place::Gone => (None, None),
         };
         assert_eq!(self.records(), expected, "{:?}", self.chain);
+        for key in [LIFE_CYCLE, ROUTABLE] {
+            let weight = self
+                .wire(key)
+                .map(|wire| wire["Metadata"]["weight"].clone());
+            assert!(
+                weight.is_none_or(|weight| weight == target.1),
+                "{:?}",
+                self.chain
+            );
+        }
         for key in [LIFE_CYCLE, ROUTABLE] {
             assert!(self.etcd.get(key).is_none_or(|kv| kv.lease == self.lease));
         }
@@ -146,55 +173,105 @@ impl World {
 
 fn published() -> World {
     let mut world = World::new();
-    world.settle(Target::Published);
-    world.check(Target::Published);
+    world.settle(SHOWN);
+    world.check(SHOWN);
     world
 }
 
 #[test]
 fn a_registration_is_two_links_and_leaving_is_two_more() {
     let mut world = World::new();
-    assert!(world.send(Target::Published, Fate::Answered));
-    assert_eq!(world.records(), (Some(Status::Starting), None));
-    assert!(world.send(Target::Published, Fate::Answered));
-    assert!(!world.send(Target::Published, Fate::Answered));
-    world.check(Target::Published);
-    assert!(world.send(Target::Gone, Fate::Answered));
-    assert_eq!(world.records().1, Some(Status::Draining));
-    assert!(world.send(Target::Gone, Fate::Answered));
-    assert!(!world.send(Target::Gone, Fate::Answered));
-    world.check(Target::Gone);
+    assert!(world.send(SHOWN, Fate::Answered));
+    assert_eq!(world.records(), (Some(InstanceHealth::Starting), None));
+    assert!(world.send(SHOWN, Fate::Answered));
+    assert!(!world.send(SHOWN, Fate::Answered));
+    world.check(SHOWN);
+    assert!(world.send(GONE, Fate::Answered));
+    assert_eq!(world.records().1, Some(InstanceHealth::Draining));
+    assert!(world.send(GONE, Fate::Answered));
+    assert!(!world.send(GONE, Fate::Answered));
+    world.check(GONE);
 }
 
 #[test]
 fn draining_deletes_the_routable_record_and_keeps_the_other() {
     let mut world = published();
-    world.settle(Target::Withdrawn);
-    world.check(Target::Withdrawn);
-    world.settle(Target::Gone);
-    world.check(Target::Gone);
+    world.settle(WITHDRAWN);
+    world.check(WITHDRAWN);
+    world.settle(GONE);
+    world.check(GONE);
     assert!(!world.unmarked);
+}
+
+/// Only healthy ones are routable: the same two steps, and back in one.
+#[test]
+fn what_is_not_healthy_is_not_routable() {
+    let mut world = published();
+    assert!(world.send(UNHEALTHY, Fate::Answered));
+    assert_eq!(
+        world.records(),
+        (
+            Some(InstanceHealth::Unhealthy),
+            Some(InstanceHealth::Draining)
+        )
+    );
+    assert!(world.send(UNHEALTHY, Fate::Answered));
+    assert!(!world.send(UNHEALTHY, Fate::Answered));
+    world.check(UNHEALTHY);
+    assert!(world.send(SHOWN, Fate::Answered));
+    world.check(SHOWN);
+    assert!(!world.unmarked);
+}
+
+#[test]
+fn what_the_records_say_is_changed_in_one_link_and_once() {
+    let mut world = published();
+    assert!(world.send(HEAVY, Fate::Answered));
+    world.check(HEAVY);
+    assert!(!world.send(HEAVY, Fate::Answered));
+    // The answer is lost, and the wish goes back: only a committed link tells what is there.
+    world.send(SHOWN, Fate::Unanswered);
+    world.settle(HEAVY);
+    world.check(HEAVY);
+}
+
+/// Readers that do not know the mark would route to it.
+#[test]
+fn what_was_never_shown_is_never_marked() {
+    let mut world = World::new();
+    world.send(STARTING, Fate::Answered);
+    world.send(UNHEALTHY, Fate::Late);
+    world.send(STARTING, Fate::Answered);
+    for step in [WITHDRAWN, GONE] {
+        while world.send(step, Fate::Answered) {
+            assert_eq!(world.status(ROUTABLE), None);
+        }
+    }
+    world.check(GONE);
 }
 
 /// Who never published has nothing to mark.
 #[test]
 fn leaving_before_publishing_writes_no_routable_record() {
     let mut world = World::new();
-    world.settle(Target::Starting);
-    world.send(Target::Gone, Fate::Answered);
+    world.settle(STARTING);
+    world.send(GONE, Fate::Answered);
     assert_eq!(world.records(), (None, None));
 }
 
 #[test]
 fn a_create_whose_answer_was_lost_is_recognized() {
     let mut world = World::new();
-    world.send(Target::Published, Fate::Unanswered);
-    world.send(Target::Published, Fate::Answered);
-    assert_eq!(world.chain.known(), Some(Content::Starting));
+    world.send(SHOWN, Fate::Unanswered);
+    world.send(SHOWN, Fate::Answered);
+    assert_eq!(
+        world.chain.known(),
+        Some(Form::Hidden(InstanceHealth::Starting))
+    );
     let before = world.etcd.revision();
-    world.send(Target::Published, Fate::Answered);
+    world.send(SHOWN, Fate::Answered);
     assert_eq!(world.etcd.revision(), before + 1);
-    world.check(Target::Published);
+    world.check(SHOWN);
 }
 
 /// The publish is unknown and the wish changes: it may still be committed before the mark.
@@ -202,14 +279,14 @@ fn a_create_whose_answer_was_lost_is_recognized() {
 fn an_unknown_publish_does_not_outlive_the_deregistration() {
     for late_first in [true, false] {
         let mut world = World::new();
-        world.settle(Target::Starting);
-        world.send(Target::Published, Fate::Late);
+        world.settle(STARTING);
+        world.send(SHOWN, Fate::Late);
         if late_first {
             let late = world.late.pop().expect("it is under way");
             world.execute(&late);
         }
-        world.settle(Target::Gone);
-        world.check(Target::Gone);
+        world.settle(GONE);
+        world.check(GONE);
         assert!(!world.unmarked, "a leaver must not look crashed");
     }
 }
@@ -218,9 +295,9 @@ fn an_unknown_publish_does_not_outlive_the_deregistration() {
 #[test]
 fn a_late_copy_of_an_older_link_changes_nothing() {
     let mut world = World::new();
-    world.settle(Target::Starting);
-    world.send(Target::Published, Fate::Duplicated);
-    world.settle(Target::Withdrawn);
+    world.settle(STARTING);
+    world.send(SHOWN, Fate::Duplicated);
+    world.settle(WITHDRAWN);
     let publish = world.chain.clone();
     let revision = world.etcd.revision();
     for txn in std::mem::take(&mut world.late) {
@@ -228,7 +305,7 @@ fn a_late_copy_of_an_older_link_changes_nothing() {
     }
     assert_eq!(world.etcd.revision(), revision);
     assert_eq!(publish.known(), world.chain.known());
-    world.check(Target::Withdrawn);
+    world.check(WITHDRAWN);
 }
 
 /// A routable record without a life-cycle record is somebody's leftover: the first link removes it.
@@ -239,8 +316,8 @@ fn the_first_link_removes_a_stale_routable_record() {
         ROUTABLE,
         r#"{"Addr":"old:1","Coord":{"v":1,"status":"healthy"}}"#,
     );
-    world.send(Target::Published, Fate::Answered);
-    assert_eq!(world.records(), (Some(Status::Starting), None));
+    world.send(SHOWN, Fate::Answered);
+    assert_eq!(world.records(), (Some(InstanceHealth::Starting), None));
 }
 
 #[test]
@@ -249,24 +326,24 @@ fn what_an_operator_deletes_or_writes_is_repaired() {
         let mut world = published();
         world.etcd.delete(key);
         world.look();
-        world.settle(Target::Published);
-        world.check(Target::Published);
+        world.settle(SHOWN);
+        world.check(SHOWN);
         world
             .etcd
             .put(key, r#"{"Addr":"x:1","Coord":{"v":1,"status":"healthy"}}"#);
         world.look();
-        world.settle(Target::Published);
-        world.check(Target::Published);
+        world.settle(SHOWN);
+        world.check(SHOWN);
     }
     let mut world = published();
-    world.settle(Target::Withdrawn);
+    world.settle(WITHDRAWN);
     world.etcd.put(
         ROUTABLE,
         r#"{"Addr":"x:1","Coord":{"v":1,"status":"healthy"}}"#,
     );
     world.look();
-    world.settle(Target::Withdrawn);
-    world.check(Target::Withdrawn);
+    world.settle(WITHDRAWN);
+    world.check(WITHDRAWN);
 }
 
 /// Without a life-cycle record to stand on, draining still removes the routable one.
@@ -275,16 +352,16 @@ fn draining_removes_the_record_also_when_the_chain_was_cut() {
     let mut world = published();
     world.etcd.delete(LIFE_CYCLE);
     world.look();
-    world.settle(Target::Withdrawn);
-    world.check(Target::Withdrawn);
+    world.settle(WITHDRAWN);
+    world.check(WITHDRAWN);
 }
 
 #[test]
 fn an_old_view_of_the_keys_casts_no_doubt() {
     let mut world = World::new();
-    world.settle(Target::Starting);
+    world.settle(STARTING);
     let old = world.etcd.clone();
-    world.settle(Target::Published);
+    world.settle(SHOWN);
     let seen = |key| old.get(key);
     world
         .chain
@@ -292,7 +369,7 @@ fn an_old_view_of_the_keys_casts_no_doubt() {
     world
         .chain
         .saw_routable(old.revision(), seen(ROUTABLE).as_ref(), false);
-    assert_eq!(world.chain.known(), Some(Content::Published));
+    assert_eq!(world.chain.known(), Some(Form::Shown));
     // A restored backup is another matter: its revisions are lower, and true.
     world
         .chain
@@ -306,8 +383,8 @@ fn a_lost_lease_is_replaced_and_the_records_follow() {
     world.etcd.revoke(world.lease);
     // The answer to the next link says it; so would a keep-alive.
     world.new_lease();
-    world.settle(Target::Published);
-    world.check(Target::Published);
+    world.settle(SHOWN);
+    world.check(SHOWN);
 }
 
 /// The old lease's records are still there: they move to the new lease in place.
@@ -316,36 +393,39 @@ fn records_of_an_old_lease_are_taken_over() {
     let mut world = published();
     let old = world.lease;
     world.new_lease();
-    world.settle(Target::Published);
-    world.check(Target::Published);
+    world.settle(SHOWN);
+    world.check(SHOWN);
     world.etcd.revoke(old);
-    world.check(Target::Published);
+    world.check(SHOWN);
 }
 
 /// A late create cannot bring back what has left: its lease is revoked with the last link.
 #[test]
 fn nothing_comes_back_after_the_lease_is_revoked() {
     let mut world = World::new();
-    world.send(Target::Published, Fate::Duplicated);
+    world.send(SHOWN, Fate::Duplicated);
     let copies = world.late.clone();
     world.late.clear();
-    world.settle(Target::Gone);
+    world.settle(GONE);
     world.etcd.revoke(world.lease);
     for txn in copies {
         world.execute(&txn);
     }
-    world.check(Target::Gone);
+    world.check(GONE);
 }
 
 #[derive(Clone, Debug)]
 enum Act {
     Send(Fate),
     Late(usize),
-    Forward,
+    Wish(usize),
     Look,
     Expire,
     Delete(bool),
 }
+
+/// Once it leaves it only goes on leaving.
+const WISHES: [Wanted; 5] = [SHOWN, HEAVY, UNHEALTHY, WITHDRAWN, GONE];
 
 fn act(operator: bool) -> impl Strategy<Value = Act> {
     let fate = prop_oneof![
@@ -357,31 +437,29 @@ fn act(operator: bool) -> impl Strategy<Value = Act> {
     prop_oneof![
         8 => fate.prop_map(Act::Send),
         4 => (0..8_usize).prop_map(Act::Late),
-        2 => Just(Act::Forward),
+        3 => (0..WISHES.len()).prop_map(Act::Wish),
         2 => Just(Act::Look),
         1 => Just(Act::Expire),
         u32::from(operator) => any::<bool>().prop_map(Act::Delete),
     ]
 }
 
-fn play(acts: &[Act]) -> (World, Target) {
-    const TARGETS: [Target; 4] = [
-        Target::Starting,
-        Target::Published,
-        Target::Withdrawn,
-        Target::Gone,
-    ];
-    let (mut world, mut target) = (World::new(), 0);
+fn play(acts: &[Act]) -> (World, Wanted) {
+    let (mut world, mut target) = (World::new(), STARTING);
     for act in acts {
         match act {
-            Act::Send(fate) => drop(world.send(TARGETS[target], *fate)),
+            Act::Send(fate) => drop(world.send(target, *fate)),
             Act::Late(index) if !world.late.is_empty() => {
                 let index = index % world.late.len();
                 let copy = world.late.swap_remove(index);
                 world.execute(&copy);
             }
             Act::Late(_) => {}
-            Act::Forward => target = (target + 1).min(TARGETS.len() - 1),
+            Act::Wish(_) if target == GONE => {}
+            Act::Wish(wish) if target == WITHDRAWN => {
+                target = if *wish == 0 { GONE } else { target }
+            }
+            Act::Wish(wish) => target = WISHES[*wish],
             Act::Look => world.look(),
             Act::Expire => world.etcd.revoke(world.lease),
             Act::Delete(which) => world
@@ -389,7 +467,7 @@ fn play(acts: &[Act]) -> (World, Target) {
                 .delete([LIFE_CYCLE, ROUTABLE][usize::from(*which)]),
         }
     }
-    (world, TARGETS[target])
+    (world, target)
 }
 
 proptest! {
@@ -403,7 +481,7 @@ proptest! {
             world.new_lease();
         }
         world.settle(target);
-        if target == Target::Gone {
+        if target == GONE {
             // As the registration does it: what a late create brought back goes with the lease.
             world.etcd.revoke(world.lease);
         }

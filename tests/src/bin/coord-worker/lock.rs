@@ -10,6 +10,10 @@
 //!
 //! `lock-abort ENDPOINT NAME TTL_SECONDS`: holds a lock with `on_lost = abort`, and never awaits again
 //! after it has said `held`.
+//!
+//! `lock-write ENDPOINT NAME TTL_SECONDS KEY`: holds a lock by hand. Says `held TOKEN`; then writes each
+//! line that it is told to `KEY`, in a transaction under the lock, and says `wrote REVISION`,
+//! `lost REASON`, or `failed ERROR`.
 
 use std::time::Duration;
 
@@ -100,6 +104,28 @@ pub(crate) fn abort(arguments: Vec<String>) -> anyhow::Result<()> {
             }
         })
         .await?
+    })
+}
+
+pub(crate) fn write(arguments: Vec<String>) -> anyhow::Result<()> {
+    let [endpoint, name, ttl, key] = arguments.as_slice() else {
+        anyhow::bail!("ENDPOINT NAME TTL_SECONDS KEY")
+    };
+    let ttl = ttl.parse()?;
+    runtime()?.block_on(async {
+        let coordinator = connect(endpoint, ttl).await?;
+        let guard = coordinator.lock(name.as_str()).acquire().await?;
+        say(format_args!("held {}", guard.fencing_token()));
+        let mut told = Lines::open();
+        while let Some(value) = told.next().await {
+            let write = guard.transaction().put(key.as_str(), value);
+            match write.commit().await {
+                Ok(revision) => say(format_args!("wrote {revision}")),
+                Err(Error::Lost { reason, .. }) => say(format_args!("lost {reason:?}")),
+                Err(error) => say(format_args!("failed {error}")),
+            }
+        }
+        Ok(())
     })
 }
 

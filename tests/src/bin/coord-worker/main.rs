@@ -23,6 +23,7 @@ const COMMANDS: &[(&str, Command)] = &[
     ("lock-abort", lock::abort),
     ("lock-hold", lock::hold),
     ("lock-sections", lock::sections),
+    ("lock-write", lock::write),
 ];
 
 fn main() -> ExitCode {
