@@ -41,6 +41,7 @@ on_both! {
     two_hundred_concurrent_claims_are_all_distinct,
     a_full_pool_is_an_error_or_is_waited_for,
     a_full_pool_is_waited_for_no_longer_than_the_limit,
+    the_lease_outlives_the_hold_by_the_cool_down,
     a_preferred_id_is_had_while_it_is_free,
     dense_ids_are_the_lowest_that_are_free,
     a_deleted_slot_is_a_lost_id_at_once,
@@ -143,6 +144,25 @@ async fn a_full_pool_is_waited_for_no_longer_than_the_limit(server: Backend) {
     let (next, released) = tokio::join!(waiting.acquire(), held.release());
     released.unwrap();
     next.unwrap();
+    coordinator.close().await;
+}
+
+/// So nobody has the number for the whole cool-down after its holder's belief has ended, at least.
+async fn the_lease_outlives_the_hold_by_the_cool_down(server: Backend) {
+    let coordinator = server.coordinator().await;
+    let ids = coordinator.instance_ids("p", 0..=9);
+    let ids = ids
+        .hold(Duration::from_secs(3))
+        .cool_down(Duration::from_secs(600));
+    let id = ids.acquire().await.unwrap();
+    let lease = slots(&server).await[0].1;
+    let mut client = server.client().await;
+    let asked = client.lease_time_to_live(lease, None).await.unwrap();
+    assert_eq!(asked.granted_ttl(), 603);
+    // And the hold is not the TTL.
+    server.stop();
+    eventually("belief ends", async || id.get().err()).await;
+    server.cont();
     coordinator.close().await;
 }
 
