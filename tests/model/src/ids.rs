@@ -696,9 +696,8 @@ impl World {
             }
             if let Some((request, answer)) = &mut process.request {
                 request.each_rev(visit);
-                match answer {
-                    Some(Answer::Mine(_, rev) | Answer::Full(rev)) => visit(rev),
-                    _ => {}
+                if let Some(Answer::Mine(_, rev) | Answer::Full(rev)) = answer {
+                    visit(rev);
                 }
             }
         }
