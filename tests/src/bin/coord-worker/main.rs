@@ -20,6 +20,7 @@ const COMMANDS: &[(&str, Command)] = &[
     ("etcd", etcd::run),
     ("global", global::run),
     ("instance-id", instance_id::run),
+    ("snowflakes", instance_id::snowflakes),
     ("lock-abort", lock::abort),
     ("lock-hold", lock::hold),
     ("lock-sections", lock::sections),
