@@ -5,7 +5,7 @@ use std::{marker::PhantomData, process::ExitCode, time::Duration};
 use super::{
     Context,
     extract::{MainReturn, Returns},
-    launch,
+    launch, launch_sync,
 };
 
 /// No instance id is claimed.
@@ -375,6 +375,17 @@ impl<S> Service<S> {
             Returns::new(),
             async |context: &Context| Ok(context.clone()),
             async |context| main(context).await,
+        )
+    }
+
+    /// [`run`](Self::run) with a `main` that is not async: it runs on the calling thread, with the
+    /// service's runtime beside it.
+    pub fn run_blocking<R: MainReturn>(self, main: impl FnOnce(Context) -> R) -> ExitCode {
+        launch_sync(
+            self,
+            Returns::new(),
+            async |context: &Context| Ok(context.clone()),
+            main,
         )
     }
 }

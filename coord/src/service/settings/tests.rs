@@ -235,8 +235,8 @@ fn a_variable_for_listeners_must_fit_those_of_the_program() {
         let told = faults(given(), &[("COORD_LISTEN", listen)]).join("\n");
         assert!(told.contains(named), "{told}");
     }
-    let told = faults(given(), &[("COORD_ADVERTISE", "http=a:1")]).join("\n");
-    assert!(told.contains("`http`"), "{told}");
+    let told = faults(given(), &[("COORD_ADVERTISE", "admin=a:1")]).join("\n");
+    assert!(told.contains("`admin`"), "{told}");
     let one = || Given {
         name: Some("one".into()),
         listen: Some(vec![("grpc".into(), "0.0.0.0:1".into())]),

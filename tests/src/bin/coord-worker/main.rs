@@ -9,6 +9,7 @@ mod global;
 mod instance_id;
 mod lock;
 mod service;
+mod service_words;
 
 use std::process::ExitCode;
 
@@ -32,6 +33,8 @@ fn main() -> ExitCode {
     match name.as_str() {
         "service" => return service::main(),
         "service-by-hand" => return service::by_hand(),
+        "service-sync" => return service_words::blocking(),
+        "service-words" => return service_words::every(),
         _ => {}
     }
     let Some((_, command)) = COMMANDS.iter().find(|(known, _)| *known == name) else {
