@@ -91,14 +91,14 @@ impl Clock {
         }
     }
 
-    /// Milliseconds since the Unix epoch by the wall clock: for records that people read, never for
-    /// a deadline.
+    /// Milliseconds since the Unix epoch by the wall clock, which is set and steps: for records that
+    /// people read and for stamps that are compared with what was stamped before, never for a
+    /// deadline.
     pub(crate) fn unix_ms(&self) -> u64 {
-        SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .ok()
-            .and_then(|since| u64::try_from(since.as_millis()).ok())
-            .unwrap_or(0)
+        match &self.0 {
+            Source::Real(_) => wall(),
+            Source::Manual(manual) => manual.wall.load(Ordering::SeqCst),
+        }
     }
 
     /// Done after `duration`.
@@ -153,6 +153,14 @@ impl Clock {
         })
         .await
     }
+}
+
+fn wall() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .ok()
+        .and_then(|since| u64::try_from(since.as_millis()).ok())
+        .unwrap_or(0)
 }
 
 fn boottime() -> Instant {
@@ -214,6 +222,8 @@ impl Drop for Sleep {
 #[derive(Debug, Default)]
 pub(crate) struct Manual {
     now: AtomicU64,
+    /// The wall clock, in milliseconds.
+    wall: AtomicU64,
     next: AtomicU64,
     waiting: Mutex<BTreeMap<(Instant, u64), Waker>>,
 }
@@ -242,6 +252,7 @@ impl Clock {
     pub(crate) fn manual() -> (Self, ManualClock) {
         let manual = Arc::new(Manual::default());
         manual.now.store(1_000_000_000, Ordering::SeqCst);
+        manual.wall.store(wall(), Ordering::SeqCst);
         (Self(Source::Manual(manual.clone())), ManualClock(manual))
     }
 }
@@ -253,11 +264,18 @@ pub(crate) struct ManualClock(Arc<Manual>);
 
 #[cfg(any(test, feature = "embedded"))]
 impl ManualClock {
+    /// Sets the wall clock, as an operator or a time server does: waits and deadlines do not move.
+    #[cfg(test)]
+    pub(crate) fn set_unix_ms(&self, now: u64) {
+        self.0.wall.store(now, Ordering::SeqCst);
+    }
+
     /// Moves the time on and wakes every wait that is over.
     pub(crate) fn advance(&self, duration: Duration) {
         let woken = {
             let mut waiting = self.0.waiting();
             let micros = u64::try_from(duration.as_micros()).expect("a test's duration");
+            self.0.wall.fetch_add(micros / 1_000, Ordering::SeqCst);
             let now = self.0.now.fetch_add(micros, Ordering::SeqCst) + micros;
             let later = waiting.split_off(&(Instant::from_micros(now + 1), 0));
             std::mem::replace(&mut *waiting, later)

@@ -80,8 +80,12 @@ impl Drop for Alive {
 /// however many wait for it and whoever of them gives up.
 #[derive(Debug)]
 struct Closer {
+    /// What is registered leaves first: a deletion without a mark would be taken for a crash.
+    registrations: registry::Shared,
+    clock: Clock,
     keeper: Keeper,
-    /// The parts' background work. Ends first.
+    locks: Locks,
+    /// The parts' background work. Ends before what it stands on.
     parts: Tasks,
     /// The connections and the keeper. End last.
     base: Tasks,
@@ -92,7 +96,10 @@ struct Closer {
 
 impl Closer {
     async fn close(self) {
+        let leaving = self.registrations.leave();
+        let _ = self.clock.timeout(CLOSE_LIMIT, leaving).await;
         self.parts.close().await;
+        self.locks.close().await;
         self.keeper.close(CLOSE_LIMIT).await;
         self.base.close().await;
         self.heartbeat.close().await;
@@ -155,6 +162,7 @@ impl Coordinator {
             base.clone(),
             heartbeat.clone(),
         );
+        let registrations = registry::Shared::new(clock.unix_ms());
         let engine = Engine {
             calls,
             watches,
@@ -167,8 +175,12 @@ impl Coordinator {
             module: None,
             watched: Watched::default(),
         };
+        let locks = Locks::new(engine.clone());
         let closer = Closer {
+            registrations: registrations.clone(),
+            clock: engine.clock.clone(),
             keeper,
+            locks: locks.clone(),
             parts,
             base: base.clone(),
             heartbeat,
@@ -189,9 +201,9 @@ impl Coordinator {
         let alive = Arc::new(Alive {
             closing,
             closed,
-            locks: Locks::new(engine.clone()),
+            locks,
             cache: Cache::default(),
-            registrations: registry::Shared::new(engine.clock.unix_ms()),
+            registrations,
             engine: engine.clone(),
         });
         Ok(Self { alive, engine })
@@ -430,9 +442,12 @@ impl Coordinator {
         }
     }
 
-    /// Releases everything and ends the connections: locks are given back, registrations and ids
-    /// removed (each by revoking its lease), live configs stop at their last value. Takes at most a
-    /// second or so; what could not be released by then runs out with its lease. Every later call is
+    /// Releases everything and ends the connections: registrations leave, as by
+    /// [`deregister`](crate::Registration::deregister); locks are given back and ids removed (each by
+    /// revoking its lease), live configs stop at their last value. Locks that are held are lost before
+    /// others can have them: until their bodies have stopped, and their guards are dropped, for as much
+    /// as a twentieth of their TTL (and at most a second), they stay taken. Takes at most three seconds
+    /// or so; what could not be released by then runs out with its lease. Every later call is
     /// [`Closed`](Error::Closed). A second close waits for the first.
     ///
     /// # Cancel safety

@@ -7,7 +7,7 @@
 //! | lock queue | `<ns>coord/lock/<name>!/<mode><lease hex>.<nonce>`; of a semaphore, and `.<take>of<permits>` |
 //! | lock session | `<ns>coord/session/<lease hex>` |
 //! | registry | `<ns>coord/svc/<service>/<zone or ->/<instance>`, `<ns>coord/inst/<service>/<instance>` |
-//! | instance ids | `<ns>coord/id/<pool>/slot/<number>`, `<ns>coord/id/<pool>/own/<uuid>` |
+//! | instance ids | `<ns>coord/id/<pool>/slot/<number>`, `…/own/<uuid>`, `…/hw/<number>` |
 //!
 //! Every prefix ends in `/`: a range over `a/b` would also return `a/bc`.
 
@@ -231,8 +231,7 @@ impl Layout {
 
     /// The queue of the candidates of the election `name`: as a lock's, elsewhere.
     pub(crate) fn election_queue(&self, name: &str) -> Result<Prefix> {
-        let elections = Prefix(format!("{}{}election/", self.namespace, self.lock));
-        elections.queue("campaign", name)
+        self.elections().queue("campaign", name)
     }
 
     /// The intervals of the queues of the lock `path` and of all locks below it; of every lock if it is
@@ -263,6 +262,10 @@ impl Layout {
         Some((name, queue))
     }
 
+    fn elections(&self) -> Prefix {
+        Prefix(format!("{}{}election/", self.namespace, self.lock))
+    }
+
     fn locks(&self) -> Prefix {
         Prefix(format!("{}{}lock/", self.namespace, self.lock))
     }
@@ -271,7 +274,50 @@ impl Layout {
     /// end mark.
     pub(crate) fn raw_lock_queue(&self, name: &str) -> Result<Prefix> {
         text("acquire lock", name)?;
-        Ok(Prefix(format!("{name}/")))
+        let queue = Prefix(format!("{name}/"));
+        if self.is_ours(&queue) {
+            let fault = format!(
+                "the raw name `{name}` is among the keys that coord keeps for itself: \
+                 whatever stands below it would hold the lock"
+            );
+            return Err(Error::invalid("acquire lock", fault));
+        }
+        Ok(queue)
+    }
+
+    /// Whether a queue of another client's there would hold keys of ours that are not of one queue, or
+    /// would be held among them.
+    fn is_ours(&self, queue: &Prefix) -> bool {
+        let Self {
+            namespace,
+            lock,
+            registry,
+            ..
+        } = self;
+        // One lock or election of ours is what other clients can call by its whole name.
+        let of_one = |room: &Prefix| {
+            let name = room.strip(queue.as_bytes());
+            name.and_then(|name| {
+                name.windows(2)
+                    .position(|two| two == b"!/")
+                    .map(|at| at + 2 == name.len())
+            }) == Some(true)
+        };
+        if of_one(&self.locks()) || of_one(&self.elections()) {
+            return false;
+        }
+        let rooms = [
+            format!("{namespace}coord/"),
+            format!("{namespace}{lock}lock/"),
+            format!("{namespace}{lock}election/"),
+            format!("{namespace}{lock}session/"),
+            format!("{namespace}{registry}svc/"),
+            format!("{namespace}{registry}inst/"),
+            format!("{namespace}{registry}id/"),
+        ];
+        let queue = queue.as_str();
+        let mut rooms = rooms.iter();
+        rooms.any(|room| room.starts_with(queue) || queue.starts_with(room.as_str()))
     }
 
     /// The session key of the lock session with `lease`.
@@ -314,18 +360,23 @@ impl Layout {
 
     /// The slots of an id pool.
     pub(crate) fn id_slots(&self, pool: &str) -> Result<Prefix> {
-        segment("claim an instance id", "pool name", pool)?;
-        Ok(Prefix(format!(
-            "{}{}id/{pool}/slot/",
-            self.namespace, self.registry
-        )))
+        self.ids(pool, "slot")
     }
 
     /// The keys that tell a repeated claim which id it has.
     pub(crate) fn id_owners(&self, pool: &str) -> Result<Prefix> {
+        self.ids(pool, "own")
+    }
+
+    /// Up to when each id of the pool may have been stamped on something.
+    pub(crate) fn id_marks(&self, pool: &str) -> Result<Prefix> {
+        self.ids(pool, "hw")
+    }
+
+    fn ids(&self, pool: &str, what: &str) -> Result<Prefix> {
         segment("claim an instance id", "pool name", pool)?;
         Ok(Prefix(format!(
-            "{}{}id/{pool}/own/",
+            "{}{}id/{pool}/{what}/",
             self.namespace, self.registry
         )))
     }

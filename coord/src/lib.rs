@@ -85,7 +85,9 @@ pub use coord_macros::CoordConfig;
 pub use coordinator::{ConnectionHealth, Coordinator, Health, SessionHealth, WatchHealth};
 pub use error::{Context as ErrorContext, Error, Holder, LostReason, Result};
 pub use global::{global, set_global};
-pub use instance_id::{InstanceId, InstanceIds};
+pub use instance_id::{
+    InstanceId, InstanceIds, SnowflakeLayout, SnowflakeParts, Snowflakes, Timestamps,
+};
 pub use lock::{
     Election, FencingToken, Held, Leader, Leaders, Leadership, LockBuilder, LockEntry, LockGuard,
     LockMode, LockStatus, LockTransaction, OnLost, ReentrantLock, Release, Released,
@@ -94,8 +96,8 @@ pub use options::{
     ConfigOptions, LockOptions, Options, Pem, RegistryOptions, RetryOptions, Secret, TlsOptions,
 };
 pub use registry::{
-    Discover, Instance, InstanceEvent, InstanceEvents, InstanceHealth, InstanceSpec,
-    InstanceUpdate, Registration, Registry,
+    Discover, Instance, InstanceEvent, InstanceEvents, InstanceHealth, InstanceSet, InstanceSpec,
+    InstanceUpdate, Registration, Registry, ServiceView,
 };
 pub use service::{
     Context, FromContext, Listeners, OnExhausted, OnIdLost, Ready, Service, Shutdown,

@@ -1,5 +1,5 @@
 //! The names of the metrics, through the `metrics` facade: the same across releases, so that a
-//! dashboard outlives an upgrade.
+//! dashboard outlives an upgrade. The docs of `LockBuilder` tell users those of locks.
 
 /// Counter, by `prefix`: config changes that were refused. The value from before stays in use.
 pub(crate) const CONFIG_REFUSALS: &str = "coord_config_refusals_total";

@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //! 1. Every task belongs to a [`Tasks`] and ends when that is cancelled; [`Tasks::close`] waits for it.
-//!    What a task has [set aside](Tasks::aside) cannot be cancelled, and is not waited for.
+//!    What a task has [set aside](Tasks::aside) cannot be cancelled, and is not waited for; nor is one
+//!    that runs [elsewhere](Tasks::here).
 //! 2. A runtime is dropped on its own thread, never in a caller's async context (tokio panics there).
 //! 3. A [`Thread`] ends when its last clone is gone. Tasks may hold clones: they end by (1) first.
 
@@ -105,11 +106,13 @@ impl Tasks {
         }
     }
 
-    /// The same set, whose new tasks run on the runtime of who calls this; on this one if there is none.
+    /// Tasks on the runtime of who calls this, or on this one if there is none: cancelled with this
+    /// set, which does not wait for them, since that runtime may be blocked for ever.
     pub(crate) fn here(&self) -> Self {
         Self {
             handle: Handle::try_current().unwrap_or_else(|_| self.handle.clone()),
-            ..self.clone()
+            tracker: TaskTracker::new(),
+            cancelled: self.cancelled.clone(),
         }
     }
 

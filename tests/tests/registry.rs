@@ -4,7 +4,10 @@
     reason = "helpers of a test fail as the test does"
 )]
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, OnceLock},
+    time::Duration,
+};
 
 use coord::{
     Coordinator, Error, InstanceEvent, InstanceEvents, InstanceHealth, InstanceSpec, Registry,
@@ -14,8 +17,54 @@ use etcd_client::{GetOptions, KeyValue, PutOptions};
 use futures_util::StreamExt as _;
 use serde_json::Value;
 
+#[path = "registry/discover.rs"]
+mod discover;
+#[path = "registry/update.rs"]
+mod update;
+#[path = "registry/view.rs"]
+mod view;
+
+const SERVICE: &str = "user-service";
+
+/// Everything that this program logs, from the first call on.
+fn log() -> &'static Log {
+    static LOG: OnceLock<Log> = OnceLock::new();
+    LOG.get_or_init(|| {
+        let log = Log::default();
+        let lines = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_max_level(tracing::Level::WARN)
+            .with_writer(move || lines.clone());
+        subscriber.init();
+        log
+    })
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    fn lines(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl std::io::Write for Log {
+    /// One line each.
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        let text = String::from_utf8_lossy(line).into_owned();
+        self.0.lock().unwrap().push(text);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 fn spec() -> InstanceSpec {
-    InstanceSpec::new("user-service", "10.0.0.5:50051")
+    InstanceSpec::new(SERVICE, "10.0.0.5:50051")
         .version("1.4.0")
         .ttl(Duration::from_secs(2))
 }
@@ -76,7 +125,7 @@ async fn an_instance_is_found_until_it_has_deregistered(server: Backend) {
     assert_eq!(instance.health, InstanceHealth::Healthy);
     assert_eq!(
         next(&mut events).await,
-        InstanceEvent::Registered(instance.clone())
+        InstanceEvent::Registered(Arc::new(instance.clone()))
     );
 
     // A superset of Go's record, both records in one revision under one lease.
@@ -97,7 +146,7 @@ async fn an_instance_is_found_until_it_has_deregistered(server: Backend) {
     // The mark came first, so nobody takes it for a crash.
     assert_eq!(
         next(&mut events).await,
-        InstanceEvent::Left(instance.clone())
+        InstanceEvent::Left(Arc::new(instance.clone()))
     );
     coordinator.close().await;
     assert_eq!(events.next().await, None);
@@ -114,14 +163,15 @@ async fn dropping_the_handle_deregisters_and_closing_the_coordinator_too(server:
     assert_eq!(next(&mut events).await, InstanceEvent::Left(instance));
 
     let registration = coordinator.registry().register(spec()).await.unwrap();
+    let InstanceEvent::Registered(instance) = next(&mut events).await else {
+        panic!("it is new");
+    };
     coordinator.close().await;
-    eventually("no record", async || {
-        records(&server, "svc").await.is_empty()
-    })
-    .await;
+    assert!(records(&server, "svc").await.is_empty());
+    assert_eq!(next(&mut events).await, InstanceEvent::Left(instance));
     assert!(!registration.is_registered());
-    let closed = registration.deregister().await;
-    assert!(matches!(closed, Err(Error::Closed { .. })), "{closed:?}");
+    // It has left already.
+    registration.deregister().await.unwrap();
     let refused = coordinator.registry().register(spec()).await;
     assert!(matches!(refused, Err(Error::Closed { .. })));
     watching.close().await;
@@ -248,7 +298,7 @@ async fn a_crash_is_told_from_leaving_and_records_of_others_are_understood(serve
     let found = registry.discover("user-service").await.unwrap();
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].zone.as_deref(), Some("b"));
-    assert!(matches!(next(&mut events).await, InstanceEvent::Registered(i) if i == found[0]));
+    assert!(matches!(next(&mut events).await, InstanceEvent::Registered(i) if *i == found[0]));
 
     server.expire_lease(lease).await;
     assert_eq!(next(&mut events).await, InstanceEvent::Expired(instance));
@@ -357,5 +407,56 @@ async fn an_etcd_that_lost_its_data_gets_the_registration_again(server: Backend)
     for kind in ["svc", "inst"] {
         assert!(records(&server, kind).await.is_empty());
     }
+    coordinator.close().await;
+}
+
+/// Records were deleted and no watch told of it; then the lease was overdue for a while. That it lives
+/// again says nothing of them.
+#[tokio::test]
+async fn a_renewed_lease_does_not_prove_that_the_records_are_there() {
+    let server = coord::embedded::Server::start().await.unwrap();
+    let coordinator = server.coordinator().await.unwrap();
+    let registration = coordinator.registry().register(spec()).await.unwrap();
+    let connected = etcd_client::Client::connect([server.endpoint()], None).await;
+    let mut client = connected.unwrap();
+    // Nothing happens in the watches before they are open.
+    eventually("the own records are watched", async || {
+        let health = coordinator.health();
+        let own = health
+            .watches
+            .iter()
+            .filter(|watch| watch.name.starts_with("registration"));
+        own.filter(|watch| watch.current).count() == 2
+    })
+    .await;
+    let all = async |client: &mut etcd_client::Client| {
+        let options = Some(GetOptions::new().with_prefix());
+        client.get("coord/", options).await.unwrap().take_kvs()
+    };
+    let before = all(&mut client).await;
+    assert_eq!(before.len(), 2);
+    for record in &before {
+        server.swallow_event(record.key());
+        client.delete(record.key(), None).await.unwrap();
+    }
+    assert!(all(&mut client).await.is_empty());
+    server.freeze();
+    server.stall();
+    eventually("overdue", async || {
+        coordinator
+            .health()
+            .sessions
+            .iter()
+            .all(|session| !session.live)
+    })
+    .await;
+    server.resume();
+    server.thaw();
+    eventually("both are there again", async || {
+        all(&mut client).await.len() == 2
+    })
+    .await;
+    assert_eq!(all(&mut client).await[0].lease(), before[0].lease());
+    registration.deregister().await.unwrap();
     coordinator.close().await;
 }

@@ -144,6 +144,14 @@ impl Compare {
             target: Target::ModRevision(revision),
         }
     }
+
+    pub(crate) fn lease(span: Span, op: CompareOp, lease: i64) -> Self {
+        Self {
+            span,
+            op,
+            target: Target::Lease(lease),
+        }
+    }
 }
 
 /// One operation of a transaction. They run in order and see each other's writes; a key may be

@@ -25,13 +25,20 @@ pub(super) struct Claim {
     lease: i64,
     /// What a slot holds, for people.
     record: Vec<u8>,
+    /// Whether the id's mark is read with it.
+    marked: bool,
 }
 
 /// What a claim's reply means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// `number` is this claim's since the revision `epoch`.
-    Mine { number: u32, epoch: i64 },
+    /// `number` is this claim's since the revision `epoch`. `mark`: how the mark stood then, if it was
+    /// to be read and this is the reply to the copy that took the slot.
+    Mine {
+        number: u32,
+        epoch: i64,
+        mark: Option<KeyValue>,
+    },
     /// Every candidate is taken. These are.
     Taken { used: BTreeSet<u32> },
     /// An earlier copy took a slot that has been freed since. The lease and the owner key are used
@@ -45,18 +52,30 @@ impl Claim {
             owner: pool.owner(uuid),
             lease,
             record,
+            marked: false,
         }
+    }
+
+    /// Reads the id's mark in the same transaction: an earlier read could be older than what the last
+    /// holder wrote.
+    pub(super) fn marked(mut self, marked: bool) -> Self {
+        self.marked = marked;
+        self
     }
 
     pub(super) fn txn(&self, pool: &Pool, candidates: &[u32]) -> Txn {
         let taken = || Op::Get(keys_only(pool));
         let chain = candidates.iter().rev().fold(vec![taken()], |next, number| {
+            let mut take = vec![
+                self.put(&pool.slot(*number), self.record.clone()),
+                self.put(&self.owner, number.to_string().into_bytes()),
+            ];
+            if self.marked {
+                take.push(Op::Get(Range::new(Span::key(&pool.mark(*number)))));
+            }
             vec![Op::Txn(Txn {
                 when: vec![absent(&pool.slot(*number))],
-                then: vec![
-                    self.put(&pool.slot(*number), self.record.clone()),
-                    self.put(&self.owner, number.to_string().into_bytes()),
-                ],
+                then: take,
                 otherwise: next,
             })]
         });
@@ -85,8 +104,18 @@ impl Claim {
         for number in candidates {
             match replies.first() {
                 Some(OpReply::Txn(nested)) if nested.succeeded => {
-                    let number = *number;
-                    return Outcome::Mine { number, epoch };
+                    let mark = match nested.replies.last() {
+                        // Absent is a mark as well: that of an id that was never stamped.
+                        Some(OpReply::Get(mark)) => {
+                            Some(mark.kvs.first().cloned().unwrap_or_default())
+                        }
+                        _ => None,
+                    };
+                    return Outcome::Mine {
+                        number: *number,
+                        epoch,
+                        mark,
+                    };
                 }
                 Some(OpReply::Txn(nested)) => replies = &nested.replies,
                 _ => break,
@@ -115,7 +144,11 @@ impl Claim {
             .iter()
             .find(|slot| is_mine(Some(slot), epoch, self.lease))
             .and_then(|slot| pool.number(&slot.key))
-            .map_or(Outcome::Spent, |number| Outcome::Mine { number, epoch })
+            .map_or(Outcome::Spent, |number| Outcome::Mine {
+                number,
+                epoch,
+                mark: None,
+            })
     }
 }
 
@@ -124,19 +157,25 @@ pub(super) fn is_mine(slot: Option<&KeyValue>, epoch: i64, lease: i64) -> bool {
     slot.is_some_and(|slot| slot.create_revision == epoch && slot.lease == lease)
 }
 
-/// Gives the slot back, if it is still the one that was taken at `epoch`: a late or repeated copy
-/// must not free a successor's. The owner key stays; it goes with the lease.
-pub(super) fn release(slot: &Key, epoch: i64) -> Txn {
+/// What holds only while a slot is the one that was taken at `epoch` under `lease`. Either would do,
+/// but for an etcd that was put back to an older state: it gives out revisions anew.
+pub(super) fn held(slot: &Key, epoch: i64, lease: i64) -> Vec<Compare> {
+    vec![
+        Compare::create_revision(Span::key(slot), CompareOp::Equal, epoch),
+        Compare::lease(Span::key(slot), CompareOp::Equal, lease),
+    ]
+}
+
+/// Gives the slot back, if it is still the one that was taken: a late or repeated copy must not free a
+/// successor's. The owner key stays; it goes with the lease. `also`: what is done with it.
+pub(super) fn release(slot: &Key, epoch: i64, lease: i64, also: Option<Op>) -> Txn {
+    let delete = Op::Delete {
+        span: Span::key(slot),
+        prev: false,
+    };
     Txn {
-        when: vec![Compare::create_revision(
-            Span::key(slot),
-            CompareOp::Equal,
-            epoch,
-        )],
-        then: vec![Op::Delete {
-            span: Span::key(slot),
-            prev: false,
-        }],
+        when: held(slot, epoch, lease),
+        then: std::iter::once(delete).chain(also).collect(),
         otherwise: Vec::new(),
     }
 }
@@ -181,13 +220,16 @@ mod tests {
         let (mut etcd, pool) = (MiniEtcd::new(), pool(9));
         let a = claim(&mut etcd, &pool, 1);
         let b = claim(&mut etcd, &pool, 2);
-        let Outcome::Mine { number: 4, epoch } = send(&mut etcd, &pool, &a, &[4, 5]) else {
+        let Outcome::Mine {
+            number: 4, epoch, ..
+        } = send(&mut etcd, &pool, &a, &[4, 5])
+        else {
             panic!("4 is free");
         };
         let slot = etcd.get(pool.slot(4).as_str()).expect("taken");
         assert_eq!((slot.create_revision, slot.lease), (epoch, 1));
         let second = send(&mut etcd, &pool, &b, &[4, 5]);
-        assert!(matches!(second, Outcome::Mine { number: 5, epoch: e } if e > epoch));
+        assert!(matches!(second, Outcome::Mine { number: 5, epoch: e, .. } if e > epoch));
     }
 
     #[test]
@@ -237,10 +279,12 @@ mod tests {
     fn a_late_copy_of_a_released_claim_takes_nothing() {
         let (mut etcd, pool) = (MiniEtcd::new(), pool(9));
         let a = claim(&mut etcd, &pool, 1);
-        let Outcome::Mine { number, epoch } = send(&mut etcd, &pool, &a, &[4]) else {
+        let Outcome::Mine { number, epoch, .. } = send(&mut etcd, &pool, &a, &[4]) else {
             panic!("free");
         };
-        let released = etcd.txn(&release(&pool.slot(number), epoch)).expect("done");
+        let released = etcd
+            .txn(&release(&pool.slot(number), epoch, 1, None))
+            .expect("done");
         assert!(released.succeeded);
         assert_eq!(send(&mut etcd, &pool, &a, &[4]), Outcome::Spent);
         assert!(etcd.get(pool.slot(4).as_str()).is_none());
@@ -259,7 +303,9 @@ mod tests {
         etcd.revoke(1);
         let b = claim(&mut etcd, &pool, 2);
         send(&mut etcd, &pool, &b, &[4]);
-        let reply = etcd.txn(&release(&pool.slot(4), epoch)).expect("done");
+        let reply = etcd
+            .txn(&release(&pool.slot(4), epoch, 1, None))
+            .expect("done");
         assert!(!reply.succeeded);
         assert_eq!(etcd.get(pool.slot(4).as_str()).map(|kv| kv.lease), Some(2));
     }

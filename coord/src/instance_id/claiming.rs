@@ -1,6 +1,6 @@
 //! [`Claiming`]: one call of `acquire`: what is asked of etcd until there is an id.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use serde::Serialize;
 
@@ -8,8 +8,11 @@ use super::{
     InstanceId, InstanceIds, OPERATION,
     claim::{Claim, Outcome},
     guard::{self, Slot},
+    held::Minting,
+    mint::Mint,
     order::Choice,
     pool::Pool,
+    window::{Moved, Window},
 };
 use crate::{
     client::{CallError, Reason, Span},
@@ -103,15 +106,31 @@ impl<'a> Claiming<'a> {
             self.failures = 0;
             self.backoff.reset();
             match outcome {
-                Outcome::Mine { number, epoch } => {
+                Outcome::Mine {
+                    number,
+                    epoch,
+                    mark,
+                } => {
                     let slot = Slot {
                         key: self.pool.slot(number),
                         epoch,
                         session: session.clone(),
                     };
-                    let id = InstanceId::new(engine, &self.pool, number, slot);
+                    let minting = self.minting(number);
+                    let mint = minting.as_ref().map(|minting| minting.mint.clone());
+                    let id = InstanceId::new(engine, &self.pool, number, slot.clone(), minting);
                     ending.disarm();
-                    return Ok(guard::believed(&session).await.then_some(id));
+                    if !guard::believed(&session).await {
+                        return Ok(None);
+                    }
+                    if let Some(mint) = mint {
+                        let window = Window::new(slot, self.pool.mark(number), mint, mark.as_ref());
+                        let Some(window) = self.open(window).await? else {
+                            return Ok(None);
+                        };
+                        id.keep(window);
+                    }
+                    return Ok(Some(id));
                 }
                 Outcome::Spent => return Ok(None),
                 Outcome::Taken { used: now } => {
@@ -130,6 +149,33 @@ impl<'a> Claiming<'a> {
         Ok(None)
     }
 
+    /// What stamps the number, if it is to be stamped.
+    fn minting(&self, number: u32) -> Option<Minting> {
+        let length = self.ids.window?;
+        let length = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+        let mint = Mint::new(self.ids.engine.clock.clone(), length);
+        Some(Minting {
+            mint: Arc::new(mint),
+            mark: self.pool.mark(number),
+            largest: *self.pool.range().end(),
+        })
+    }
+
+    /// Waits until there is something to stamp. `None`: the slot is lost.
+    async fn open(&mut self, mut window: Window) -> Result<Option<Window>> {
+        let engine = &self.ids.engine;
+        while !window.is_open() {
+            match window.step(engine).await {
+                Ok(Moved::Yes | Moved::Elsewhere) => {}
+                Ok(Moved::SlotLost) => return Ok(None),
+                Ok(Moved::NoMark) => return Err(window.no_mark()),
+                Err(error) => self.failed(self.error(error)).await?,
+            }
+        }
+        window.warn_if_ahead(engine);
+        Ok(Some(window))
+    }
+
     fn claim(&self, session: &Session) -> Claim {
         let uuid = uuid::Uuid::new_v4().to_string();
         let record = Record {
@@ -142,7 +188,7 @@ impl<'a> Claiming<'a> {
             hold_ms: u64::try_from(self.ids.hold.as_millis()).unwrap_or(u64::MAX),
         };
         let record = serde_json::to_vec(&record).expect("strings and numbers are JSON");
-        Claim::new(&self.pool, &uuid, session.lease(), record)
+        Claim::new(&self.pool, &uuid, session.lease(), record).marked(self.ids.window.is_some())
     }
 
     /// How much longer a full pool may be waited for.

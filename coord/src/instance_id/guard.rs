@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::claim;
 use crate::{
-    client::{Range, Span},
+    client::{Op, Range, Span},
     engine::Engine,
     error::{Context, LostReason, Result},
     key::Key,
@@ -102,16 +102,13 @@ async fn verify(engine: &Engine, slot: &Slot) {
     }
 }
 
-/// Frees the slot and then ends its lease. Belief has ended before. The guarded deletion may be
-/// repeated freely; if etcd does not answer, the lease runs out.
-pub(super) async fn release(engine: Engine, slot: Slot) -> Result<()> {
+/// Frees the slot, and does `also` in the same transaction; then ends its lease. Belief has ended
+/// before. The guarded transaction may be repeated freely; if etcd does not answer, the lease runs out.
+pub(super) async fn release(engine: Engine, slot: Slot, also: Option<Op>) -> Result<()> {
     let mut tries = Backoff::for_call(&engine.options.retry);
+    let release = claim::release(&slot.key, slot.epoch, slot.session.lease(), also);
     let freed = loop {
-        let error = match engine
-            .calls
-            .txn(claim::release(&slot.key, slot.epoch))
-            .await
-        {
+        let error = match engine.calls.txn(release.clone()).await {
             Ok(_) => break Ok(()),
             Err(error) => error,
         };

@@ -9,13 +9,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     guard::{self, Slot},
+    mint::Mint,
     pool::Pool,
+    window::{self, Window},
 };
 #[cfg(feature = "embedded")]
-use crate::key::Layout;
+use crate::{clock::Clock, key::Layout};
 use crate::{
     engine::Engine,
     error::{Error, LostReason, Result},
+    key::Key,
     session::{Session, SessionState},
 };
 
@@ -39,13 +42,30 @@ struct Held {
     given_back: AtomicBool,
     /// `None`: [detached](InstanceId::detached), so there is nobody to give it back to.
     engine: Option<Engine>,
-    /// Ends the task that watches the slot.
+    /// Ends the tasks that watch the slot and keep the window.
     guard: CancellationToken,
+    /// Only of an id that is claimed with a window.
+    minting: Option<Minting>,
+}
+
+/// What stamps a number.
+#[derive(Debug)]
+pub(super) struct Minting {
+    pub(super) mint: Arc<Mint>,
+    pub(super) mark: Key,
+    /// The largest number of its pool.
+    pub(super) largest: u32,
 }
 
 impl InstanceId {
     /// The id whose slot was taken just now.
-    pub(super) fn new(engine: &Engine, pool: &Pool, number: u32, slot: Slot) -> Self {
+    pub(super) fn new(
+        engine: &Engine,
+        pool: &Pool,
+        number: u32,
+        slot: Slot,
+        minting: Option<Minting>,
+    ) -> Self {
         let guard = CancellationToken::new();
         let watching = guard::watch(engine.clone(), slot.clone());
         let ended = guard.clone();
@@ -59,7 +79,37 @@ impl InstanceId {
             given_back: AtomicBool::new(false),
             engine: Some(engine.clone()),
             guard,
+            minting,
         }))
+    }
+
+    /// Keeps the window open for as long as the id is held.
+    pub(super) fn keep(&self, window: Window) {
+        let Some(engine) = &self.0.engine else {
+            return;
+        };
+        let (ended, lost) = (self.0.guard.clone(), self.lost());
+        let keeping = window::keep(engine.clone(), window);
+        engine
+            .tasks
+            .spawn(ended.run_until_cancelled_owned(async move {
+                tokio::select! {
+                    () = keeping => {}
+                    _ = lost => {}
+                }
+            }));
+    }
+
+    pub(super) fn minting(&self) -> Option<&Minting> {
+        self.0.minting.as_ref()
+    }
+
+    pub(super) fn number(&self) -> u32 {
+        self.0.number
+    }
+
+    pub(super) fn pool(&self) -> &str {
+        &self.0.pool
     }
 
     /// For a double: held as long as `session` lives, without anything on etcd.
@@ -69,12 +119,18 @@ impl InstanceId {
         pool: &str,
         number: u32,
         session: Session,
+        clock: Clock,
     ) -> Result<Self> {
         let pool = Pool::new(layout, pool, number..=number)?;
         let slot = Slot {
             key: pool.slot(number),
             epoch: 1,
             session,
+        };
+        let minting = Minting {
+            mint: Arc::new(Mint::endless(clock)),
+            mark: pool.mark(number),
+            largest: number,
         };
         Ok(Self(Arc::new(Held {
             number,
@@ -83,6 +139,7 @@ impl InstanceId {
             given_back: AtomicBool::new(false),
             engine: None,
             guard: CancellationToken::new(),
+            minting: Some(minting),
         })))
     }
 
@@ -100,7 +157,7 @@ impl InstanceId {
         }
     }
 
-    fn reason(&self) -> Option<LostReason> {
+    pub(super) fn reason(&self) -> Option<LostReason> {
         if self.0.given_back.load(Ordering::Acquire) {
             return Some(LostReason::Closed);
         }
@@ -176,7 +233,12 @@ impl Held {
             self.slot.session.mark_lost(LostReason::Closed);
             return None;
         };
-        let release = guard::release(engine.clone(), self.slot.clone());
+        // In this order: what is stamped after this is refused.
+        let lowered = self.minting.as_ref().and_then(|minting| {
+            let after_last = minting.mint.close()?;
+            Some(window::lower(&minting.mark, after_last))
+        });
+        let release = guard::release(engine.clone(), self.slot.clone(), lowered);
         Some(engine.tasks.spawn(release))
     }
 }

@@ -9,13 +9,20 @@
 //! * A holder that was past its deadline believes again only after a renewal *and then* a read that
 //!   shows its own slot (`guard.rs`): that the lease lives does not prove that the slot does.
 //! * A deleted slot is a lost id, at once.
+//!
+//! What is stamped with an id and a time is unique even for a holder that was paused at the worst
+//! moment for any length of time: see `window.rs`.
 
 mod claim;
 mod claiming;
 mod guard;
 mod held;
+mod mint;
 mod order;
 mod pool;
+mod snowflake;
+mod timestamps;
+mod window;
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -23,6 +30,8 @@ use claiming::Claiming;
 pub use held::InstanceId;
 use order::Order;
 use pool::Pool;
+pub use snowflake::{SnowflakeLayout, SnowflakeParts, Snowflakes};
+pub use timestamps::Timestamps;
 
 use crate::{
     engine::Engine,
@@ -56,6 +65,7 @@ pub struct InstanceIds {
     sticky: bool,
     /// `None`: for ever.
     wait: Option<Duration>,
+    window: Option<Duration>,
 }
 
 impl InstanceIds {
@@ -70,6 +80,7 @@ impl InstanceIds {
             preferred: None,
             sticky: false,
             wait: None,
+            window: None,
         }
     }
 
@@ -132,6 +143,21 @@ impl InstanceIds {
         self
     }
 
+    /// The id can be stamped on things: [`InstanceId::timestamps`] and [`InstanceId::snowflakes`] give
+    /// out moments that no other holder of the number ever has, whatever happens to processes and
+    /// clocks in between.
+    ///
+    /// For that the holder reserves time on etcd, `length` ahead, and again each time half of it has
+    /// passed: one small write each. So `length` is how long stamps go on while etcd does not answer;
+    /// and a number whose holder crashed goes on with stamps that are up to `length` ahead of the
+    /// clock. 1 second to 1 hour; 30 s is a good choice.
+    ///
+    /// All holders of a pool's ids use windows, or none does.
+    pub fn window(mut self, length: Duration) -> Self {
+        self.window = Some(length);
+        self
+    }
+
     /// Claims an id that nobody holds. A full pool is waited for; a crashed holder's id is free again
     /// after `hold` plus `cool_down`.
     ///
@@ -181,6 +207,10 @@ impl InstanceIds {
         {
             let range = pool.range();
             faults.push(format!("the preferred id {number} is not in {range:?}"));
+        }
+        let lengths = Duration::from_secs(1)..=Duration::from_secs(3_600);
+        if self.window.is_some_and(|length| !lengths.contains(&length)) {
+            faults.push("`window` must be 1 second to 1 hour".to_owned());
         }
         match faults.is_empty() {
             true => Ok(()),

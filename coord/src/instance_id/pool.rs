@@ -18,6 +18,7 @@ pub(super) struct Pool {
     range: RangeInclusive<u32>,
     slots: Prefix,
     owners: Prefix,
+    marks: Prefix,
 }
 
 impl Pool {
@@ -27,6 +28,7 @@ impl Pool {
             range,
             slots: layout.id_slots(name)?,
             owners: layout.id_owners(name)?,
+            marks: layout.id_marks(name)?,
         };
         if pool.size() == 0 || pool.size() > MAX_SIZE {
             let fault = format!(
@@ -64,6 +66,11 @@ impl Pool {
 
     pub(super) fn owner(&self, uuid: &str) -> Key {
         self.owners.key(uuid)
+    }
+
+    /// Says up to when the id may have been stamped on something; it outlives every holder.
+    pub(super) fn mark(&self, number: u32) -> Key {
+        self.marks.key(&number.to_string())
     }
 
     /// The number of a slot's key, if it is one of this pool.

@@ -107,3 +107,64 @@ async fn standing(
     let own = found.filter(|kv| kv.lease == session.lease());
     Ok(own.map(|kv| (kv.key, kv.create_revision)).collect())
 }
+
+#[cfg(all(test, feature = "embedded"))]
+mod tests {
+    use super::*;
+    use crate::{embedded::Server, key::Key, lock::LockGuard};
+
+    fn session(guard: &LockGuard) -> (Engine, Session) {
+        let queued = guard.hold().queued().expect("it is no double");
+        (
+            queued.session.engine().clone(),
+            queued.session.session().clone(),
+        )
+    }
+
+    #[tokio::test]
+    async fn a_key_of_the_session_that_nobody_answers_for_is_a_stray() {
+        let server = Server::start().await.unwrap();
+        let coordinator = server.coordinator().await.unwrap();
+        let guard = coordinator.lock("jobs").acquire().await.unwrap();
+        let (engine, session) = session(&guard);
+        assert!(!has_strays(&engine, &session).await.unwrap());
+        let stray = Key::found(b"coord/lock/jobs!/x0000.77");
+        let put = |lease| Txn {
+            then: vec![Op::Put {
+                key: stray.as_bytes().to_vec(),
+                value: Vec::new(),
+                lease,
+            }],
+            ..Txn::default()
+        };
+        engine.calls.txn(put(session.lease())).await.unwrap();
+        assert!(has_strays(&engine, &session).await.unwrap());
+        // One of another's is not ours to judge.
+        engine.calls.txn(put(0)).await.unwrap();
+        assert!(!has_strays(&engine, &session).await.unwrap());
+    }
+
+    /// Between the list and the looks a name is given back, and taken by the next.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_name_that_is_used_again_is_no_stray() {
+        let server = Server::start().await.unwrap();
+        let coordinator = server.coordinator().await.unwrap();
+        let (engine, session) = session(&coordinator.lock("kept").acquire().await.unwrap());
+        let busy: Vec<_> = (0..8)
+            .map(|name| {
+                let coordinator = coordinator.clone();
+                tokio::spawn(async move {
+                    loop {
+                        let lock = coordinator.lock(format!("busy/{name}"));
+                        drop(lock.acquire().await.unwrap());
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..300 {
+            assert!(!has_strays(&engine, &session).await.unwrap());
+        }
+        assert!(session.is_live());
+        busy.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use tracing::Instrument as _;
+
 use super::{
     Held, LockGuard, Locks, Shared,
     attempt::{self, Acquire, MOST_NAMES, Purpose},
     gate::Gate,
+    meter,
     modes::{Mode, Permits},
     terms::Terms,
 };
@@ -41,6 +44,20 @@ pub(crate) enum Wait {
 /// | [`write`](Self::write), the default, and other clients' locks | nobody |
 /// | [`read`](Self::read) | readers |
 /// | [`permits`](Self::permits) | others with permits, as long as there are enough |
+///
+/// # Metrics and spans
+/// Under the lock's [`label`](Self::label), never under its name, through the `metrics` facade:
+///
+/// | metric | |
+/// |---|---|
+/// | `coord_lock_wait_seconds` | how long those waited who got it |
+/// | `coord_lock_hold_seconds` | how long it was held |
+/// | `coord_locks_lost_total` | locks that were lost while they were held, by `reason` |
+///
+/// Through `tracing`, with the target `coord::lock` and the level `INFO`, one span for each acquire,
+/// `lock.acquire`, and one for each held section, `lock.held`: what a body logs stands in the latter. Both
+/// have the fields `key` (the name), `mode`, `label`, `waited` and `token`; a section that loses its lock
+/// has `lost`, with the reason. A filter such as `coord::lock=warn` turns them off; then they cost nothing.
 #[derive(Clone, Debug)]
 #[must_use = "nothing is acquired before `acquire`, `try_acquire` or `run` is awaited"]
 pub struct LockBuilder {
@@ -100,6 +117,15 @@ impl LockBuilder {
     /// As errors call it.
     pub(super) fn name(&self) -> String {
         self.names.join(", ")
+    }
+
+    /// As spans call it.
+    pub(super) fn mode_word(&self) -> &'static str {
+        match self.kind {
+            Kind::Write | Kind::Downgradable => "write",
+            Kind::Read => "read",
+            Kind::Permits(_) => "permits",
+        }
     }
 
     /// How long it may take; `None`: without end.
@@ -172,7 +198,8 @@ impl LockBuilder {
     /// `etcdctl lock name`, whose keys stand below `name/`.
     ///
     /// As there, a lock `jobs` is then held up by the lock `jobs/1`, whose keys stand below `jobs/`
-    /// as well.
+    /// as well. So a name among coord's own keys is refused, unless it is a lock's whole one:
+    /// `coord/lock/jobs!`.
     pub fn raw(mut self) -> Self {
         self.raw = true;
         self
@@ -223,8 +250,9 @@ impl LockBuilder {
         // On the heap: it is some 20 kB, and would be so in the future of every caller's caller.
         let terms = self.terms;
         let asked = self.locks.shared.engine.clock.now();
-        let acquired = Box::pin(self.acquire_or_time_out(value)).await;
-        acquired.map(|guard| guard.under(terms, asked))
+        let span = meter::acquiring(&self);
+        let acquired = Box::pin(self.acquire_or_time_out(value)).instrument(span.clone());
+        acquired.await.map(|guard| guard.under(terms, asked, &span))
     }
 
     /// Everything that is wrong with it, at once.

@@ -105,6 +105,22 @@ impl Election {
         Ok(Leadership::new(guard))
     }
 
+    /// Becomes the leader with `value` if nobody leads and nobody waits to; else it is no candidate.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] with the key of the leader's entry, else as [`campaign`](Self::campaign); but an
+    /// unreachable etcd is an error at once, or within
+    /// [`request_timeout`](crate::Options::request_timeout).
+    ///
+    /// # Cancel safety
+    /// Safe to drop at any moment.
+    pub async fn try_campaign(&self, value: impl Into<Vec<u8>>) -> Result<Leadership> {
+        let value = value.into();
+        let entries = self.entries.clone().trying();
+        let guard = entries.acquire_with(Some(value)).await?;
+        Ok(Leadership::new(guard))
+    }
+
     /// Campaigns with `value` and runs `body` while it leads, until `body` is done: then resigns in the
     /// background, unless a clone of the term is left somewhere: with the last one it resigns.
     ///
@@ -145,18 +161,35 @@ impl Election {
     /// # Cancel safety
     /// Safe to drop.
     pub async fn leader(&self) -> Result<Option<Leader>> {
-        const OPERATION: &str = "read leader";
+        let first = self.first("read leader", 1).await?;
+        Ok(first.into_iter().next())
+    }
+
+    /// All candidates, in the order in which they lead: the first one does now. One linearizable read.
+    ///
+    /// # Errors
+    /// As [`leader`](Self::leader).
+    ///
+    /// # Cancel safety
+    /// Safe to drop.
+    pub async fn candidates(&self) -> Result<Vec<Leader>> {
+        // No limit.
+        self.first("read candidates", 0).await
+    }
+
+    async fn first(&self, operation: &'static str, limit: i64) -> Result<Vec<Leader>> {
         let queue = self.queue()?;
         let engine = &self.entries.locks().shared.engine;
         let first = Range {
-            limit: 1,
+            limit,
             order: Order::CreateAscending,
             ..Range::new(Span::prefix(&queue))
         };
-        let context = || Context::new(OPERATION).key(self.entries.name());
-        let found = engine.read(first).await;
-        let found = found.map_err(|error| error.into_error(context()))?;
-        Ok(found.kvs.into_iter().next().map(Leader::of))
+        let found = engine
+            .read(first)
+            .await
+            .map_err(|error| error.into_error(Context::new(operation).key(self.entries.name())))?;
+        Ok(found.kvs.into_iter().map(Leader::of).collect())
     }
 
     /// Who leads, now and from now on: a stream of the newest leader and its newest value. It goes on

@@ -66,6 +66,10 @@ impl Identity {
         &self.0.name
     }
 
+    pub(super) fn mode(&self) -> Mode {
+        self.0.mode
+    }
+
     /// What is held of it in the poll of a body, the innermost first. Whoever waits for that there waits
     /// for itself.
     ///
@@ -127,6 +131,7 @@ pin_project! {
         hold: Arc<Hold>,
         owner: Weak<Ownership>,
         on_lost: OnLost,
+        span: tracing::Span,
         lost: Pin<Box<dyn Future<Output = LostReason> + Send>>,
         #[pin]
         body: Option<F>,
@@ -139,6 +144,7 @@ impl<F> Gate<F> {
             hold: guard.hold().clone(),
             owner: Arc::downgrade(guard.owner()),
             on_lost: guard.on_lost(),
+            span: guard.span(),
             lost: Box::pin(guard.hold().clone().lost()),
             body: Some(body),
         }
@@ -174,6 +180,7 @@ impl<F: Future> Future for Gate<F> {
         };
         let output = {
             let _inside = Inside::enter(this.owner);
+            let _span = this.span.enter();
             ready!(body.poll(cx))
         };
         // What the body has captured goes before the lock does.

@@ -6,6 +6,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use tracing::Span;
+
 use super::{
     Held,
     hold::Hold,
@@ -105,9 +107,15 @@ impl LockGuard {
         self.terms.on_lost
     }
 
-    /// From now on these terms hold, for one who has asked at `asked`. The limit of an outer hold stays
+    /// Of the section; an inner hold is a part of the outer one's.
+    pub(super) fn span(&self) -> Span {
+        let meter = self.meter.as_ref();
+        meter.map_or_else(Span::none, |meter| meter.span().clone())
+    }
+
+    /// From now on these terms hold, for one who has asked at `asked`, in the span `acquiring`. The limit of an outer hold stays
     /// its own.
-    pub(super) fn under(mut self, terms: Terms, asked: Instant) -> Self {
+    pub(super) fn under(mut self, terms: Terms, asked: Instant, acquiring: &Span) -> Self {
         self.terms = terms;
         let hold = self.owner.hold().clone();
         let Some(queued) = hold.queued() else {
@@ -116,7 +124,7 @@ impl LockGuard {
         let engine = queued.session.engine();
         let outermost = !self.owner.is_shared();
         if outermost {
-            let meter = Meter::start(terms.label, hold.clone(), &engine.clock, asked);
+            let meter = Meter::start(terms.label, hold.clone(), &engine.clock, asked, acquiring);
             self.meter = Some(meter);
         }
         let until = terms

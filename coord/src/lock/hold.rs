@@ -30,7 +30,7 @@ pub(super) struct Hold {
     revision: i64,
     /// What is believed.
     leases: ArcSwap<Leases>,
-    /// They have changed.
+    /// They have changed, or it is given back.
     changed: Notify,
     /// Its entry may have stood with a lease that it was not put under.
     moved: AtomicBool,
@@ -38,7 +38,7 @@ pub(super) struct Hold {
     queued: Option<Queued>,
     /// Its entry is going, and that is no loss.
     given_back: AtomicBool,
-    /// Why this one entry is gone, if its session is not.
+    /// Why it is lost, once anybody knows: from then on it stays so.
     gone: OnceLock<LostReason>,
     signal: CancellationToken,
     /// The end of its `max_hold`.
@@ -148,10 +148,19 @@ impl Hold {
 
     /// The entry is gone. The first reason stays.
     pub(super) fn lose(&self, reason: LostReason) {
-        if self.gone.set(reason).is_ok() {
+        if self.know(reason) {
             tracing::warn!(target: "coord::lock", lock = self.identity.name(), %reason, "lock lost");
+        }
+    }
+
+    /// It is lost, and stays so, whichever lease its entry turns out to stand with. True: nobody has
+    /// known.
+    fn know(&self, reason: LostReason) -> bool {
+        let first = self.gone.set(reason).is_ok();
+        if first {
             self.signal.cancel();
         }
+        first
     }
 
     /// By the clock, now.
@@ -163,11 +172,14 @@ impl Hold {
             self.lose(LostReason::MaxHold);
             return self.gone.get().copied();
         }
-        self.leases.load().each().find_map(|s| match s.state() {
+        let lost = self.leases.load().each().find_map(|s| match s.state() {
             SessionState::Live => None,
             SessionState::Lost(reason) => Some(reason),
             SessionState::Overdue | SessionState::Unverified => Some(LostReason::Expired),
-        })
+        });
+        // Silently: the session has said so in the log.
+        self.know(lost?);
+        self.gone.get().copied()
     }
 
     /// The time until it is lost, if etcd is not heard of again.
@@ -205,15 +217,15 @@ impl Hold {
                     None => std::future::pending().await,
                 }
             };
-            tokio::select! {
+            let reason = tokio::select! {
                 biased;
-                () = self.signal.cancelled() => {
-                    return self.gone.get().copied().unwrap_or(LostReason::Revoked);
-                }
-                () = changed => {}
-                reason = leases.now.lost() => return reason,
-                reason = next => return reason,
-            }
+                () = self.signal.cancelled() => LostReason::Revoked,
+                () = changed => continue,
+                reason = leases.now.lost() => reason,
+                reason = next => reason,
+            };
+            self.know(reason);
+            return self.gone.get().copied().unwrap_or(reason);
         }
     }
 
@@ -280,6 +292,22 @@ impl Hold {
     /// Its entry is going from now on, and that is no loss.
     pub(super) fn gives_back(&self) {
         self.given_back.store(true, Ordering::SeqCst);
+        self.changed.notify_waiters();
+    }
+
+    /// The coordinator is being closed: it is lost before its lease is revoked. Done when it is given
+    /// back.
+    pub(super) async fn close(&self) {
+        self.know(LostReason::Closed);
+        loop {
+            // Asked for before the look, so that no change is missed.
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if self.is_given_back() {
+                return;
+            }
+            changed.await;
+        }
     }
 
     pub(super) fn is_given_back(&self) -> bool {

@@ -14,7 +14,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    task::{Poll, Waker},
+    task::{Context, Waker},
     time::Duration,
 };
 
@@ -77,6 +77,8 @@ struct Room {
 struct Seat {
     view: View,
     waker: Option<Waker>,
+    /// The last that its task was told.
+    owns: bool,
     /// Set once it owns: whom to tell that the entry is gone.
     owner: Option<Weak<Hold>>,
     waited: bool,
@@ -130,6 +132,7 @@ impl Hub {
         let seat = Seat {
             view,
             waker: None,
+            owns: false,
             owner: None,
             waited: false,
         };
@@ -278,7 +281,12 @@ impl Seat {
         match &self.owner {
             Some(owner) if step == Step::Gone => owner.upgrade().map(Told::Owner),
             Some(_) => None,
-            None if matches!(step, Step::Wait | Step::Read) => None,
+            None if matches!(step, Step::Wait | Step::Read) => {
+                self.owns = false;
+                None
+            }
+            // It knows, and waits for another queue.
+            None if self.owns && step == Step::Own => None,
             None => self.waker.take().map(Told::Waiter),
         }
     }
@@ -324,40 +332,34 @@ impl Place {
         self.with(|seat| seat.view.found(revision, now));
     }
 
-    /// Done when it is decided: never [`Step::Wait`] or [`Step::Read`].
-    ///
-    /// # Cancel safety
-    /// Safe.
-    pub(super) async fn decided(&self) -> Step {
+    /// Somebody waits here: it may need a read.
+    pub(super) fn wait(&self) {
         self.name.changed.notify_one();
-        std::future::poll_fn(|cx| {
-            // Cloned and dropped with nothing locked: what a waker does is not known here.
-            let mut waker = Some(cx.waker().clone());
-            self.with(|seat| {
-                seat.waited = true;
-                match seat.view.step() {
-                    Step::Wait | Step::Read => {
-                        std::mem::swap(&mut seat.waker, &mut waker);
-                        Poll::Pending
-                    }
-                    step => Poll::Ready(step),
-                }
-            })
-        })
-        .await
     }
 
-    /// What follows now.
-    pub(super) fn step(&self) -> Step {
-        self.with(|seat| seat.view.step())
+    /// What follows now. Until something else than waiting or owning does, this task is woken: one that
+    /// owns here may wait elsewhere.
+    pub(super) fn step(&self, cx: &Context<'_>) -> Step {
+        // Cloned and dropped with nothing locked: what a waker does is not known here.
+        let mut waker = Some(cx.waker().clone());
+        self.with(|seat| {
+            seat.waited = true;
+            let step = seat.view.step();
+            seat.owns = step == Step::Own;
+            if matches!(step, Step::Wait | Step::Read | Step::Own) {
+                std::mem::swap(&mut seat.waker, &mut waker);
+            }
+            step
+        })
     }
 
     /// It owns: from now on `hold` is told when the entry is gone.
     pub(super) fn own(&self, hold: &Arc<Hold>) {
-        let told = self.with(|seat| {
+        let (told, waker) = self.with(|seat| {
             seat.owner = Some(Arc::downgrade(hold));
-            seat.told()
+            (seat.told(), seat.waker.take())
         });
+        drop(waker);
         told.into_iter().for_each(Told::pass_on);
     }
 

@@ -100,6 +100,12 @@ impl Locks {
         }
     }
 
+    /// All that is held is lost, and has had the time to be given back. For a close: after the parts'
+    /// tasks have ended, before the sessions are.
+    pub(crate) async fn close(&self) {
+        self.shared.sessions.close().await;
+    }
+
     pub(crate) fn lock(&self, key: impl Into<String>) -> LockBuilder {
         self.lock_all([key.into()])
     }

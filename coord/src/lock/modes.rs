@@ -71,6 +71,15 @@ impl Mode {
         }
     }
 
+    /// As spans call it.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Write { .. } => "write",
+            Self::Read => "read",
+            Self::Permits(_) => "permits",
+        }
+    }
+
     /// The letter that its entries begin with.
     pub(super) fn letter(self) -> char {
         match self {

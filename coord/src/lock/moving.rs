@@ -13,7 +13,8 @@
 //! # Invariants
 //! 1. From before the first copy is sent until its fate is known, both leases count: the lock is lost
 //!    with either.
-//! 2. A lock that is lost meanwhile is deleted: the entry may stand with the lease that lives.
+//! 2. A lock that is lost meanwhile is deleted: the entry may stand with the lease that lives. It stays
+//!    lost, also if the other lease was the one that has died.
 
 use std::{sync::Arc, time::Duration};
 
@@ -107,30 +108,19 @@ impl Move<'_> {
         let engine = self.queued.session.engine();
         let mut backoff = Backoff::endless(Duration::from_millis(20), Duration::from_secs(1));
         loop {
-            if let Err(lost) = self.hold.check() {
-                if self.begun {
-                    self.hold.give_back();
-                }
-                return Err(lost);
-            }
+            self.still_held()?;
             if self.hold.is_given_back() {
                 return Ok(());
             }
             let error = match self.look().await {
-                Ok(Found::There) => {
-                    self.hold.settle(self.to);
-                    return Ok(());
-                }
+                Ok(Found::There) => return self.moved(),
                 Ok(Found::Gone) => {
                     self.hold.lose(LostReason::Revoked);
                     continue;
                 }
                 Ok(Found::Changed) => continue,
                 Ok(Found::Here(entries)) => match self.send(&entries).await {
-                    Ok(true) => {
-                        self.hold.settle(self.to);
-                        return Ok(());
-                    }
+                    Ok(true) => return self.moved(),
                     Ok(false) => continue,
                     Err(error) => error,
                 },
@@ -140,6 +130,7 @@ impl Move<'_> {
                 // The comparison held, so no copy was carried out; and from now on none can be.
                 self.hold.stay();
                 self.to.session().mark_lost(LostReason::Revoked);
+                self.still_held()?;
                 return Err(Error::Unavailable {
                     context: Context::new(OPERATION).key(self.hold.identity().name()),
                     maybe_applied: false,
@@ -153,12 +144,28 @@ impl Move<'_> {
             if !passing && !self.doubtful {
                 // No copy was or will be carried out: it stands where it stood.
                 self.hold.stay();
+                self.still_held()?;
                 return Err(
                     error.into_error(Context::new(OPERATION).key(self.hold.identity().name()))
                 );
             }
             engine.clock.sleep(backoff.next_delay()).await;
         }
+    }
+
+    fn moved(&self) -> Result<()> {
+        self.hold.settle(self.to);
+        self.still_held()
+    }
+
+    /// Else it is deleted, whichever lease it stands with: somebody may have been told that it is lost
+    /// while both counted, and it does not become held again.
+    fn still_held(&self) -> Result<()> {
+        let held = self.hold.check();
+        if held.is_err() && self.begun {
+            self.hold.give_back();
+        }
+        held
     }
 
     /// All that is to be moved, in an order that stays.
@@ -231,6 +238,46 @@ impl Move<'_> {
                 self.doubtful |= error.certainty == Certainty::Unknown;
                 Err(error)
             }
+        }
+    }
+}
+
+#[cfg(all(test, feature = "embedded"))]
+mod tests {
+    use super::*;
+    use crate::embedded::Server;
+
+    /// Whoever was told that it is lost must not see it held again, whichever of both leases it was.
+    #[tokio::test]
+    async fn what_was_lost_in_doubt_stays_lost() {
+        let server = Server::start().await.unwrap();
+        let coordinator = server.coordinator().await.unwrap();
+        for (ttl, target_dies, stays) in [
+            (100, true, true),
+            (101, true, false),
+            (102, false, true),
+            (103, false, false),
+        ] {
+            let lock = coordinator.lock("jobs").ttl(Duration::from_secs(ttl));
+            let guard = lock.acquire().await.unwrap();
+            let hold = guard.hold();
+            let from = &hold.queued().expect("it is no double").session;
+            let to = from.sibling(Duration::from_secs(ttl + 100)).await.unwrap();
+            hold.begin_move(&to);
+            assert!(guard.is_held());
+            let waiting = tokio::spawn(guard.lost());
+            tokio::task::yield_now().await;
+            let dead = if target_dies { &to } else { from };
+            dead.session().mark_lost(LostReason::Revoked);
+            assert!(!guard.is_held());
+            match stays {
+                true => hold.stay(),
+                false => hold.settle(&to),
+            }
+            assert!(!guard.is_held(), "held again");
+            assert_eq!(guard.remaining(), Duration::ZERO);
+            assert_eq!(waiting.await.unwrap(), LostReason::Revoked);
+            assert_eq!(guard.lost().await, LostReason::Revoked);
         }
     }
 }

@@ -5,14 +5,14 @@ use std::{
     pin::pin,
     sync::{
         Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
 };
 
 use futures_util::{
     FutureExt as _,
-    future::{BoxFuture, Fuse, Shared},
+    future::{BoxFuture, Fuse, Shared, join_all},
 };
 
 use super::{audit, hold::Hold};
@@ -25,6 +25,9 @@ use crate::{
     session::{LeasedKey, Nonce, Nonces, PastDeadline, Session, SessionSpec},
     watch::{Cause, Phase},
 };
+
+/// How long a close waits at most for bodies to stop.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// One lock session: one lease with its session key.
 ///
@@ -44,6 +47,8 @@ pub(super) struct LockSession {
     nonces: Nonces,
     /// What is held by it, for the audit.
     holds: Mutex<Vec<Weak<Hold>>>,
+    /// What is granted from now on is lost at once.
+    closing: AtomicBool,
     /// Those with other TTLs.
     siblings: Weak<Current>,
     _session_key: LeasedKey,
@@ -104,6 +109,22 @@ impl LockSession {
             holds.reserve(room);
         }
         holds.push(Arc::downgrade(hold));
+        // Under the lock: else `close` has seen it there.
+        if self.closing.load(Ordering::SeqCst) {
+            let _ = hold.close().now_or_never();
+        }
+    }
+
+    /// Everything that is held is lost. Done when all of it is given back, or has had the time to be:
+    /// then the lease may be revoked. At once would let the next holder in beside a body that is in the
+    /// middle of a step.
+    async fn close(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+        let holds = self.holds();
+        let given_back = join_all(holds.iter().map(|hold| hold.close()));
+        let limit = self.session.margin().min(CLOSE_LIMIT);
+        // Either will do.
+        let _ = self.engine.clock.timeout(limit, given_back).await;
     }
 
     /// What is held.
@@ -162,6 +183,16 @@ impl Sessions {
     /// Whether `session` is one of these.
     pub(super) fn opened(&self, session: &LockSession) -> bool {
         session.siblings.as_ptr() == Arc::as_ptr(&self.current)
+    }
+
+    /// See [`LockSession::close`]: all of them. What is being opened must have ended.
+    pub(super) async fn close(&self) {
+        let open: Vec<_> = {
+            let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+            let opened = current.values().filter_map(Shared::peek);
+            opened.filter_map(|open| open.clone().ok()).collect()
+        };
+        join_all(open.iter().map(|session| session.close())).await;
     }
 
     fn start(&self, ttl: Duration) -> Opening {
@@ -237,6 +268,7 @@ async fn open(engine: Engine, ttl: Duration, siblings: Weak<Current>) -> Result<
         engine: engine.clone(),
         nonces: Nonces::default(),
         holds: Mutex::default(),
+        closing: AtomicBool::new(false),
         siblings,
         _session_key: session_key,
         session,

@@ -71,7 +71,7 @@ impl LockBuilder {
         self
     }
 
-    /// What the lock is called in metrics and in the log, where its name would make a series of its own
+    /// What the lock is called in metrics and in spans, where its name would make a series of its own
     /// of each order: of all of them together. Of `#[locked]` the template, as it is written.
     pub fn label(mut self, label: &'static str) -> Self {
         self.terms.label = Some(label);

@@ -102,7 +102,11 @@ pub(super) fn faults(options: &Options) -> Vec<String> {
 
 /// Why `ttl` is no TTL of a lease.
 pub(crate) fn ttl_fault(name: &str, ttl: Duration) -> Option<String> {
-    (ttl.is_zero() || ttl.subsec_nanos() != 0 || ttl > MAX_TTL)
+    if ttl > MAX_TTL {
+        let most = MAX_TTL.as_secs();
+        return Some(format!("{name}: etcd takes no more than {most}s"));
+    }
+    (ttl.is_zero() || ttl.subsec_nanos() != 0)
         .then(|| format!("{name}: must be whole seconds, at least 1s"))
 }
 

@@ -1,16 +1,13 @@
 //! [`Discover`]: reads a service's instances, all of them or some.
 
-use std::{
-    collections::{HashMap, HashSet},
-    future::IntoFuture,
-    pin::Pin,
-};
+use std::{collections::HashSet, future::IntoFuture, pin::Pin, sync::Arc};
 
 use semver::{Version, VersionReq};
 
 use super::{
     instance::{Instance, InstanceHealth},
     read,
+    set::Resolved,
 };
 use crate::{
     client::{CallError, KeyValue, Range, Reason, Span},
@@ -22,7 +19,7 @@ use crate::{
 const DISCOVER: &str = "discover instances";
 
 /// How many records one page of a list has.
-const PAGE: i64 = 1_000;
+pub(super) const PAGE: i64 = 1_000;
 
 /// Which instances are looked for. Made by [`Registry::discover`](crate::Registry::discover); `await`
 /// it for a `Vec<Instance>`, in the order of their records' keys.
@@ -106,7 +103,7 @@ impl Discover {
             }
         };
         let mut found = match self.healths.as_deref() {
-            Some([InstanceHealth::Healthy]) => youngest(self.routable().await?),
+            Some([InstanceHealth::Healthy]) => self.youngest().await?,
             _ => self.all().await?,
         };
         found.retain(|instance| {
@@ -122,6 +119,16 @@ impl Discover {
                 && self.tags.iter().all(|tag| instance.tags.contains(tag))
         });
         Ok(found)
+    }
+
+    /// Of the routable ones one for each address.
+    async fn youngest(&self) -> Result<Vec<Instance>> {
+        let mut resolved = Resolved::default();
+        for (index, instance) in self.routable().await?.into_iter().enumerate() {
+            // In the order of their keys.
+            resolved.change(&index.to_be_bytes(), Some(Arc::new(instance)));
+        }
+        Ok(resolved.into_instances())
     }
 
     async fn routable(&self) -> Result<Vec<Instance>> {
@@ -188,17 +195,6 @@ async fn pages(engine: &Engine, prefix: &Prefix) -> Result<Vec<KeyValue>, CallEr
             _ => return Ok(records),
         }
     }
-}
-
-/// One instance for each address.
-fn youngest(mut all: Vec<Instance>) -> Vec<Instance> {
-    let mut newest: HashMap<String, i64> = HashMap::new();
-    for instance in &all {
-        let created = newest.entry(instance.address.clone()).or_default();
-        *created = instance.created.max(*created);
-    }
-    all.retain(|instance| newest.get(&instance.address) == Some(&instance.created));
-    all
 }
 
 /// A version as services write it: `v1.4` is 1.4.0.

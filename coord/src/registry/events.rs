@@ -4,22 +4,15 @@ use std::{
     collections::{BTreeMap, VecDeque},
     fmt,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
     task::{Context, Poll},
 };
 
 use futures_core::Stream;
-use tokio::sync::watch;
 
 use super::{
+    follow::Look,
     instance::{Instance, InstanceHealth},
-    read,
-};
-use crate::{
-    client::Span,
-    engine::Engine,
-    key::Prefix,
-    watch::{Change, Watcher},
 };
 
 /// What became of an instance. Only healthy ones are told of: one that turns unhealthy has left, and
@@ -28,20 +21,20 @@ use crate::{
 #[non_exhaustive]
 pub enum InstanceEvent {
     /// It can be used from now on.
-    Registered(Instance),
+    Registered(Arc<Instance>),
     /// Its record was changed.
     Updated {
         /// As it was told before.
-        old: Instance,
+        old: Arc<Instance>,
         /// As it is.
-        new: Instance,
+        new: Arc<Instance>,
     },
     /// It said that it leaves: it takes no new requests, and finishes those that it has.
-    Left(Instance),
+    Left(Arc<Instance>),
     /// Its record is gone and it had not said that it leaves: it crashed, or lost its connection to
     /// etcd for longer than its TTL. (Also after an outage of this watch in which it went either
     /// way.)
-    Expired(Instance),
+    Expired(Arc<Instance>),
 }
 
 /// A [`Stream`] of [`InstanceEvent`]s. Made by [`Registry::watch`](super::Registry::watch); dropping
@@ -53,30 +46,20 @@ pub enum InstanceEvent {
 pub struct InstanceEvents(Pin<Box<dyn Stream<Item = InstanceEvent> + Send + Sync>>);
 
 impl InstanceEvents {
-    /// A task reads the watch, however slowly the stream is read: an unread watch would block the
+    /// The watch is read by a task, however slowly the stream is: an unread watch would block the
     /// others on its connection.
-    pub(super) fn start(engine: &Engine, service: &str, prefix: Prefix) -> Self {
-        let unread = Arc::new(Mutex::new(Unread::default()));
-        let (more, news) = watch::channel(());
-        let name = format!("instances of {service}");
-        let following = Following {
-            watcher: engine.watcher(name, Span::prefix(&prefix)),
-            service: service.to_owned(),
-            prefix,
-            unread: unread.clone(),
-            more,
-        };
-        engine.tasks.spawn(following.run());
+    pub(super) fn new(look: Look) -> Self {
+        let unread = look.unread();
         Self(Box::pin(futures_util::stream::unfold(
-            (unread, news),
-            |(unread, mut news)| async move {
+            (unread, look),
+            |(unread, mut look)| async move {
                 loop {
-                    let event = lock(&unread).pop();
+                    let event = unread.lock().unwrap_or_else(PoisonError::into_inner).pop();
                     if let Some(event) = event {
-                        return Some((event, (unread, news)));
+                        return Some((event, (unread, look)));
                     }
                     // An error: the task has ended, and what it left has been read.
-                    news.changed().await.ok()?;
+                    look.news.changed().await.ok()?;
                 }
             },
         )))
@@ -97,47 +80,14 @@ impl fmt::Debug for InstanceEvents {
     }
 }
 
-/// The task behind the stream.
-struct Following {
-    watcher: Watcher,
-    service: String,
-    prefix: Prefix,
-    unread: Arc<Mutex<Unread>>,
-    more: watch::Sender<()>,
-}
-
-impl Following {
-    async fn run(mut self) {
-        loop {
-            let update = tokio::select! {
-                update = self.watcher.next() => update,
-                () = self.more.closed() => return,
-            };
-            let mut unread = lock(&self.unread);
-            for change in &update.changes {
-                let seen = change.new.as_ref();
-                let healthy = seen.and_then(|kv| read(&self.service, &self.prefix, kv));
-                unread.change(change, healthy);
-            }
-            drop(unread);
-            // Fails only if the stream was dropped; then the next turn ends.
-            let _ = self.more.send(());
-        }
-    }
-}
-
-fn lock(unread: &Mutex<Unread>) -> MutexGuard<'_, Unread> {
-    unread.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// The difference between what the reader has been told and what is there now. It never holds more
 /// than one entry for an instance.
 #[derive(Debug, Default)]
-struct Unread {
+pub(super) struct Unread {
     /// As the reader was told last.
-    told: BTreeMap<Vec<u8>, Instance>,
+    told: BTreeMap<Vec<u8>, Arc<Instance>>,
     /// What the reader has not been told yet.
-    news: BTreeMap<Vec<u8>, Result<Instance, End>>,
+    news: BTreeMap<Vec<u8>, Result<Arc<Instance>, End>>,
     /// The keys of `news`, in the order in which they came.
     queue: VecDeque<Vec<u8>>,
 }
@@ -149,18 +99,18 @@ enum End {
 }
 
 impl Unread {
-    /// `seen`: the record as it can be read now.
-    fn change(&mut self, change: &Change, seen: Option<Instance>) {
-        let marked = matches!(self.news.get(&change.key), Some(Err(End::Left)));
+    /// `seen`: the record `key` as it can be read now. `gone`: there is none.
+    pub(super) fn change(&mut self, key: &[u8], seen: Option<Arc<Instance>>, gone: bool) {
+        let marked = matches!(self.news.get(key), Some(Err(End::Left)));
         let new = match seen {
             Some(instance) if instance.health == InstanceHealth::Healthy => Ok(instance),
             // The drain mark, or another state in which it says itself that it takes nothing.
             Some(_) => Err(End::Left),
-            None if marked && change.new.is_none() => Err(End::Left),
+            None if marked && gone => Err(End::Left),
             None => Err(End::Expired),
         };
-        if self.news.insert(change.key.clone(), new).is_none() {
-            self.queue.push_back(change.key.clone());
+        if self.news.insert(key.to_vec(), new).is_none() {
+            self.queue.push_back(key.to_vec());
         }
     }
 
@@ -189,23 +139,18 @@ impl Unread {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::KeyValue;
 
-    fn instance(version: &str, health: InstanceHealth) -> Instance {
-        Instance {
+    fn instance(version: &str, health: InstanceHealth) -> Arc<Instance> {
+        Arc::new(Instance {
             version: Some(version.into()),
             health,
             ..Instance::bare("s", "u", "a:1")
-        }
+        })
     }
 
-    fn change(unread: &mut Unread, seen: Option<Instance>) {
-        let change = Change {
-            key: b"k".to_vec(),
-            old: None,
-            new: seen.as_ref().map(|_| KeyValue::default()),
-        };
-        unread.change(&change, seen);
+    fn change(unread: &mut Unread, seen: Option<Arc<Instance>>) {
+        let gone = seen.is_none();
+        unread.change(b"k", seen, gone);
     }
 
     fn told(version: &str) -> Unread {

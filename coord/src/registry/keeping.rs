@@ -15,7 +15,7 @@ use crate::{
     engine::Engine,
     error::{Context, Error, LostReason},
     retry::Backoff,
-    session::{PastDeadline, Session, SessionSpec, SessionState},
+    session::{Gate, PastDeadline, Session, SessionSpec, SessionState},
     watch::{Cause, Update, Watcher},
 };
 
@@ -30,6 +30,8 @@ pub(super) struct Keeping {
     pub(super) shared: Shared,
     pub(super) ttl: Duration,
     pub(super) chain: Chain,
+    /// Closed while the instance is not to be registered.
+    pub(super) gate: Option<Gate>,
     pub(super) wish: watch::Receiver<Wish>,
     pub(super) progress: watch::Sender<Progress>,
     /// Its end is the task's.
@@ -92,6 +94,9 @@ impl Keeping {
                 return None;
             }
             let opened = async {
+                if let Some(gate) = &self.gate {
+                    gate.opened().await;
+                }
                 self.engine.clock.sleep(delay).await;
                 let _turn = self.shared.turn().await;
                 self.engine.keeper.open(spec).await
@@ -104,7 +109,12 @@ impl Keeping {
                 },
             };
             match opened {
-                Ok(session) => return Some(session),
+                Ok(session) => {
+                    if let Some(gate) = &self.gate {
+                        self.engine.keeper.gate(&session, gate.clone());
+                    }
+                    return Some(session);
+                }
                 Err(error) => {
                     self.trouble(error);
                     delay = backoff.next_delay();

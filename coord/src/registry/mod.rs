@@ -9,15 +9,23 @@ mod chain;
 mod check;
 mod discover;
 mod events;
+mod follow;
 mod instance;
 mod keeping;
+mod namesake;
 mod record;
 mod registration;
+mod set;
 mod shared;
 mod spec;
+mod view;
+mod watchdog;
 mod wish;
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use chain::Chain;
 pub use discover::Discover;
@@ -26,9 +34,11 @@ pub use instance::{Instance, InstanceHealth};
 use keeping::Keeping;
 pub use registration::Registration;
 use registration::{DEREGISTER, Member, Progress, REGISTER, UPDATE};
+pub use set::InstanceSet;
 pub(crate) use shared::Shared;
 pub use spec::{InstanceSpec, InstanceUpdate};
 use tokio::sync::watch;
+pub use view::ServiceView;
 use wish::Wish;
 
 use crate::{
@@ -92,8 +102,8 @@ impl Registry {
     }
 
     /// Begins a registration that is not routable before
-    /// [`publish`](Registration::publish); returns at once. A health check runs on the runtime of who
-    /// calls this.
+    /// [`publish`](Registration::publish); returns at once. The runtime of who calls
+    /// this is the one that a health check runs on and that a watchdog watches.
     pub(crate) fn enroll(&self, spec: InstanceSpec) -> Result<Registration> {
         self.engine.check_open(REGISTER)?;
         let engine = &self.engine;
@@ -109,6 +119,9 @@ impl Registry {
                 faults,
             });
         }
+        let gate = spec
+            .watchdog
+            .map(|limit| watchdog::start(engine, life_cycle.as_str(), limit));
         let check = spec.check.clone();
         let check = check.filter(|_| engine.options.registry.health_check);
         let mut record = spec.record();
@@ -135,11 +148,15 @@ impl Registry {
             shared: self.shared.clone(),
             ttl,
             chain: Chain::new(life_cycle, routable),
+            gate,
             wish: wanted,
             progress,
             enrolled: self.shared.enroll(member.clone()),
         };
         engine.tasks.spawn(keeping.run());
+        if member.name.is_some() {
+            engine.tasks.spawn(namesake::look(member.clone()));
+        }
         if let Some(check) = check {
             let user = engine.tasks.here();
             let run = check.run(engine.clone(), user, member.wish.clone());
@@ -215,8 +232,72 @@ impl Registry {
     /// [`Invalid`](Error::Invalid) for a name that cannot be a service's; [`Closed`](Error::Closed).
     pub fn watch(&self, service: &str) -> Result<InstanceEvents> {
         self.engine.check_open("watch instances")?;
-        let prefix = self.engine.layout.instances(service)?;
-        Ok(InstanceEvents::start(&self.engine, service, prefix))
+        let look = self.shared.look(&self.engine, service)?;
+        Ok(InstanceEvents::new(look))
+    }
+
+    /// A service's healthy instances as a value that is always at hand, once etcd has been read.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> coord::Result<()> {
+    /// # let server = coord::embedded::Server::start().await?;
+    /// # let coordinator = server.coordinator().await?;
+    /// # use coord::InstanceSpec;
+    /// let registry = coordinator.registry();
+    /// let mut view = registry.view("user-service").await?;
+    /// assert!(view.load().is_empty());
+    ///
+    /// let spec = InstanceSpec::new("user-service", "10.0.0.5:50051");
+    /// let registration = registry.register(spec).await?;
+    /// for instance in view.changed().await?.iter() {
+    ///     println!("{} with weight {}", instance.address, instance.weight);
+    /// }
+    /// println!("nothing older than {:?} is missing", view.age());
+    /// # registration.deregister().await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Invalid`](Error::Invalid) for a name that cannot be a service's;
+    /// [`Unavailable`](Error::Unavailable) if etcd does not answer within the request timeout;
+    /// [`Closed`](Error::Closed).
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn view(&self, service: &str) -> Result<ServiceView> {
+        self.engine.check_open("view instances")?;
+        let look = self.shared.look(&self.engine, service)?;
+        let mut view = ServiceView::new(&self.engine, service, look);
+        view.listed(self.engine.options.request_timeout).await?;
+        Ok(view)
+    }
+
+    /// When `instance` was last heard of by etcd: the last renewal of the lease under which its record
+    /// lives, to the second and by this machine's clock. It is asked of etcd, and written nowhere.
+    ///
+    /// # Errors
+    /// [`NotFound`](Error::NotFound) if its lease has ended, or if its record has none;
+    /// [`Unavailable`](Error::Unavailable) or [`Timeout`](Error::Timeout) after the retries that the
+    /// options allow; [`Denied`](Error::Denied); [`Closed`](Error::Closed).
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn last_heartbeat(&self, instance: &Instance) -> Result<SystemTime> {
+        const OPERATION: &str = "ask for the last heartbeat";
+        self.engine.check_open(OPERATION)?;
+        let context =
+            || Context::new(OPERATION).key(format!("{}/{}", instance.service, instance.instance));
+        let not_found = || Error::NotFound { context: context() };
+        if instance.lease == 0 {
+            return Err(not_found());
+        }
+        let asked = self.engine.time_to_live(instance.lease).await;
+        let lease = asked.map_err(|error| error.into_error(context()))?;
+        let remaining = lease.remaining.ok_or_else(not_found)?;
+        let since = lease.granted.saturating_sub(remaining);
+        let now = Duration::from_millis(self.engine.clock.unix_ms());
+        Ok(SystemTime::UNIX_EPOCH + now.saturating_sub(since))
     }
 }
 

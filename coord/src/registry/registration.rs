@@ -96,7 +96,7 @@ impl Registration {
     /// Removes the record, marked as leaving first, so that nobody takes it for a crash.
     ///
     /// # Errors
-    /// [`Closed`](Error::Closed) if the coordinator was closed before.
+    /// [`Closed`](Error::Closed) if the coordinator was closed before etcd confirmed it.
     ///
     /// # Cancel safety
     /// Safe: it goes on in the background.
@@ -126,8 +126,7 @@ impl Registration {
     /// As [`deregister`](Self::deregister), for who keeps the handle; the lease is left to the
     /// coordinator's closing.
     pub(crate) async fn leave(&self) {
-        let number = self.0.forward(Stage::Gone);
-        self.0.settled(number).await;
+        self.0.leave().await;
     }
 
     /// Waits until what is wanted now is confirmed, or has failed in a way that waiting does not mend.
@@ -189,6 +188,12 @@ impl Member {
         self.confirmed(number, UPDATE).await
     }
 
+    /// Removes its records; its lease may still be there.
+    pub(super) async fn leave(&self) {
+        let number = self.forward(Stage::Gone);
+        self.settled(number).await;
+    }
+
     pub(super) async fn deregister(&self) -> Result<()> {
         self.forward(Stage::Gone);
         let mut progress = self.progress.clone();
@@ -213,7 +218,7 @@ impl Member {
         self.wish.borrow().number
     }
 
-    async fn settled(&self, number: u64) {
+    pub(super) async fn settled(&self, number: u64) {
         let mut progress = self.progress.clone();
         // An error: the task has ended, and will reach nothing more.
         let _ = progress

@@ -5,9 +5,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use futures_util::future::join_all;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
-use super::registration::Member;
+use super::{
+    follow::{Followed, Following, Look},
+    registration::Member,
+};
+use crate::{engine::Engine, error::Result};
 
 /// So many writes of registrations are under way at once. More than etcd can take in one turn it refuses,
 /// with "too many requests": that is retried, but this is faster.
@@ -24,6 +29,14 @@ struct Inner {
     /// By the instance's key; each as long as the task that keeps it.
     members: Mutex<HashMap<Arc<str>, Member>>,
     turns: Semaphore,
+    /// By service; each as long as somebody looks at it.
+    views: Mutex<HashMap<String, View>>,
+}
+
+#[derive(Debug)]
+struct View {
+    followed: Arc<Followed>,
+    news: watch::Sender<()>,
 }
 
 impl Shared {
@@ -32,6 +45,7 @@ impl Shared {
             started_ms,
             members: Mutex::default(),
             turns: Semaphore::new(IN_FLIGHT),
+            views: Mutex::default(),
         }))
     }
 
@@ -67,13 +81,72 @@ impl Shared {
         by_key.or_else(named).cloned()
     }
 
+    /// All of them leave; done when they have.
+    pub(crate) async fn leave(&self) {
+        let members: Vec<Member> = self.members().values().cloned().collect();
+        join_all(members.iter().map(Member::leave)).await;
+    }
+
     /// How many instances `service` has, as far as is known here.
     pub(super) fn fleet(&self, service: &str) -> usize {
-        let members = self.members();
-        members
-            .values()
-            .filter(|member| *member.service == *service)
-            .count()
+        let own = |member: &&Member| *member.service == *service;
+        let own = self.members().values().filter(own).count();
+        let seen = self
+            .views()
+            .get(service)
+            .map(|view| view.followed.set.load().len());
+        own.max(seen.unwrap_or(0))
+    }
+
+    /// Looks at `service`, over the watch that is there or a new one.
+    pub(super) fn look(&self, engine: &Engine, service: &str) -> Result<Look> {
+        let prefix = engine.layout.instances(service)?;
+        let mut views = self.views();
+        if let Some(view) = views.get(service) {
+            return Ok(Look {
+                followed: view.followed.clone(),
+                news: view.news.subscribe(),
+            });
+        }
+        let following = Following::new(engine, self.clone(), service, prefix);
+        let (followed, news) = (following.followed().clone(), following.news().clone());
+        let look = Look {
+            followed: followed.clone(),
+            news: news.subscribe(),
+        };
+        views.insert(service.to_owned(), View { followed, news });
+        drop(views);
+        engine.tasks.spawn(following.run());
+        Ok(look)
+    }
+
+    /// Nobody looks at `followed` any more. False: somebody does.
+    pub(super) fn unfollow(&self, service: &str, followed: &Arc<Followed>) -> bool {
+        let mut views = self.views();
+        let own = views
+            .get(service)
+            .filter(|view| Arc::ptr_eq(&view.followed, followed));
+        let unused = own.is_none_or(|view| view.news.receiver_count() == 0);
+        if own.is_some() && unused {
+            views.remove(service);
+        }
+        unused
+    }
+
+    /// The watch behind `followed` has ended.
+    pub(super) fn forget(&self, service: &str, followed: &Arc<Followed>) {
+        let mut views = self.views();
+        let own = views
+            .get(service)
+            .is_some_and(|view| Arc::ptr_eq(&view.followed, followed));
+        if own {
+            views.remove(service);
+        }
+    }
+
+    fn views(&self) -> MutexGuard<'_, HashMap<String, View>> {
+        // Nothing panics while it is held.
+        self.0.views.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn members(&self) -> MutexGuard<'_, HashMap<Arc<str>, Member>> {

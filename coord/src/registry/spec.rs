@@ -44,6 +44,7 @@ pub struct InstanceSpec {
     tags: BTreeSet<String>,
     metadata: BTreeMap<String, String>,
     pub(super) ttl: Option<Duration>,
+    pub(super) watchdog: Option<Duration>,
     id: Option<(u32, i64)>,
     pub(super) check: Option<Check>,
 }
@@ -62,6 +63,7 @@ impl InstanceSpec {
             tags: BTreeSet::new(),
             metadata: BTreeMap::new(),
             ttl: None,
+            watchdog: None,
             id: None,
             check: None,
         }
@@ -123,6 +125,18 @@ impl InstanceSpec {
     /// [`RegistryOptions::ttl`](crate::RegistryOptions::ttl).
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
+        self
+    }
+
+    /// Keeps it registered only while the runtime that [`register`](crate::Registry::register) is
+    /// called on runs tasks: if it has run none for `limit`, the lease is no longer renewed, and the
+    /// instance expires as a crashed one does, at most a TTL later. When the runtime runs tasks again,
+    /// the instance is registered again. A runtime that is blocked for less than `limit` loses nothing.
+    ///
+    /// Default: nothing is watched, and the registration outlives that runtime. A service
+    /// ([`Service`](crate::Service)) is watched unless it says otherwise.
+    pub fn watchdog(mut self, limit: Duration) -> Self {
+        self.watchdog = Some(limit);
         self
     }
 
@@ -205,6 +219,9 @@ impl InstanceSpec {
         faults.extend(self.metadata.keys().filter_map(|key| metadata_fault(key)));
         faults.extend(weight_fault(self.weight));
         faults.extend(ttl_fault("the TTL", ttl));
+        if self.watchdog == Some(Duration::ZERO) {
+            faults.push("the watchdog's limit must be more than zero".into());
+        }
         faults.extend(self.check.as_ref().and_then(Check::fault));
         faults
     }

@@ -436,6 +436,9 @@ impl Life {
             spec = spec.endpoint(name, address);
         }
         spec = spec.tags(&settings.tags);
+        if let Some(limit) = settings.watchdog {
+            spec = spec.watchdog(limit);
+        }
         if let Some(id) = self.context.id() {
             spec = spec.id(id.get()?, id.fencing_token());
         }

@@ -183,6 +183,11 @@ impl Session {
         state == SessionState::Live
     }
 
+    /// The time that whatever stands on it has to stop in, once it is not believed any more.
+    pub(crate) fn margin(&self) -> Duration {
+        self.0.terms.margin(self.0.terms.base)
+    }
+
     pub(super) fn past_deadline(&self) -> PastDeadline {
         self.0.past_deadline
     }
@@ -197,7 +202,7 @@ impl Session {
 
     /// When whatever stands on it has had its time to stop: the deadline and the margin.
     pub(super) fn stopped_at(&self) -> Instant {
-        self.0.read().1 + self.0.terms.margin(self.0.terms.base)
+        self.0.read().1 + self.margin()
     }
 
     /// When the clock will change the state next.

@@ -5,6 +5,7 @@
 //! |---|---|---|---|
 //! | down | its pause is over and there are leases | up | connect; renew every lease |
 //! | up | a lease is due | up | renew it, and with it every one that is nearly due |
+//! | up | a lease is due whose gate is closed | up | leave that renewal out |
 //! | up | answer with a TTL | up | move that lease's deadline, from the instant of its send |
 //! | up | answer without one | up | that lease is gone |
 //! | up | stream ended | down | forget what was sent; pause |
@@ -20,7 +21,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Session, SessionState};
+use super::{Gate, Session, SessionState};
 use crate::{client::KeepAlive, clock::Instant, error::LostReason, retry::Backoff};
 
 /// Bound of the first pause after a stream that did not work.
@@ -61,6 +62,8 @@ pub(super) struct Heart {
 #[derive(Debug)]
 struct Life {
     session: Session,
+    /// `None`: always open.
+    gate: Option<Gate>,
     /// When the unanswered keep-alive was sent.
     in_flight: Option<Instant>,
     next: Instant,
@@ -94,10 +97,18 @@ impl Heart {
         let life = Life {
             next: sent + jittered(session.terms().interval),
             in_flight: None,
+            gate: None,
             session,
         };
         self.lives.insert(life.session.lease(), life);
         true
+    }
+
+    /// Renews it only while `gate` is open.
+    pub(super) fn gate(&mut self, lease: i64, gate: Gate) {
+        if let Some(life) = self.lives.get_mut(&lease) {
+            life.gate = Some(gate);
+        }
     }
 
     /// Renews it at `now`, whenever it is due; if a keep-alive is unanswered, once more after that.
@@ -235,9 +246,11 @@ impl Heart {
             // What would be due soon goes along, so that all leases come to beat together.
             let interval = life.session.terms().interval;
             if life.is_due(now + interval / 4) {
-                life.in_flight = Some(now);
                 life.next = now + jittered(interval);
-                self.actions.push(Action::Send { lease: *lease });
+                if life.gate.as_ref().is_none_or(Gate::is_open) {
+                    life.in_flight = Some(now);
+                    self.actions.push(Action::Send { lease: *lease });
+                }
             }
         }
     }

@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use tokio::sync::{Notify, oneshot};
 
 use super::{
-    PastDeadline, Session, SessionSpec, SessionState, UndoQueue,
+    Gate, PastDeadline, Session, SessionSpec, SessionState, UndoQueue,
     grant::{self, Unclaimed},
     heart::Heart,
     heartbeat,
@@ -117,6 +117,11 @@ impl Keeper {
             // The task was cancelled.
             Err(_) => Err(Error::closed("open session")),
         }
+    }
+
+    /// From now on renews the lease only while `gate` is open.
+    pub(crate) fn gate(&self, session: &Session, gate: Gate) {
+        self.shared.heart().gate(session.lease(), gate);
     }
 
     /// Renews the lease now instead of when it is due. Done when etcd has confirmed it; never, if the

@@ -12,8 +12,10 @@
 //!    "not found" says that it is gone.
 //! 3. A lease that is gone never lives again: the next one has a new id, drawn fresh.
 //! 4. What a passed deadline means is given by the session's user ([`PastDeadline`]).
-//! 5. Nothing blocks in `Drop`, and nothing needs a runtime there.
+//! 5. Whether a lease may be renewed at the moment can be given by the session's user ([`Gate`]).
+//! 6. Nothing blocks in `Drop`, and nothing needs a runtime there.
 
+mod gate;
 mod grant;
 mod handle;
 mod heart;
@@ -31,6 +33,7 @@ mod undo;
 
 use std::time::Duration;
 
+pub(crate) use gate::Gate;
 pub(crate) use handle::Session;
 pub(crate) use keeper::Keeper;
 pub(crate) use leased_key::LeasedKey;

@@ -129,7 +129,8 @@ impl FakeInstanceId {
     #[track_caller]
     pub fn new(pool: &str, number: u32) -> Self {
         let (session, clock, hand) = session("instance id", PastDeadline::Verify);
-        match InstanceId::detached(&Options::test().layout(), pool, number, session.clone()) {
+        let layout = Options::test().layout();
+        match InstanceId::detached(&layout, pool, number, session.clone(), clock.clone()) {
             Ok(id) => Self {
                 id,
                 session,

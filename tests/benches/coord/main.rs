@@ -7,6 +7,7 @@
 mod config;
 mod embedded;
 mod lock;
+mod registry;
 mod sample;
 mod table;
 
@@ -41,6 +42,9 @@ async fn measure(part: Option<&str>) -> Table {
     }
     if wanted("lock") {
         lock::measure(&mut table).await;
+    }
+    if wanted("registry") {
+        registry::measure(&mut table).await;
     }
     table
 }

@@ -2,8 +2,10 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use coord::{Coordinator, Error, LockGuard};
-use coord_tests::{Backend, History, Mode, Worker, backend::Kind, eventually, median, on_both};
+use coord::{Coordinator, Error, LockGuard, LostReason};
+use coord_tests::{
+    Backend, History, Mode, Worker, backend::Kind, eventually, history::monotonic, median, on_both,
+};
 
 use super::{connect, polled, queue, queue_is};
 
@@ -22,6 +24,7 @@ on_both! {
     names_that_contain_each_other_or_strange_characters_are_different_locks,
     a_second_acquire_inside_the_body_would_deadlock_and_says_so,
     closing_ends_the_body_gives_the_lock_back_and_refuses_the_next,
+    closing_leaves_a_body_the_time_to_stop,
     a_guard_is_dropped_after_its_runtime,
     what_is_under_way_when_the_last_coordinator_is_dropped_ends_as_closed,
     a_waker_that_owns_another_wait_is_dropped_with_its_own,
@@ -354,6 +357,40 @@ async fn closing_ends_the_body_gives_the_lock_back_and_refuses_the_next(server: 
     assert!(matches!(waited, Err(Error::Closed { .. })), "{waited:?}");
     drop(two.lock("closed").acquire().await.unwrap());
     drop(guard);
+}
+
+/// A body that is in the middle of a step cannot be stopped there.
+async fn closing_leaves_a_body_the_time_to_stop(server: Backend) {
+    let (one, two) = (
+        super::connect_with_ttl(&server, 20).await,
+        super::connect_with_ttl(&server, 20).await,
+    );
+    let (inside, is_inside) = tokio::sync::oneshot::channel();
+    let (go_on, goes_on) = std::sync::mpsc::channel::<()>();
+    let (stopped, has_stopped) = tokio::sync::oneshot::channel();
+    let body = tokio::spawn(one.lock("closed").run(async move |_| {
+        inside.send(()).unwrap();
+        tokio::task::block_in_place(|| {
+            goes_on.recv().unwrap();
+            // Less than a twentieth of the TTL.
+            std::thread::sleep(Duration::from_millis(300));
+        });
+        stopped.send(monotonic()).unwrap();
+        std::future::pending::<()>().await;
+    }));
+    is_inside.await.unwrap();
+    let next = tokio::spawn(async move {
+        let guard = two.lock("closed").acquire().await.unwrap();
+        (two, guard, monotonic())
+    });
+    queue_is(&server.client().await, "closed", 2).await;
+    go_on.send(()).unwrap();
+    one.close().await;
+    let (_two, guard, began) = next.await.unwrap();
+    super::lost(LostReason::Closed, body.await.unwrap());
+    let stopped = has_stopped.await.unwrap();
+    assert!(stopped < began, "stopped at {stopped}, after {began}");
+    assert!(guard.unlock().await.unwrap().confirmed);
 }
 
 async fn a_guard_is_dropped_after_its_runtime(server: Backend) {

@@ -15,6 +15,7 @@ use super::{
 
 on_both! {
     one_leads_at_a_time_and_is_who_it_says,
+    candidates_are_told_in_their_order_and_a_try_makes_none,
     a_proclamation_changes_the_value_and_nothing_else,
     a_candidate_whose_entry_is_deleted_leads_no_more_and_stays_away,
     a_leader_is_stopped_when_its_lease_ends_and_leads_again_in_its_turn,
@@ -93,6 +94,37 @@ async fn one_leads_at_a_time_and_is_who_it_says(server: Backend) {
     }
     history.check(&store).await;
     assert_eq!(history.len(), 3 * 4 * ROUNDS);
+}
+
+async fn candidates_are_told_in_their_order_and_a_try_makes_none(server: Backend) {
+    let (one, two) = (connect(&server).await, connect(&server).await);
+    let store = server.client().await;
+    let elections = [one.election("jobs"), two.election("jobs")];
+    assert!(elections[0].candidates().await.unwrap().is_empty());
+    let first = elections[0].try_campaign("first").await.unwrap();
+    let second = tokio::spawn({
+        let election = elections[1].clone();
+        async move { election.campaign("second").await }
+    });
+    candidates_are(&store, "jobs", 2).await;
+    for election in &elections {
+        let refused = election.try_campaign("third").await.unwrap_err();
+        let Error::Busy { holder, .. } = refused else {
+            panic!("{refused:?}")
+        };
+        let leader = election.leader().await.unwrap().unwrap();
+        assert_eq!(holder.unwrap().entry, leader.entry);
+        let candidates = election.candidates().await.unwrap();
+        let values: Vec<_> = candidates.iter().map(|one| &one.value[..]).collect();
+        assert_eq!(values, [b"first", &b"second"[..]]);
+        assert_eq!(candidates[0], leader);
+        assert_eq!(candidates[0].fencing_token, first.fencing_token());
+    }
+    first.resign().await.unwrap();
+    let second = second.await.unwrap().unwrap();
+    let candidates = elections[0].candidates().await.unwrap();
+    assert_eq!(candidates.len(), 1);
+    assert_eq!(candidates[0].fencing_token, second.fencing_token());
 }
 
 async fn a_proclamation_changes_the_value_and_nothing_else(server: Backend) {

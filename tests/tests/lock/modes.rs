@@ -468,7 +468,11 @@ async fn what_cannot_be_is_refused_before_anything_is_sent(server: Backend) {
         (lock().take(1), "`take`"),
         (lock().ttl(Duration::ZERO), "ttl: "),
         (lock().ttl(Duration::from_millis(1_500)), "ttl: "),
-        (lock().ttl(Duration::MAX), "ttl: "),
+        (
+            lock().ttl(Duration::from_secs(9_000_000_001)),
+            "ttl: etcd takes no more than 9000000000s",
+        ),
+        (lock().ttl(Duration::MAX), "ttl: etcd takes no more"),
         (coordinator.lock(""), "empty"),
         (coordinator.lock("x".repeat(1_025)), "1025 bytes"),
         (coordinator.lock("a\u{7}b"), "control character"),
@@ -476,6 +480,12 @@ async fn what_cannot_be_is_refused_before_anything_is_sent(server: Backend) {
         (coordinator.lock("").raw(), "empty"),
         (coordinator.lock("x".repeat(1_025)).raw(), "1025 bytes"),
         (coordinator.lock("a\nb").raw(), "control character"),
+        // Among coord's own keys.
+        (coordinator.lock("coord").raw(), "raw name `coord`"),
+        (coordinator.lock("coord/lock").raw(), "raw name"),
+        (coordinator.lock("coord/lock/jobs").raw(), "raw name"),
+        (coordinator.lock("coord/session").raw(), "raw name"),
+        (coordinator.lock("coord/svc/shop/eu").raw(), "raw name"),
     ];
     for (lock, fault) in bad {
         let said = format!("{lock:?}");

@@ -23,6 +23,7 @@ on_both! {
     every_mode_takes_as_many,
     one_that_is_deleted_by_hand_loses_all,
     a_part_that_is_deleted_while_another_is_waited_for_makes_it_queue_again,
+    a_part_that_is_owned_and_deleted_is_noticed_at_once,
     an_acquire_of_several_that_is_dropped_leaves_nothing,
     one_of_them_inside_would_deadlock,
     raw_names_are_those_of_other_clients,
@@ -234,6 +235,37 @@ async fn a_part_that_is_deleted_while_another_is_waited_for_makes_it_queue_again
     waiting.await.unwrap().unwrap().verify().await.unwrap();
 }
 
+/// One of them is had at once, and another is waited for: then both are watched.
+async fn a_part_that_is_owned_and_deleted_is_noticed_at_once(server: Backend) {
+    let (one, two) = (
+        super::connect_with_ttl(&server, 600).await,
+        super::connect_with_ttl(&server, 600).await,
+    );
+    let mut store = server.client().await;
+    let first = one.lock("b").acquire().await.unwrap();
+    let waiting = tokio::spawn(two.lock_all(["a", "b"]).wait_forever().acquire());
+    queue_is(&store, "b", 2).await;
+    // While it waits for the rest it queues again, with all of them.
+    let entry = queue(&mut store, "a").await.remove(0);
+    store.delete(entry.key(), None).await.unwrap();
+    eventually("it has queued again", async || {
+        let now = queue(&mut store.clone(), "a").await;
+        now.len() == 1 && now[0].create_revision() > entry.create_revision()
+    })
+    .await;
+    queue_is(&store, "b", 2).await;
+    drop(first);
+    let guard = waiting.await.unwrap().unwrap();
+    guard.verify().await.unwrap();
+    // While it has all of them it is lost.
+    let entry = queue(&mut store, "a").await.remove(0);
+    store.delete(entry.key(), None).await.unwrap();
+    let reason = tokio::time::timeout(Duration::from_secs(30), guard.lost()).await;
+    assert_eq!(reason, Ok(LostReason::Revoked));
+    drop(guard);
+    queue_is(&store, "b", 0).await;
+}
+
 async fn an_acquire_of_several_that_is_dropped_leaves_nothing(server: Backend) {
     let (one, two) = (connect(&server).await, connect(&server).await);
     let store = server.client().await;
@@ -298,6 +330,24 @@ async fn raw_names_are_those_of_other_clients(server: Backend) {
     let tried = coordinator.lock("jobs").raw().try_acquire().await;
     assert!(matches!(tried, Err(Error::Busy { .. })), "{tried:?}");
     drop(below);
+    // A lock of coord's by its whole name.
+    let own = coordinator.lock("own").acquire().await.unwrap();
+    let raw = || coordinator.lock("ns/coord/lock/own!").raw().try_acquire();
+    let tried = raw().await;
+    assert!(matches!(tried, Err(Error::Busy { .. })), "{tried:?}");
+    assert!(own.unlock().await.unwrap().confirmed);
+    drop(raw().await.unwrap());
+    for covers in [
+        "ns",
+        "ns/coord",
+        "ns/coord/election",
+        "ns/coord/lock/own!/1",
+    ] {
+        let refused = coordinator.lock(covers).raw().try_acquire().await;
+        assert!(matches!(refused, Err(Error::Invalid { .. })), "{refused:?}");
+        let refused = coordinator.election(covers).raw().leader().await;
+        assert!(matches!(refused, Err(Error::Invalid { .. })), "{refused:?}");
+    }
     let both = coordinator.lock_all(["jobs", "jobs/1"]).raw();
     let both = both.acquire().await;
     assert!(matches!(both, Err(Error::Invalid { .. })), "{both:?}");

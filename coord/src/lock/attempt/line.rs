@@ -1,6 +1,6 @@
 //! [`Line`]: the places of one attempt.
 
-use futures_util::future;
+use std::{future, task::Poll};
 
 use super::{
     super::{
@@ -33,19 +33,20 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// The acquire was answered with a list for each queue. True: it owns. Only those queues in which
-    /// it does not are watched from now on.
+    /// The acquire was answered with a list for each queue. True: it owns. Else all of them are watched
+    /// from now on: what it owns already may be deleted while it waits for the rest.
     pub(super) fn put(&mut self, revision: i64, ahead: &[Listed]) -> bool {
         let mut owns = true;
         for (at, listed) in ahead.iter().enumerate() {
-            let queue = &self.acquire.queues[at];
-            if self.places[at].is_none() && !listed.lets_in(queue, self.acquire.mode) {
-                self.open(at);
-            }
-            if let Some(place) = &self.places[at] {
-                match place.put(revision, listed) {
-                    Step::Own => self.places[at] = None,
-                    _ => owns = false,
+            owns &= match &self.places[at] {
+                Some(place) => place.put(revision, listed) == Step::Own,
+                None => listed.lets_in(&self.acquire.queues[at], self.acquire.mode),
+            };
+        }
+        if !owns {
+            for (at, listed) in ahead.iter().enumerate() {
+                if self.places[at].is_none() {
+                    self.open(at).put(revision, listed);
                 }
             }
         }
@@ -79,20 +80,23 @@ impl<'a> Line<'a> {
     /// # Cancel safety
     /// Safe.
     pub(super) async fn decided(&self) -> Step {
-        let decisions =
-            self.places
-                .iter()
-                .flatten()
-                .map(async |place| match place.decided().await {
-                    Step::Own => Ok(()),
-                    step => Err(step),
-                });
-        if let Err(step) = future::try_join_all(decisions).await {
-            return step;
-        }
-        // What was owned first may be gone by now.
-        let mut steps = self.places.iter().flatten().map(Place::step);
-        steps.find(|step| *step == Step::Gone).unwrap_or(Step::Own)
+        let places = || self.places.iter().flatten();
+        places().for_each(Place::wait);
+        future::poll_fn(|cx| {
+            let mut owns = true;
+            for place in places() {
+                match place.step(cx) {
+                    Step::Own => {}
+                    Step::Wait | Step::Read => owns = false,
+                    decided => return Poll::Ready(decided),
+                }
+            }
+            match owns {
+                true => Poll::Ready(Step::Own),
+                false => Poll::Pending,
+            }
+        })
+        .await
     }
 
     pub(super) fn into_places(self) -> Vec<Place> {

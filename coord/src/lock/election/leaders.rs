@@ -17,7 +17,7 @@ use crate::{
     key::Prefix,
 };
 
-/// Who leads an election.
+/// Who leads an election, or will when those before it have resigned.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Leader {

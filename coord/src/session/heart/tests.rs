@@ -351,3 +351,34 @@ fn what_is_removed_or_closed_is_left_alone() {
     assert!(!rig.heart.adopt(rig.clock.now(), session));
     assert_eq!(rig.pass(TTL), []);
 }
+
+#[test]
+fn a_closed_gate_leaves_out_the_renewals_of_its_lease_alone() {
+    let mut rig = Rig::new();
+    let (gated, other) = (
+        rig.adopt(PastDeadline::Resume),
+        rig.adopt(PastDeadline::Dead),
+    );
+    let (lever, gate) = crate::session::Gate::new();
+    rig.heart.gate(gated.lease(), gate);
+    assert_eq!(rig.step(), [Connect(1), Send(1), Send(2)]);
+    rig.answer(1, 1);
+    rig.answer(1, 2);
+
+    lever.send_replace(false);
+    for _ in 0..4 {
+        assert_eq!(rig.advance(DUE), [Send(2)]);
+        rig.answer(1, 2);
+    }
+    assert_eq!(gated.state(), SessionState::Overdue);
+    assert!(other.is_live());
+    // Nor when the stream is opened again.
+    rig.heart.broke(rig.clock.now(), 1);
+    assert_eq!(rig.step(), [Disconnect, Connect(2), Send(2)]);
+    rig.answer(2, 2);
+
+    lever.send_replace(true);
+    assert_eq!(rig.advance(DUE), [Send(1), Send(2)]);
+    rig.answer(2, 1);
+    assert!(gated.is_live());
+}
