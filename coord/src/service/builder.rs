@@ -117,6 +117,7 @@ pub(super) struct GivenId {
     pub(super) pool: Option<String>,
     pub(super) hold: Option<Duration>,
     pub(super) cool_down: Option<Duration>,
+    pub(super) window: Option<Duration>,
     pub(super) dense: bool,
     pub(super) sticky: bool,
     pub(super) on_lost: Option<OnIdLost>,
@@ -165,6 +166,7 @@ impl Service<NoId> {
             pool: None,
             hold: None,
             cool_down: None,
+            window: None,
             dense: false,
             sticky: false,
             on_lost: None,
@@ -196,6 +198,11 @@ impl Service<WithId> {
     /// See the macro's `instance_id(cool_down = …)`.
     pub fn id_cool_down(self, cool_down: Duration) -> Self {
         self.id(|id| id.cool_down = Some(cool_down))
+    }
+
+    /// See the macro's `instance_id(window = …)`.
+    pub fn id_window(self, length: Duration) -> Self {
+        self.id(|id| id.window = Some(length))
     }
 
     /// See the macro's `instance_id(order = dense)`.

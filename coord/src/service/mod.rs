@@ -397,6 +397,9 @@ impl Life {
         if let Some(cool_down) = settings.cool_down {
             ids = ids.cool_down(cool_down);
         }
+        if let Some(window) = settings.window {
+            ids = ids.window(window);
+        }
         if settings.dense {
             ids = ids.dense();
         }

@@ -66,6 +66,7 @@ pub(super) struct IdSettings {
     pub(super) max: u32,
     pub(super) hold: Option<Duration>,
     pub(super) cool_down: Option<Duration>,
+    pub(super) window: Option<Duration>,
     pub(super) dense: bool,
     pub(super) sticky: bool,
     pub(super) on_lost: OnIdLost,
@@ -316,6 +317,11 @@ fn id_settings(env: &mut Environment<'_>, given: GivenId, service: &str) -> IdSe
         "COORD_INSTANCE_ID_COOL_DOWN",
         given.cool_down,
     );
+    let window = time(
+        "instance_id(window)",
+        "COORD_INSTANCE_ID_WINDOW",
+        given.window,
+    );
     let mut switch = |word, variable, given: bool, choices| {
         let given = given.then_some(true);
         let picked = env.pick(word, variable, given, choice(choices));
@@ -342,6 +348,7 @@ fn id_settings(env: &mut Environment<'_>, given: GivenId, service: &str) -> IdSe
         max: max.unwrap_or(given.max),
         hold,
         cool_down,
+        window,
         dense,
         sticky,
         on_lost: on_lost.unwrap_or_default(),
