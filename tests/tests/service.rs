@@ -333,8 +333,17 @@ async fn etcd_that_comes_late_is_waited_for_and_one_that_never_comes_is_an_error
         errors.contains(server.endpoint().trim_start_matches("http://")),
         "{errors}"
     );
+    // Long before it gives up, and once.
+    let warned = async || late.errors().contains("etcd does not answer");
+    eventually("it says so", warned).await;
     server.restart().await;
     late.expect("listens").await;
+    let errors = late.errors();
+    let warnings: Vec<_> = errors.lines().filter(|it| it.contains(" WARN ")).collect();
+    let [warning] = warnings[..] else {
+        panic!("one: {warnings:?}");
+    };
+    assert!(warning.contains(&server.endpoint()), "{warning}");
     late.kill();
 }
 
