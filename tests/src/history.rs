@@ -64,6 +64,8 @@ pub struct History {
 pub struct Inside {
     history: History,
     section: Section,
+    /// When it was seen to run last.
+    seen: Option<u128>,
 }
 
 /// Nanoseconds on the one clock that all processes of the machine share.
@@ -101,6 +103,7 @@ impl History {
                 left: entered,
                 writes: Vec::new(),
             },
+            seen: None,
         }
     }
 
@@ -209,6 +212,12 @@ impl History {
 }
 
 impl Inside {
+    /// It runs at this moment, and has just made sure that it may. Whoever says so leaves with the last
+    /// time that it does: that it is dropped later, on a machine that is busy, is no longer a stay.
+    pub fn runs(&mut self) {
+        self.seen = Some(monotonic());
+    }
+
     /// A write was done in the section, fenced by its token, at this revision.
     pub fn wrote(&mut self, revision: i64) {
         self.section.writes.push(revision);
@@ -217,7 +226,7 @@ impl Inside {
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        self.section.left = monotonic();
+        self.section.left = self.seen.unwrap_or_else(monotonic);
         self.history.sections().push(self.section.clone());
     }
 }

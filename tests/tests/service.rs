@@ -153,7 +153,7 @@ async fn it_is_registered_with_its_address_version_and_id(server: Backend) {
     let record = running.keys("svc").await.remove(0);
     let json: Value = serde_json::from_slice(record.value()).unwrap();
     assert_eq!(json["Addr"], running.address.as_str());
-    assert_eq!(json["Coord"]["version"], "1.2.3");
+    assert_eq!(json["Metadata"]["version"], "1.2.3");
     assert_eq!(json["Coord"]["id"], running.id);
     assert_eq!(json["Coord"]["name"], "user-service");
     let slots = running.keys("slot").await;

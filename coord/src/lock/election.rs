@@ -185,8 +185,8 @@ impl Election {
             order: Order::CreateAscending,
             ..Range::new(Span::prefix(&queue))
         };
-        let found = engine
-            .read(first)
+        // On the heap, as the acquire is.
+        let found = Box::pin(engine.read(first))
             .await
             .map_err(|error| error.into_error(Context::new(operation).key(self.entries.name())))?;
         Ok(found.kvs.into_iter().map(Leader::of).collect())

@@ -173,11 +173,8 @@ impl Held {
         let Some(queued) = self.0.queued() else {
             return Ok(leases.now.ttl());
         };
-        let found = queued
-            .session
-            .engine()
-            .time_to_live(leases.now.lease())
-            .await;
+        let engine = queued.session.engine();
+        let found = Box::pin(engine.time_to_live(leases.now.lease())).await;
         let found = found.map_err(|error| {
             error.into_error(Context::new("ask for the time to live of lock").key(self.key()))
         })?;

@@ -360,7 +360,9 @@ impl Hold {
                 ..Range::new(Span::key(entry))
             })
         });
-        let reply = engine.read_all(reads.collect()).await?;
+        // On the heap, as the acquire is: a call is some 8 kB, and would be so in the futures of all who
+        // look.
+        let reply = Box::pin(engine.read_all(reads.collect())).await?;
         Ok(reply.replies.iter().all(|reply| match reply {
             OpReply::Get(range) => {
                 range.kvs.first().map(|kv| kv.create_revision) == Some(self.revision)

@@ -79,7 +79,8 @@ impl LockMode {
 pub(super) async fn run(engine: &Engine, path: &str) -> Result<Vec<LockStatus>> {
     engine.check_open(OPERATION)?;
     let intervals = engine.layout.lock_queues(OPERATION, path)?;
-    let kvs = read(engine, &intervals).await;
+    // On the heap, as the acquire is.
+    let kvs = Box::pin(read(engine, &intervals)).await;
     let kvs = kvs.map_err(|error| error.into_error(Context::new(OPERATION).key(path)))?;
     let mut queues: BTreeMap<String, (Prefix, Vec<KeyValue>)> = BTreeMap::new();
     for kv in kvs {

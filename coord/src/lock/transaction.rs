@@ -87,7 +87,9 @@ impl LockTransaction {
                     format!("{most} operations are more than etcd takes at once: {MAX_OPS}");
                 return Err(Error::invalid(COMMIT, fault));
             }
-            let reply = queued.session.engine().write(self.txn(&entries)).await;
+            let engine = queued.session.engine();
+            // On the heap, as the acquire is.
+            let reply = Box::pin(engine.write(self.txn(&entries))).await;
             let reply = reply.map_err(|error| error.into_error(self.context()))?;
             if reply.succeeded {
                 return Ok(reply.header.revision);

@@ -33,12 +33,36 @@ on_both! {
 /// Futures of locks are awaited inside of others: what they hold is held by each caller.
 async fn the_futures_are_small(server: Backend) {
     let coordinator = connect(&server).await;
-    let acquire = coordinator.lock("small").acquire();
-    assert!(size_of_val(&acquire) < 4_096, "{}", size_of_val(&acquire));
-    let run = coordinator.lock("small").run(async |_held| ());
-    assert!(size_of_val(&run) < 6_144, "{}", size_of_val(&run));
-    drop(acquire.await.unwrap());
-    run.await.unwrap();
+    let guard = coordinator.lock("small").acquire().await.unwrap();
+    let election = coordinator.election("small");
+    let leader = election.campaign("me").await.unwrap();
+    let lock = || coordinator.lock("other");
+    let sizes = [
+        ("acquire", size_of_val(&lock().acquire())),
+        ("try_acquire", size_of_val(&lock().try_acquire())),
+        ("run", size_of_val(&lock().run(async |_held| ()))),
+        ("verify", size_of_val(&guard.verify())),
+        ("refresh", size_of_val(&guard.refresh())),
+        ("time_to_live", size_of_val(&guard.time_to_live())),
+        (
+            "set_ttl",
+            size_of_val(&guard.set_ttl(Duration::from_secs(5))),
+        ),
+        ("commit", size_of_val(&guard.transaction().commit())),
+        ("campaign", size_of_val(&election.campaign("me"))),
+        ("lead", size_of_val(&election.lead("me", async |_term| ()))),
+        ("leader", size_of_val(&election.leader())),
+        ("candidates", size_of_val(&election.candidates())),
+        ("proclaim", size_of_val(&leader.proclaim("me"))),
+        ("inspect", size_of_val(&coordinator.inspect_locks(""))),
+    ];
+    let last = [
+        ("resign", size_of_val(&leader.resign())),
+        ("unlock", size_of_val(&guard.unlock())),
+    ];
+    let large = |(_, size): &&(&str, usize)| *size > 2_048;
+    let large: Vec<_> = sizes.iter().chain(&last).filter(large).collect();
+    assert!(large.is_empty(), "{large:?}");
 }
 
 async fn a_lock_is_held_until_it_is_released_and_its_token_grows(server: Backend) {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod behaviour;
+mod chaos;
 mod cluster;
 mod counts;
 mod downgrade;

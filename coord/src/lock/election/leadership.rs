@@ -81,9 +81,10 @@ impl Leadership {
                 }],
                 otherwise: vec![Op::Get(Range::new(entry.clone()))],
             };
+            // On the heap, as the acquire is.
             let reply = tokio::select! {
                 biased;
-                reply = queued.session.engine().write_again(txn) => reply,
+                reply = Box::pin(queued.session.engine().write_again(txn)) => reply,
                 _ = self.lost() => break,
             };
             let reply = match reply {

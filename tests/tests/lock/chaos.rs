@@ -1,0 +1,300 @@
+//! All kinds of locks at once, while connections and the server fail at random: nobody meets whom it must
+//! not, no token is given twice, no write is done without the lock, nothing is left behind.
+//!
+//! A failure prints its seed; `COORD_CHAOS_SEED` repeats what was done, though not when.
+
+use std::{
+    env,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use coord::{Coordinator, Error, LockBuilder, LockGuard};
+use coord_tests::{
+    Backend, Flow, History, Mode, Proxy, eventually, eventually_within, history, on_both,
+};
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+use tokio::time::{Instant, sleep};
+
+use super::options;
+
+on_both! {
+    whatever_fails_nobody_meets_whom_it_must_not,
+}
+
+/// How long things fail.
+const ACTIVE: Duration = Duration::from_secs(12);
+/// Short enough to run out in some of the failures.
+const TTL: u64 = 4;
+const PERMITS: u32 = 3;
+
+/// One who takes locks, again and again.
+struct Actor {
+    coordinator: Coordinator,
+    random: StdRng,
+    mixed: History,
+    other: History,
+    led: History,
+    turns: Arc<AtomicUsize>,
+    ended: Arc<AtomicBool>,
+}
+
+impl Actor {
+    async fn run(mut self) {
+        while !self.ended.load(Ordering::SeqCst) {
+            let done = match self.random.random_range(0..10) {
+                0..7 => self.mixed().await,
+                7 => self.both().await,
+                _ => self.lead().await,
+            };
+            match done {
+                Ok(()) => {
+                    self.turns.fetch_add(1, Ordering::SeqCst);
+                }
+                // What failures may cost.
+                Err(
+                    Error::Timeout { .. }
+                    | Error::Unavailable { .. }
+                    | Error::Busy { .. }
+                    | Error::Lost { .. },
+                ) => self.pause(50).await,
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+    }
+
+    async fn pause(&mut self, up_to_ms: u64) {
+        let pause = self.random.random_range(0..=up_to_ms);
+        sleep(Duration::from_millis(pause)).await;
+    }
+
+    /// Sometimes it gives up at once, and sometimes at any moment.
+    async fn acquire(&mut self, lock: LockBuilder) -> coord::Result<Option<LockGuard>> {
+        let lock = lock.wait(Duration::from_secs(3));
+        match self.random.random_range(0..8) {
+            0 => lock.try_acquire().await.map(Some),
+            1 => {
+                let limit = Duration::from_micros(self.random.random_range(0..20_000));
+                let acquire = tokio::time::timeout(limit, lock.acquire());
+                acquire.await.ok().transpose()
+            }
+            _ => lock.acquire().await.map(Some),
+        }
+    }
+
+    /// All modes in one queue.
+    async fn mixed(&mut self) -> coord::Result<()> {
+        let lock = self.coordinator.lock("mixed");
+        let take = self.random.random_range(1..=PERMITS);
+        let (lock, mode) = match self.random.random_range(0..5) {
+            0 => (lock.read(), Mode::Read),
+            1 | 2 => {
+                let of = PERMITS;
+                (lock.permits(of).take(take), Mode::Permits { take, of })
+            }
+            3 => (lock.downgradable(), Mode::Exclusive),
+            _ => (lock.write(), Mode::Exclusive),
+        };
+        let downgrades = mode == Mode::Exclusive && self.random.random();
+        let Some(guard) = self.acquire(lock).await? else {
+            return Ok(());
+        };
+        self.stay(&guard, mode, &[self.mixed.clone()]).await?;
+        if downgrades {
+            match guard.downgrade().await {
+                Ok(()) => {
+                    self.stay(&guard, Mode::Read, &[self.mixed.clone()]).await?;
+                }
+                // Not one that can be.
+                Err(Error::Invalid { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.leave(guard).await
+    }
+
+    async fn both(&mut self) -> coord::Result<()> {
+        let lock = self.coordinator.lock_all(["other", "mixed"]);
+        let Some(guard) = self.acquire(lock).await? else {
+            return Ok(());
+        };
+        let histories = [self.mixed.clone(), self.other.clone()];
+        self.stay(&guard, Mode::Exclusive, &histories).await?;
+        self.leave(guard).await
+    }
+
+    /// In a body: it is stopped, and does not have to look.
+    async fn lead(&mut self) -> coord::Result<()> {
+        let election = self
+            .coordinator
+            .election("led")
+            .wait(Duration::from_secs(3));
+        let leadership = election.campaign("first").await?;
+        let steps = self.random.random_range(0..10);
+        let proclaims = self.random.random();
+        let token = leadership.fencing_token().get();
+        let mut inside = None;
+        let body = async {
+            // It was let in.
+            let inside = inside.insert(self.led.enter(Mode::Exclusive, token));
+            for _ in 0..steps {
+                inside.runs();
+                sleep(Duration::from_millis(1)).await;
+            }
+            inside.runs();
+            if proclaims {
+                return leadership.proclaim("second").await;
+            }
+            Ok(())
+        };
+        let led = leadership.run(body).await;
+        drop(inside);
+        led??;
+        if self.random.random() {
+            leadership.resign().await?;
+        }
+        Ok(())
+    }
+
+    /// In by hand: it looks before each step.
+    async fn stay(
+        &mut self,
+        guard: &LockGuard,
+        mode: Mode,
+        histories: &[History],
+    ) -> coord::Result<()> {
+        let token = guard.fencing_token().get();
+        let mut insides: Vec<history::Inside> = Vec::new();
+        for step in 0..self.random.random_range(1..10) {
+            if !guard.is_held() {
+                break;
+            }
+            if step == 0 {
+                insides.extend(histories.iter().map(|history| history.enter(mode, token)));
+            }
+            insides.iter_mut().for_each(history::Inside::runs);
+            self.pause(2).await;
+        }
+        if self.random.random_range(0..3) == 0 {
+            // Whether it is held still only etcd knows.
+            let write = guard.transaction().put("written", token.to_string());
+            let revision = write.commit().await?;
+            insides.iter_mut().for_each(|inside| inside.wrote(revision));
+        }
+        Ok(())
+    }
+
+    async fn leave(&mut self, guard: LockGuard) -> coord::Result<()> {
+        match self.random.random_range(0..4) {
+            0 => {
+                let ttl = Duration::from_secs(TTL + 1);
+                guard.set_ttl(ttl).await?;
+                guard.verify().await?;
+                Ok(())
+            }
+            1 => guard.unlock().await.map(drop),
+            _ => Ok(()),
+        }
+    }
+}
+
+async fn fail(random: &mut StdRng, server: &Backend, proxies: &[Proxy]) {
+    let proxy = &proxies[random.random_range(0..proxies.len())];
+    // Sometimes as long as no lease lives.
+    let long = Duration::from_millis(match random.random_range(0..4) {
+        0 => random.random_range(0..5_500),
+        _ => random.random_range(0..500),
+    });
+    match random.random_range(0..9) {
+        0 | 1 => {
+            proxy.cut().await;
+        }
+        2 => proxy.half_open(),
+        3 => proxy.flow(Flow::Discard),
+        4 => proxy.requests(Flow::Hold),
+        5 => proxy.replies(Flow::Discard),
+        6 => proxy.flow(Flow::Delay(long / 4)),
+        7 => {
+            server.kill();
+            sleep(long / 2).await;
+            server.restart().await;
+        }
+        _ => {
+            server.stop();
+            sleep(long / 2).await;
+            server.cont();
+        }
+    }
+    sleep(long).await;
+    if random.random() {
+        proxy.heal().await;
+    }
+}
+
+async fn whatever_fails_nobody_meets_whom_it_must_not(server: Backend) {
+    let seed = match env::var("COORD_CHAOS_SEED") {
+        Ok(seed) => seed.parse().unwrap(),
+        Err(_) => rand::random(),
+    };
+    println!("COORD_CHAOS_SEED={seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let store = server.client().await;
+    let mixed = History::of(&store, "coord/lock/mixed!/").await;
+    let other = History::of(&store, "coord/lock/other!/").await;
+    let led = History::of(&store, "coord/election/led!/").await;
+    let (turns, ended) = (Arc::default(), Arc::new(AtomicBool::new(false)));
+    let (mut proxies, mut actors) = (Vec::new(), Vec::new());
+    for _ in 0..3 {
+        let proxy = Proxy::start(&server.endpoint()).await;
+        let connected = Coordinator::connect(options(proxy.endpoint(), TTL)).await;
+        let coordinator = connected.unwrap();
+        proxies.push(proxy);
+        for _ in 0..3 {
+            let actor = Actor {
+                coordinator: coordinator.clone(),
+                random: StdRng::seed_from_u64(random.random()),
+                mixed: mixed.clone(),
+                other: other.clone(),
+                led: led.clone(),
+                turns: Arc::clone(&turns),
+                ended: ended.clone(),
+            };
+            actors.push(tokio::spawn(actor.run()));
+        }
+    }
+    let began = Instant::now();
+    while began.elapsed() < ACTIVE {
+        fail(&mut random, &server, &proxies).await;
+    }
+    for proxy in &proxies {
+        proxy.heal().await;
+    }
+    // Nobody waits for what is gone.
+    let before = turns.load(Ordering::SeqCst);
+    eventually_within(
+        Duration::from_secs(60),
+        "locks go round again",
+        async || turns.load(Ordering::SeqCst) > before + 50,
+    )
+    .await;
+    ended.store(true, Ordering::SeqCst);
+    for actor in actors {
+        actor.await.unwrap();
+    }
+    let store = server.client().await;
+    for history in [&mixed, &other, &led] {
+        assert!(!history.is_empty());
+        history.check(&store).await;
+    }
+    eventually("nothing is left to undo", async || {
+        let keys = etcd_client::GetOptions::new()
+            .with_prefix()
+            .with_count_only();
+        let left = store.kv_client().get("coord/lock/", Some(keys)).await;
+        left.is_ok_and(|left| left.count() == 0)
+    })
+    .await;
+}
