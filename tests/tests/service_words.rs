@@ -403,6 +403,14 @@ async fn a_main_that_is_not_async_by_hand(coordinator: Coordinator) {
     assert_eq!(ended.await.unwrap(), ExitCode::from(7));
 }
 
+/// Nobody would drive its tasks.
+#[coord::test]
+async fn a_main_that_is_not_async_needs_a_runtime_with_threads() {
+    let service = local("stuck").current_thread();
+    let ran = tokio::task::spawn_blocking(|| service.run_blocking(|_: Context| ()));
+    assert_eq!(ran.await.unwrap(), ExitCode::FAILURE);
+}
+
 /// What this process logs.
 static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 

@@ -47,7 +47,7 @@ pub use listeners::Listeners;
 use settings::Settings;
 use signals::{Signals, Stop};
 use stopping::Stopping;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Runtime, RuntimeFlavor};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -93,6 +93,12 @@ pub fn launch_sync<S, A, R>(
     main: impl FnOnce(A) -> R,
 ) -> ExitCode {
     live(service, returns, arguments, |_, runtime, arguments| {
+        let handle = runtime.handle();
+        if handle.runtime_flavor() == RuntimeFlavor::CurrentThread {
+            let fault =
+                "a `current_thread` runtime is not driven while a main that is not async runs";
+            return Ended::Failed(Error::invalid("run the service's main", fault).into());
+        }
         let _entered = runtime.enter();
         Ended::Returned(main(arguments))
     })
