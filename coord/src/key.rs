@@ -600,6 +600,27 @@ mod tests {
             );
         }
         assert!(matches!(keys.lock_queue("a!"), Err(Error::Invalid { .. })));
+        for ours in [
+            "prod",
+            "prod/coord",
+            "prod/coord/lock",
+            "prod/coord/lock/jobs",
+            "prod/coord/lock/jobs!/1",
+            "prod/coord/session",
+            "prod/coord/history/x",
+        ] {
+            assert!(keys.raw_lock_queue(ours).is_err(), "raw {ours}");
+        }
+        for others in [
+            "coord",
+            "pro",
+            "prod/jobs",
+            "prod/coordinated",
+            "prod/coord/lock/jobs/1!",
+            "prod/coord/election/jobs!",
+        ] {
+            assert!(keys.raw_lock_queue(others).is_ok(), "raw {others}");
+        }
         assert!(matches!(keys.instances("a/b"), Err(Error::Invalid { .. })));
         assert!(join("t", &[Part::Lit("a/"), Part::Hole(format_args!(""))]).is_err());
     }

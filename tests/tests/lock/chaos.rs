@@ -102,11 +102,12 @@ impl Actor {
         let Some(guard) = self.acquire(lock).await? else {
             return Ok(());
         };
-        self.stay(&guard, mode, &[self.mixed.clone()]).await?;
+        let queue = [self.mixed.clone()];
+        self.stay(&guard, mode, &queue).await?;
         if downgrades {
             match guard.downgrade().await {
                 Ok(()) => {
-                    self.stay(&guard, Mode::Read, &[self.mixed.clone()]).await?;
+                    self.stay(&guard, Mode::Read, &queue).await?;
                 }
                 // Not one that can be.
                 Err(Error::Invalid { .. }) => {}
