@@ -168,6 +168,7 @@ impl Machine<'_> {
                 Some(ip) if !ip.is_unspecified() => ip,
                 _ => settings
                     .platform_ip
+                    .filter(|ip| v6 || ip.is_ipv4())
                     .or_else(|| Some((self.route)(v6)?.local))
                     .ok_or(
                         "no address of this machine leads to etcd: set `advertise` or \
