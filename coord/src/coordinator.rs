@@ -1,5 +1,8 @@
 //! [`Coordinator`]: the handle. Connects, gives out the parts, closes.
 
+#[cfg(feature = "embedded")]
+mod off;
+
 use std::{
     fmt,
     ops::RangeInclusive,
@@ -10,19 +13,21 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    client::{Client, ConnectionState, Purpose, Range, Span},
+    client::{Client, ConnectionState, Dialer, Purpose, Range, Span},
     clock::Clock,
     config::{Cache, ConfigBuilder, ConfigCenter, CoordConfig},
     engine::{Engine, Watched},
     error::{Context, Error, Result},
     instance_id::InstanceIds,
     lock::{Election, LockBuilder, LockStatus, Locks},
-    options::Options,
+    options::{Mode, Options},
     registry::{self, Registry},
     session::{Keeper, PastDeadline, SessionState},
     tasks::{Tasks, Thread},
     watch::Phase,
 };
+
+const OPERATION: &str = "connect to etcd";
 
 /// How long closing may take: revoking a lease is one call, and what is not revoked runs out.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
@@ -107,7 +112,7 @@ impl Closer {
 }
 
 impl Coordinator {
-    /// Connects to etcd.
+    /// Connects to etcd; to nothing at all if the [mode](Options::mode) is [`Off`](Mode::Off).
     ///
     /// # Errors
     /// [`NotConfigured`](Error::NotConfigured) if the options name no endpoint;
@@ -118,7 +123,21 @@ impl Coordinator {
     /// # Cancel safety
     /// Safe: what was opened is closed.
     pub async fn connect(options: Options) -> Result<Self> {
-        const OPERATION: &str = "connect to etcd";
+        match options.mode {
+            Mode::Etcd => Self::open(options, None).await,
+            // Boxed, as in `open`.
+            #[cfg(feature = "embedded")]
+            Mode::Off => Box::pin(off::connect(options)).await,
+            #[cfg(not(feature = "embedded"))]
+            Mode::Off => Err(Error::invalid(
+                OPERATION,
+                "the mode `off` needs the feature `embedded` of the crate `coord`",
+            )),
+        }
+    }
+
+    /// `dialer`: to something that is not at the options' endpoints.
+    async fn open(options: Options, dialer: Option<Dialer>) -> Result<Self> {
         if options.endpoints.is_empty() {
             return Err(Error::NotConfigured {
                 context: Context::new(OPERATION),
@@ -147,11 +166,18 @@ impl Coordinator {
 
         // Boxed: it is polled once in a program's life, and would be most of the size of every
         // future that may have to connect, as those of all functions with `#[locked]` do.
+        let dialer = dialer.as_ref();
         let opened = Box::pin(async {
             futures_util::try_join!(
-                Client::open(Purpose::Calls, &options, &clock, &base),
-                Client::open(Purpose::Watches, &options, &clock, &base),
-                Client::open(Purpose::KeepAlives, &options, &heart_clock, &heartbeat),
+                Client::open(Purpose::Calls, &options, dialer, &clock, &base),
+                Client::open(Purpose::Watches, &options, dialer, &clock, &base),
+                Client::open(
+                    Purpose::KeepAlives,
+                    &options,
+                    dialer,
+                    &heart_clock,
+                    &heartbeat
+                ),
             )
         });
         let (calls, watches, beats) = opened.await?;
@@ -360,6 +386,10 @@ impl Coordinator {
 
     /// Instance ids of the pool `pool`: small integers, each with one live holder at most.
     pub fn instance_ids(&self, pool: &str, range: RangeInclusive<u32>) -> InstanceIds {
+        #[cfg(feature = "embedded")]
+        if let Some(number) = off::first_id(&self.engine.options, &range) {
+            return InstanceIds::new(self.engine.clone(), pool, range).prefer(number);
+        }
         InstanceIds::new(self.engine.clone(), pool, range)
     }
 

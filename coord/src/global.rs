@@ -114,15 +114,15 @@ pub(crate) fn carried() -> Option<Result<Coordinator>> {
 }
 
 async fn from_env() -> Result<Coordinator> {
-    let options = Options::from_env()?;
-    if options.endpoints.is_empty() {
-        return Err(Error::NotConfigured {
+    let connected = Coordinator::connect(Options::from_env()?).await;
+    connected.map_err(|error| match error {
+        Error::NotConfigured { .. } => Error::NotConfigured {
             context: Context::new("use the global coordinator"),
             detail: "none was set with `coord::set_global`, and COORD_ENDPOINTS names no endpoint"
                 .into(),
-        });
-    }
-    Coordinator::connect(options).await
+        },
+        error => error,
+    })
 }
 
 /// Acquires the locks `names` for a function that may name its coordinator and usually does not. `how`

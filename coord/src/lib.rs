@@ -93,7 +93,8 @@ pub use lock::{
     LockMode, LockStatus, LockTransaction, OnLost, ReentrantLock, Release, Released,
 };
 pub use options::{
-    ConfigOptions, LockOptions, Options, Pem, RegistryOptions, RetryOptions, Secret, TlsOptions,
+    ConfigOptions, LockOptions, Mode, OffOptions, Options, Pem, RegistryOptions, RetryOptions,
+    Secret, TlsOptions,
 };
 pub use registry::{
     Discover, Instance, InstanceEvent, InstanceEvents, InstanceHealth, InstanceSet, InstanceSpec,

@@ -31,7 +31,14 @@ fn every_example_is_known_here() {
 #[test]
 fn without_an_etcd() {
     for name in ENDING {
-        run(name, None);
+        run(name, &[]);
+    }
+}
+
+#[test]
+fn with_none_at_all() {
+    for name in ENDING {
+        run(name, &[("COORD_MODE", "off")]);
     }
 }
 
@@ -41,7 +48,7 @@ async fn with_a_real_etcd() {
         return;
     };
     for name in ENDING {
-        run(name, Some(&etcd.endpoint()));
+        run(name, &[("COORD_ENDPOINTS", &etcd.endpoint())]);
     }
     // It was that one, and nothing of them is left on it but what was once written.
     let revision = etcd.etcdctl(&["get", "x", "--write-out=fields"]).await;
@@ -54,7 +61,7 @@ async fn with_a_real_etcd() {
     assert_eq!(left, [""; 0]);
 }
 
-fn run(name: &str, endpoint: Option<&str>) {
+fn run(name: &str, environment: &[(&str, &str)]) {
     let mut command = Command::new(built(name));
     // Whoever runs the tests may have an etcd of their own.
     for (variable, _) in env::vars_os() {
@@ -62,9 +69,7 @@ fn run(name: &str, endpoint: Option<&str>) {
             command.env_remove(variable);
         }
     }
-    if let Some(endpoint) = endpoint {
-        command.env("COORD_ENDPOINTS", endpoint);
-    }
+    command.envs(environment.iter().copied());
     let output = command.output().expect("it runs");
     let [out, err] = [&output.stdout, &output.stderr].map(|b| String::from_utf8_lossy(b));
     assert!(

@@ -4,10 +4,14 @@
     reason = "helpers of a test fail as the test does"
 )]
 
-use std::{collections::BTreeSet, pin::pin, time::Duration};
+use std::{
+    collections::BTreeSet,
+    pin::pin,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
-use coord::{Coordinator, Error, LostReason, Options};
-use coord_tests::{Backend, Proxy, Worker, dropped_after, eventually, on_both};
+use coord::{Coordinator, Error, LostReason, Options, SnowflakeLayout};
+use coord_tests::{Backend, Flow, Proxy, Worker, dropped_after, eventually, on_both};
 use futures_util::future::{join_all, try_join_all};
 
 /// So many calls at once take their time on a machine that has other work.
@@ -37,6 +41,7 @@ on_both! {
     two_hundred_concurrent_claims_are_all_distinct,
     a_full_pool_is_an_error_or_is_waited_for,
     a_full_pool_is_waited_for_no_longer_than_the_limit,
+    the_lease_outlives_the_hold_by_the_cool_down,
     a_preferred_id_is_had_while_it_is_free,
     dense_ids_are_the_lowest_that_are_free,
     a_deleted_slot_is_a_lost_id_at_once,
@@ -47,6 +52,15 @@ on_both! {
     impossible_pools_are_refused_before_anything_is_written,
     a_released_id_is_closed_and_not_lost_to_somebody,
     a_paused_process_does_not_believe_in_its_id_when_it_wakes,
+    a_claim_whose_answer_is_cut_off_takes_one_slot,
+    a_thousand_claims_at_once_are_distinct_and_cheap,
+    stamps_are_unique_across_a_release_and_a_crash,
+    a_window_goes_on_without_etcd_and_then_ends,
+    stamps_go_on_where_a_wrong_clock_left_off,
+    a_windowed_claim_may_be_dropped_at_every_await,
+    snowflakes_are_refused_where_they_could_not_be_unique,
+    a_paused_process_stamps_nothing_twice,
+    an_etcd_that_went_back_in_time_has_the_ids_verified,
 }
 
 async fn two_hundred_concurrent_claims_are_all_distinct(server: Backend) {
@@ -130,6 +144,25 @@ async fn a_full_pool_is_waited_for_no_longer_than_the_limit(server: Backend) {
     let (next, released) = tokio::join!(waiting.acquire(), held.release());
     released.unwrap();
     next.unwrap();
+    coordinator.close().await;
+}
+
+/// So nobody has the number for the whole cool-down after its holder's belief has ended, at least.
+async fn the_lease_outlives_the_hold_by_the_cool_down(server: Backend) {
+    let coordinator = server.coordinator().await;
+    let ids = coordinator.instance_ids("p", 0..=9);
+    let ids = ids
+        .hold(Duration::from_secs(3))
+        .cool_down(Duration::from_secs(600));
+    let id = ids.acquire().await.unwrap();
+    let lease = slots(&server).await[0].1;
+    let mut client = server.client().await;
+    let asked = client.lease_time_to_live(lease, None).await.unwrap();
+    assert_eq!(asked.granted_ttl(), 603);
+    // And the hold is not the TTL.
+    server.stop();
+    eventually("belief ends", async || id.get().err()).await;
+    server.cont();
     coordinator.close().await;
 }
 
@@ -315,6 +348,289 @@ async fn impossible_pools_are_refused_before_anything_is_written(server: Backend
     }
     assert_eq!(server.log_entries().await, before);
     coordinator.close().await;
+}
+
+/// The claim arrives, its answer does not: what is tried again finds what the first copy took.
+async fn a_claim_whose_answer_is_cut_off_takes_one_slot(server: Backend) {
+    let proxy = Proxy::start(&server.endpoint()).await;
+    let options = patient(Options::test().endpoints([proxy.endpoint()]));
+    let coordinator = Coordinator::connect(options).await.unwrap();
+    for _ in 0..3 {
+        // Its answer is still on the way when the slot is seen.
+        proxy.replies(Flow::Delay(Duration::from_secs(1)));
+        let ids = coordinator.instance_ids("p", 0..=99);
+        let claiming = tokio::spawn(async move { ids.acquire().await });
+        let taken = eventually("a slot is taken", async || slots(&server).await.pop()).await;
+        proxy.cut().await;
+        proxy.replies(Flow::Pass);
+        let id = claiming.await.unwrap().unwrap();
+        assert_eq!(slots(&server).await, [taken]);
+        assert_eq!(taken.0, id.get().unwrap());
+        id.release().await.unwrap();
+        eventually("it is free", async || slots(&server).await.is_empty()).await;
+    }
+    coordinator.close().await;
+}
+
+async fn a_thousand_claims_at_once_are_distinct_and_cheap(server: Backend) {
+    let coordinator = Coordinator::connect(patient(server.options()));
+    let coordinator = coordinator.await.unwrap();
+    let ids = coordinator.instance_ids("p", 0..=1_023);
+    let before = server.log_entries().await;
+    let held = try_join_all((0..1_000).map(|_| ids.acquire()))
+        .await
+        .unwrap();
+    let entries = server.log_entries().await - before;
+    let numbers: BTreeSet<_> = held.iter().map(|id| id.get().unwrap()).collect();
+    assert_eq!(numbers.len(), 1_000);
+    // One entry of the log for each grant, and one for each transaction, taken or not.
+    assert!(
+        entries <= 1_000 + 1_100,
+        "{entries} log entries for 1,000 claims"
+    );
+    coordinator.close().await;
+}
+
+const WINDOW: Duration = Duration::from_secs(30);
+
+/// What the pool's only number was stamped up to.
+async fn mark(server: &Backend) -> Option<u64> {
+    let found = server.client().await.get("coord/id/p/hw/0", None).await;
+    let found = found.unwrap();
+    let kv = found.kvs().first()?;
+    Some(kv.value_str().unwrap().parse().unwrap())
+}
+
+fn ms(at: SystemTime) -> u64 {
+    let since = at.duration_since(UNIX_EPOCH).unwrap();
+    since.as_millis().try_into().unwrap()
+}
+
+async fn stamps_are_unique_across_a_release_and_a_crash(server: Backend) {
+    let mut all = BTreeSet::new();
+    let mut last = 0;
+    for crash in [false, false, true, true, false] {
+        let coordinator = server.coordinator().await;
+        let ids = coordinator.instance_ids("p", 0..=0).window(WINDOW);
+        let id = ids.acquire().await.unwrap();
+        let (times, flakes) = (
+            id.timestamps().unwrap(),
+            id.snowflakes(SnowflakeLayout::default()).unwrap(),
+        );
+        let reserved = mark(&server).await.unwrap();
+        for _ in 0..10 {
+            assert!(all.insert(flakes.next().unwrap()));
+            let at = ms(times.next().unwrap());
+            assert!(last < at && at < reserved, "{last} < {at} < {reserved}");
+            last = at;
+        }
+        assert!(all.last().is_some_and(|newest| {
+            let parts = SnowflakeLayout::default().parts(*newest);
+            parts.number == 0 && ms(parts.at) <= last
+        }));
+        if crash {
+            let lease = slots(&server).await[0].1;
+            server.expire_lease(lease).await;
+            assert!(matches!(
+                id.lost().await,
+                LostReason::Revoked | LostReason::Expired
+            ));
+            // Nobody else stamps what is below its own mark.
+            assert!(all.insert(flakes.next().unwrap()));
+            last = ms(times.next().unwrap());
+            // It is not lowered: that holder may be stamping still.
+            assert_eq!(mark(&server).await, Some(reserved));
+            last = last.max(reserved);
+        } else {
+            id.release().await.unwrap();
+            assert_eq!(mark(&server).await, Some(last + 1));
+            let closed = times.next().unwrap_err();
+            assert!(matches!(
+                closed,
+                Error::Lost {
+                    reason: LostReason::Closed,
+                    ..
+                }
+            ));
+            assert!(times.ready().await.is_err());
+        }
+        coordinator.close().await;
+    }
+}
+
+async fn a_window_goes_on_without_etcd_and_then_ends(server: Backend) {
+    let coordinator = server.coordinator().await;
+    let ids = coordinator.instance_ids("p", 0..=0);
+    let id = ids.window(Duration::from_secs(1)).acquire().await.unwrap();
+    let times = id.timestamps().unwrap();
+    // It is extended for as long as etcd answers, without being asked.
+    let first = mark(&server).await.unwrap();
+    eventually("it is extended", async || mark(&server).await > Some(first)).await;
+    server.kill();
+    times.next().unwrap();
+    let ended = eventually("it ends", async || times.next().err()).await;
+    assert!(matches!(ended, Error::Exhausted { .. }), "{ended:?}");
+    assert!(
+        ended.to_string().contains("the window of id 0 has ended"),
+        "{ended}"
+    );
+    let mut ready = pin!(times.ready());
+    assert!(futures_util::poll!(ready.as_mut()).is_pending());
+    server.restart().await;
+    ready.await.unwrap();
+    assert!(times.next().is_ok());
+    coordinator.close().await;
+}
+
+/// The last holder's clock was a day ahead. Nobody can take back what it has stamped.
+async fn stamps_go_on_where_a_wrong_clock_left_off(server: Backend) {
+    let tomorrow = ms(SystemTime::now()) + 86_400_000;
+    let mut client = server.client().await;
+    let put = client
+        .put("coord/id/p/hw/0", tomorrow.to_string(), None)
+        .await;
+    put.unwrap();
+    let coordinator = server.coordinator().await;
+    let ids = coordinator.instance_ids("p", 0..=0).window(WINDOW);
+    let id = ids.acquire().await.unwrap();
+    let first = id.timestamps().unwrap().next().unwrap();
+    assert_eq!(ms(first), tomorrow + 1);
+    id.release().await.unwrap();
+    assert_eq!(mark(&server).await, Some(tomorrow + 2));
+    client.put("coord/id/p/hw/0", "soon", None).await.unwrap();
+    let refused = ids.acquire().await.unwrap_err();
+    assert!(matches!(refused, Error::Invalid { .. }), "{refused:?}");
+    assert!(refused.to_string().contains("coord/id/p/hw/0"), "{refused}");
+    eventually("the slot is free", async || slots(&server).await.is_empty()).await;
+    coordinator.close().await;
+}
+
+async fn a_windowed_claim_may_be_dropped_at_every_await(server: Backend) {
+    let coordinator = server.coordinator().await;
+    let ids = coordinator.instance_ids("p", 0..=0).window(WINDOW);
+    let mut last = None;
+    let mut ended = [false; 3];
+    for polls in 1.. {
+        ended[0] = dropped_after(polls, ids.acquire()).await.is_some();
+        let id = ids.acquire().await.unwrap();
+        let times = id.timestamps().unwrap();
+        ended[1] = dropped_after(polls, times.ready()).await.is_some();
+        let at = times.next().unwrap();
+        assert!(Some(at) > last);
+        last = Some(at);
+        ended[2] = dropped_after(polls, id.release()).await.is_some();
+        assert!(times.next().is_err());
+        if ended == [true; 3] {
+            break;
+        }
+    }
+    eventually("every slot is free", async || {
+        slots(&server).await.is_empty()
+    })
+    .await;
+    coordinator.close().await;
+}
+
+async fn snowflakes_are_refused_where_they_could_not_be_unique(server: Backend) {
+    let coordinator = server.coordinator().await;
+    let layout = SnowflakeLayout::default();
+    let id = coordinator
+        .instance_ids("p", 0..=9)
+        .acquire()
+        .await
+        .unwrap();
+    for refused in [
+        id.timestamps().unwrap_err(),
+        id.snowflakes(layout).unwrap_err(),
+    ] {
+        assert!(
+            matches!(refused, Error::NotConfigured { .. }),
+            "{refused:?}"
+        );
+    }
+    // The number would fit, another of its pool would not.
+    let ids = coordinator.instance_ids("q", 0..=1_024).window(WINDOW);
+    let id = ids.prefer(1).acquire().await.unwrap();
+    assert!(matches!(id.snowflakes(layout), Err(Error::Invalid { .. })));
+    for (number_bits, fits) in [(0, false), (11, true), (20, true), (21, false)] {
+        let layout = SnowflakeLayout {
+            number_bits,
+            ..layout
+        };
+        let made = id.snowflakes(layout).and_then(|flakes| flakes.next());
+        assert_eq!(made.is_ok(), fits, "{number_bits} bits: {made:?}");
+        assert!(made.is_err() || made.is_ok_and(|id| layout.parts(id).number == 1));
+    }
+    let future = SnowflakeLayout {
+        epoch: SystemTime::now() + Duration::from_secs(3_600),
+        number_bits: 11,
+    };
+    let early = id.snowflakes(future).unwrap().next();
+    assert!(matches!(early, Err(Error::Exhausted { .. })));
+    for window in [Duration::ZERO, Duration::from_secs(3_601)] {
+        let ids = coordinator.instance_ids("q", 0..=9).window(window);
+        assert!(matches!(ids.acquire().await, Err(Error::Invalid { .. })));
+    }
+    coordinator.close().await;
+}
+
+/// It makes ids without a rest and is stopped at any point; meanwhile another process has its number
+/// and makes ids as well; it goes on where it was, with what it has left.
+async fn a_paused_process_stamps_nothing_twice(server: Backend) {
+    let coordinator = server.coordinator().await;
+    let mut worker = Worker::spawn("snowflakes", &[&server.endpoint(), "p", "3", "1"]);
+    worker.expect("held").await;
+    let made = |line: String| {
+        line.split(' ')
+            .map(|id| id.parse().unwrap())
+            .collect::<Vec<u64>>()
+    };
+    let mut all = BTreeSet::new();
+    worker.say("?");
+    let first = made(worker.expect("made").await);
+    assert!(!first.is_empty() && first.into_iter().all(|id| all.insert(id)));
+    worker.stop();
+    // The first thing that it does when it wakes.
+    worker.say("?");
+    let ids = coordinator.instance_ids("p", 0..=0).window(WINDOW);
+    let next = ids.acquire().await.unwrap();
+    let flakes = next.snowflakes(SnowflakeLayout::default()).unwrap();
+    for _ in 0..1_000 {
+        assert!(all.insert(flakes.next().unwrap()));
+    }
+    worker.cont();
+    let mut woken = made(worker.expect("made").await);
+    for _ in 0..10 {
+        worker.say("?");
+        woken.extend(made(worker.expect("made").await));
+        assert!(all.insert(flakes.next().unwrap()));
+    }
+    for id in woken {
+        assert!(all.insert(id), "{id} was made twice");
+    }
+    assert_eq!(worker.finish().await.code(), Some(0));
+    coordinator.close().await;
+}
+
+/// A backup is put back: the slots that it does not have are lost, the others are still held.
+async fn an_etcd_that_went_back_in_time_has_the_ids_verified(server: Backend) {
+    let coordinator = server.coordinator().await;
+    let ids = coordinator.instance_ids("p", 0..=99).window(WINDOW);
+    let older = ids.acquire().await.unwrap();
+    let saved = server.save().await;
+    let younger = ids.acquire().await.unwrap();
+    let number = younger.get().unwrap();
+    server.restore(&saved).await;
+    let reason = younger.lost().await;
+    assert!(younger.get().is_err(), "{reason}");
+    eventually("the other is verified", async || older.get().is_ok()).await;
+    older.timestamps().unwrap().next().unwrap();
+    let other = server.coordinator().await;
+    let again = other.instance_ids("p", number..=number);
+    assert_eq!(again.acquire().await.unwrap().get().unwrap(), number);
+    assert_ne!(older.get().unwrap(), number);
+    coordinator.close().await;
+    other.close().await;
 }
 
 /// Giving an id back is no loss: nobody is alarmed by a deletion of our own.

@@ -116,6 +116,7 @@ on_both! {
     one_that_is_dead_locked_loses_it_and_gets_it_back_when_it_runs_again,
     one_that_has_ended_loses_it,
     who_deregisters_meanwhile_is_not_registered_again,
+    a_dead_locked_runtime_does_not_hold_up_closing,
     a_watchdog_that_cannot_watch_is_refused,
 }
 
@@ -193,6 +194,23 @@ async fn who_deregisters_meanwhile_is_not_registered_again(server: Backend) {
     program.ttls_pass(1).await;
     assert!(program.record().await.is_none());
     coordinator.close().await;
+}
+
+/// What coord runs there, the watchdog's question and a health check, is not waited for.
+async fn a_dead_locked_runtime_does_not_hold_up_closing(server: Backend) {
+    let coordinator = server.coordinator().await;
+    let program = Program::start(&server, &coordinator, Duration::from_millis(500)).await;
+    let blocked = program.block().await;
+    let spec = InstanceSpec::new("bar", "10.0.0.5:50051");
+    let spec = spec.health_check_every(Duration::from_secs(1), async || Ok::<_, Error>(()));
+    let checked = {
+        let _there = program.runtime.as_ref().unwrap().enter();
+        coordinator.registry().register(spec).await.unwrap()
+    };
+    eventually("it expires", async || program.record().await.is_none()).await;
+    let closed = tokio::time::timeout(Duration::from_secs(30), coordinator.close());
+    closed.await.expect("it closes");
+    drop((checked, blocked));
 }
 
 async fn a_watchdog_that_cannot_watch_is_refused(server: Backend) {

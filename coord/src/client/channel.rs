@@ -47,6 +47,10 @@ const STAGGER: Duration = Duration::from_millis(250);
 /// The first and the longest wait between rounds over all endpoints.
 const ROUND_WAIT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
+/// The longest one of keep-alives. An etcd that is back gives each lease its whole time again, and
+/// the shortest have two seconds.
+const BEAT_WAIT: Duration = Duration::from_millis(500);
+
 /// A connection that lived for this long was a good one: what follows starts without a wait.
 const STEADY: Duration = Duration::from_secs(5);
 
@@ -167,7 +171,10 @@ impl Supervisor {
 
     pub(super) async fn run(self) {
         let mut states = self.shared.state.subscribe();
-        let (initial, max) = ROUND_WAIT;
+        let (initial, max) = match self.purpose {
+            Purpose::KeepAlives => (ROUND_WAIT.0, BEAT_WAIT),
+            Purpose::Calls | Purpose::Watches => ROUND_WAIT,
+        };
         let mut backoff = Backoff::endless(initial, max);
         let mut first = 0;
         let mut left = None;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    io,
+    fmt, io,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
@@ -11,10 +11,7 @@ use std::{
 
 use http::Uri;
 use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::Channel;
 use tower::{BoxError, ServiceExt};
@@ -48,6 +45,31 @@ pub(super) struct Member {
     pub(super) has_leader: bool,
 }
 
+/// What a connection runs over.
+pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for S {}
+
+/// Gives what connections run over, in place of TCP to an endpoint. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Dialer(Arc<dyn Fn() -> io::Result<Box<dyn Io>> + Send + Sync>);
+
+impl Dialer {
+    #[cfg_attr(
+        not(any(test, feature = "embedded")),
+        expect(dead_code, reason = "only the embedded server is not on a network")
+    )]
+    pub(crate) fn new<S: Io>(dial: impl Fn() -> io::Result<S> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(move || Ok(Box::new(dial()?))))
+    }
+}
+
+impl fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Dialer")
+    }
+}
+
 /// Connects to `target` and asks it for its status: a stopped process still accepts connections,
 /// its kernel does that.
 ///
@@ -60,7 +82,8 @@ pub(super) async fn dial(
     limit: Duration,
 ) -> Result<Connection, String> {
     let lost = CancellationToken::new();
-    let mut once = Some(lost.clone().drop_guard());
+    // Both are gone once it is connected: whatever the channel keeps, it keeps neither.
+    let mut once = Some((lost.clone().drop_guard(), target.dialer.clone()));
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -70,9 +93,12 @@ pub(super) async fn dial(
         let once = once.take();
         let tcp = tcp.clone();
         async move {
-            let guard = once.ok_or(NotSent::Lost)?;
-            let tcp = tcp.oneshot(uri).await?.into_inner();
-            Ok::<_, BoxError>(TokioIo::new(Wire { tcp, _guard: guard }))
+            let (guard, dialer) = once.ok_or(NotSent::Lost)?;
+            let io: Box<dyn Io> = match dialer {
+                None => Box::new(tcp.oneshot(uri).await?.into_inner()),
+                Some(dialer) => dialer.0()?,
+            };
+            Ok::<_, BoxError>(TokioIo::new(Wire { io, _guard: guard }))
         }
     });
     let channel = target
@@ -150,10 +176,9 @@ fn known_fault(version: Version) -> Option<&'static str> {
     }
 }
 
-/// The socket. Its owner drops it when the connection has ended, however it did; that is the signal.
-#[derive(Debug)]
+/// The connection. Its owner drops it when the connection has ended, however it did; that is the signal.
 struct Wire {
-    tcp: TcpStream,
+    io: Box<dyn Io>,
     _guard: DropGuard,
 }
 
@@ -163,7 +188,7 @@ impl AsyncRead for Wire {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_read(cx, buf)
+        Pin::new(&mut self.io).poll_read(cx, buf)
     }
 }
 
@@ -173,15 +198,15 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(cx, buf)
+        Pin::new(&mut self.io).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        Pin::new(&mut self.io).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 
     fn poll_write_vectored(
@@ -189,10 +214,10 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs)
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        self.io.is_write_vectored()
     }
 }

@@ -26,6 +26,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use etcd_client::{LeaseGrantOptions, LeaseTimeToLiveOptions};
 
+pub(crate) use dial::Dialer;
 pub(crate) use error::{CallError, Certainty, Reason};
 pub(crate) use lease::{Granted, KeepAlive, KeepAlives, TimeToLive};
 #[cfg(test)]
@@ -75,7 +76,7 @@ impl fmt::Display for Purpose {
 
 impl Client {
     /// Connects: some endpoint has accepted, and answered, within the connect timeout. `tasks` is
-    /// where the connection lives.
+    /// where the connection lives. With a `dialer`, the endpoints are names alone.
     ///
     /// # Errors
     /// `NotConfigured` without endpoints, `Invalid` with every fault of the endpoints and the TLS
@@ -87,6 +88,7 @@ impl Client {
     pub(crate) async fn open(
         purpose: Purpose,
         options: &Options,
+        dialer: Option<&Dialer>,
         clock: &Clock,
         tasks: &Tasks,
     ) -> Result<Self> {
@@ -96,7 +98,7 @@ impl Client {
         let failed = |error: CallError| error.into_error(Context::new(OPERATION));
         let late = || failed(CallError::timeout(Certainty::NotSent, limit, None));
         // On coord's own runtime: reading files needs one, and the caller's may be of another kind.
-        let targets = {
+        let mut targets = {
             let options = options.clone();
             let reading = tasks.spawn(async move { target::targets(&options).await });
             match clock.timeout(limit, reading).await {
@@ -104,6 +106,9 @@ impl Client {
                 Err(_elapsed) => return Err(late()),
             }
         };
+        for target in &mut targets {
+            target.dialer = dialer.cloned();
+        }
         let (supervisor, shared) = Supervisor::new(purpose, targets, clock.clone(), limit);
         let stop = tasks.cancelled().child_token();
         let guard = stop.clone().drop_guard();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tonic::transport::Endpoint;
 
+use super::dial::Dialer;
 use crate::{
     error::{Context, Error, Result},
     options::{Options, endpoint_uri},
@@ -15,6 +16,8 @@ pub(super) struct Target {
     /// As a URL: `http://127.0.0.1:2379`.
     pub(super) name: Arc<str>,
     pub(super) endpoint: Endpoint,
+    /// `None`: over TCP.
+    pub(super) dialer: Option<Dialer>,
 }
 
 const OPERATION: &str = "connect to etcd";
@@ -83,6 +86,7 @@ fn target(text: &str, options: &Options, tls: Option<&Tls>) -> Result<Target, St
     Ok(Target {
         name: name.into(),
         endpoint,
+        dialer: None,
     })
 }
 

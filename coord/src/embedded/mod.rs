@@ -24,7 +24,7 @@
 //! # What it is not
 //! A database: all that it stores is in memory and goes with the [`Server`]. It is one member on one
 //! machine, without users, TLS and snapshots. Nothing starts one but a call in the program's own
-//! code: no option and no variable of the environment does.
+//! code and [`Mode::Off`](crate::Mode::Off), which has one inside of the process, and says so loudly.
 //!
 //! # What can go wrong, on demand
 //! | what happens in production | here |
@@ -79,4 +79,5 @@ mod time;
 #[cfg(test)]
 pub(crate) use self::core::Core;
 pub use faults::Rpc;
+pub(crate) use server::Inlet;
 pub use server::Server;

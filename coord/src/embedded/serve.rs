@@ -14,9 +14,10 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite, DuplexStream},
+    net::TcpListener,
     runtime::Handle,
-    sync::oneshot,
+    sync::{mpsc::UnboundedReceiver, oneshot},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::body::Body;
@@ -33,6 +34,14 @@ pub(super) struct Serving {
     stalled: Mutex<Option<mpsc::Sender<Infallible>>>,
 }
 
+/// Where connections come from.
+#[derive(Debug)]
+pub(super) enum Source {
+    Tcp(TcpListener),
+    /// The same process.
+    Inside(UnboundedReceiver<DuplexStream>),
+}
+
 /// What the thread says once it serves.
 type Started = (Handle, Arc<State>);
 
@@ -42,7 +51,7 @@ impl Serving {
     /// # Cancel safety
     /// Safe: the thread ends, and stops listening.
     pub(super) async fn start(
-        listen: impl Future<Output = io::Result<TcpListener>> + Send + 'static,
+        listen: impl Future<Output = io::Result<Source>> + Send + 'static,
     ) -> io::Result<(Self, Arc<State>)> {
         let stop = CancellationToken::new();
         let (end, ended) = oneshot::channel();
@@ -116,25 +125,34 @@ impl Serving {
 
 /// Says how the start went, and then serves until it is stopped.
 async fn run(
-    listen: impl Future<Output = io::Result<TcpListener>>,
+    listen: impl Future<Output = io::Result<Source>>,
     started: oneshot::Sender<io::Result<Started>>,
     stop: CancellationToken,
 ) {
-    let listening = listen.await.and_then(|listener| {
-        let endpoint = endpoint(listener.local_addr()?);
-        Ok((listener, Arc::new(State::new(endpoint))))
+    let listening = listen.await.and_then(|source| {
+        let endpoint = match &source {
+            Source::Tcp(listener) => endpoint(listener.local_addr()?),
+            Source::Inside(_) => "in-process".to_owned(),
+        };
+        Ok((source, Arc::new(State::new(endpoint))))
     });
     // If nobody waits for the answer any more, it has been stopped.
-    let (listener, state) = match listening {
-        Ok((listener, state)) => {
+    let (source, state) = match listening {
+        Ok((source, state)) => {
             let _ = started.send(Ok((Handle::current(), state.clone())));
-            (listener, state)
+            (source, state)
         }
         Err(error) => return drop(started.send(Err(error))),
     };
     let ticking = state.clone();
     tokio::spawn(async move { ticking.tick().await });
-    stop.run_until_cancelled(accept(listener, state)).await;
+    let accept = async {
+        match source {
+            Source::Tcp(listener) => accept(listener, state).await,
+            Source::Inside(given) => take(given, state).await,
+        }
+    };
+    stop.run_until_cancelled(accept).await;
 }
 
 /// Where clients find a listener: one that listens everywhere, on this machine.
@@ -148,7 +166,7 @@ fn endpoint(mut address: SocketAddr) -> String {
     format!("http://{address}")
 }
 
-async fn accept(listener: TcpListener, state: Arc<State>) -> Infallible {
+async fn accept(listener: TcpListener, state: Arc<State>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             // The machine is short of something. Meanwhile the others are served.
@@ -157,6 +175,8 @@ async fn accept(listener: TcpListener, state: Arc<State>) -> Infallible {
         };
         match state.door.admit() {
             Some(link) => {
+                // Small answers, each waited for. If it cannot be set, they are slower.
+                let _ = stream.set_nodelay(true);
                 tokio::spawn(serve(stream, link, state.clone()));
             }
             // A reset, so that nobody takes it for a server that has something to say.
@@ -165,10 +185,22 @@ async fn accept(listener: TcpListener, state: Arc<State>) -> Infallible {
     }
 }
 
+/// As [`accept`]; ends when nobody can give another connection.
+async fn take(mut given: UnboundedReceiver<DuplexStream>, state: Arc<State>) {
+    while let Some(stream) = given.recv().await {
+        if let Some(link) = state.door.admit() {
+            tokio::spawn(serve(stream, link, state.clone()));
+        }
+    }
+    std::future::pending().await
+}
+
 /// Serves a connection until it ends. What is not HTTP/2 ends it.
-async fn serve(stream: TcpStream, link: Link, state: Arc<State>) {
-    // Small answers, each waited for. If it cannot be set, they are slower.
-    let _ = stream.set_nodelay(true);
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    link: Link,
+    state: Arc<State>,
+) {
     let services = Arc::new(Services::new(state, link.clone()));
     let service = tower::service_fn(move |request| {
         let request = http::Request::map(request, Body::new);
@@ -202,7 +234,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_in_one_call_is_not_the_end_of_the_others() {
-        let listen = TcpListener::bind("127.0.0.1:0");
+        let listen = async { TcpListener::bind("127.0.0.1:0").await.map(Source::Tcp) };
         let (serving, state) = Serving::start(listen).await.expect("it starts");
         let call = || state.call(|_| panic!("a fault in the core"));
         catch_unwind(AssertUnwindSafe(call)).expect_err("a panic");

@@ -3,9 +3,18 @@
 use std::{fmt, io, sync::Arc, time::Duration};
 
 use etcd_client::proto::PbCompactionRequest;
-use tokio::net::TcpListener;
+use tokio::{
+    io::DuplexStream,
+    net::TcpListener,
+    sync::mpsc::{self, UnboundedSender},
+};
 
-use super::{core::Refusal, faults::Rpc, serve::Serving, state::State};
+use super::{
+    core::Refusal,
+    faults::Rpc,
+    serve::{Serving, Source},
+    state::State,
+};
 use crate::error::{Context, Error, Result};
 
 /// An etcd in memory, as long as this handle lives.
@@ -45,7 +54,7 @@ impl Server {
     pub async fn bind(address: &str) -> Result<Self> {
         let listen = {
             let address = address.to_owned();
-            async move { TcpListener::bind(address).await }
+            async move { TcpListener::bind(address).await.map(Source::Tcp) }
         };
         let context = Context::new("listen on").key(address);
         Self::launch(context, listen).await
@@ -62,14 +71,25 @@ impl Server {
     pub async fn start_on(listener: std::net::TcpListener) -> Result<Self> {
         Self::launch(Context::new("listen on the given socket"), async move {
             listener.set_nonblocking(true)?;
-            TcpListener::from_std(listener)
+            TcpListener::from_std(listener).map(Source::Tcp)
         })
         .await
     }
 
+    /// Starts a server that listens nowhere: this process alone reaches it, through the [`Inlet`].
+    ///
+    /// # Cancel safety
+    /// Safe: what was started ends.
+    pub(crate) async fn start_inside() -> Result<(Self, Inlet)> {
+        let (inlet, given) = mpsc::unbounded_channel();
+        let context = Context::new("start the embedded server");
+        let server = Self::launch(context, async { Ok(Source::Inside(given)) }).await?;
+        Ok((server, Inlet(inlet)))
+    }
+
     async fn launch(
         context: Context,
-        listen: impl Future<Output = io::Result<TcpListener>> + Send + 'static,
+        listen: impl Future<Output = io::Result<Source>> + Send + 'static,
     ) -> Result<Self> {
         match Serving::start(listen).await {
             Ok((serving, state)) => Ok(Self { state, serving }),
@@ -216,6 +236,23 @@ impl Server {
     /// Ends [`refuse`](Self::refuse).
     pub fn accept(&self, rpc: Rpc) {
         self.state.faults.accept(rpc);
+    }
+}
+
+/// Connections to a server that listens nowhere. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Inlet(UnboundedSender<DuplexStream>);
+
+/// As much as a connection holds that is written and not yet read: as a socket does.
+const PIPE_BYTES: usize = 256 * 1024;
+
+impl Inlet {
+    /// A connection. An error: the server has ended.
+    pub(crate) fn connect(&self) -> io::Result<DuplexStream> {
+        let (ours, its) = tokio::io::duplex(PIPE_BYTES);
+        let sent = self.0.send(its);
+        sent.map_err(|_| io::ErrorKind::ConnectionRefused)?;
+        Ok(ours)
     }
 }
 

@@ -90,6 +90,7 @@ impl<'a> Claiming<'a> {
             Err(error) => return self.failed(error).await.map(|()| None),
         };
         let ending = EndOnDrop::new(engine, &session);
+        self.check(&session)?;
         let claim = self.claim(&session);
         let mut used = BTreeSet::new();
         while !matches!(session.state(), SessionState::Lost(_)) {
@@ -174,6 +175,22 @@ impl<'a> Claiming<'a> {
         }
         window.warn_if_ahead(engine);
         Ok(Some(window))
+    }
+
+    /// A server that grants less than was asked for shortens the hold, never the cool-down.
+    fn check(&self, session: &Session) -> Result<()> {
+        let (ttl, cool_down) = (session.ttl(), self.ids.cool_down);
+        if ttl > cool_down {
+            return Ok(());
+        }
+        let format = humantime::format_duration;
+        let (ttl, cool_down) = (format(ttl), format(cool_down));
+        let fault =
+            format!("etcd grants a lease of {ttl}, and {cool_down} of it are the cool-down");
+        Err(Error::Invalid {
+            context: Context::new(OPERATION).key(self.pool.name()),
+            faults: vec![fault],
+        })
     }
 
     fn claim(&self, session: &Session) -> Claim {

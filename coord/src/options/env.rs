@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, time::Duration};
 
-use super::{Options, Pem, Secret};
+use super::{Mode, OffOptions, Options, Pem, Secret};
 use crate::error::{Context, Error, Result};
 
 type Set = fn(&mut Options, &str) -> Result<(), String>;
@@ -21,6 +21,10 @@ const VARIABLES: &[(&str, Set)] = &[
     ("COORD_USER", |o, v| put(&mut o.user, Some(v.to_owned()))),
     ("COORD_PASSWORD", |o, v| {
         put(&mut o.password, Some(Secret::new(v)))
+    }),
+    ("COORD_MODE", |o, v| put(&mut o.mode, mode(v)?)),
+    ("COORD_INSTANCE_ID", |o, v| {
+        put(&mut o.off.instance_id, Some(number(v)?))
     }),
     ("COORD_PASSWORD_FILE", |o, v| {
         put(&mut o.password, Some(secret_file(v)?))
@@ -144,6 +148,7 @@ const ELSEWHERE: &[&str] = &[
 ];
 
 const VAR: &str = "COORD_VAR_";
+const STATIC: &str = "COORD_STATIC_";
 
 /// Reads `variables`. They are an argument, so that tests need not touch the process's own.
 pub(super) fn read(variables: impl Iterator<Item = (OsString, OsString)>) -> Result<Options> {
@@ -175,10 +180,16 @@ pub(super) fn read(variables: impl Iterator<Item = (OsString, OsString)>) -> Res
             }
         } else if let Some(var) = name.strip_prefix(VAR).filter(|var| !var.is_empty()) {
             options.vars.insert(var.to_ascii_lowercase(), value.clone());
+        } else if let Some(service) = name.strip_prefix(STATIC).filter(|it| !it.is_empty()) {
+            put_static(&mut options.off, service, value);
         } else if !ELSEWHERE.contains(&name.as_str()) {
             tracing::warn!(target: "coord::options", variable = %name, nearest = nearest(name),
                 "an environment variable begins with COORD_ and is none of coord's");
         }
+    }
+    if options.mode != Mode::Off && options.off != OffOptions::default() {
+        tracing::warn!(target: "coord::options",
+            "COORD_INSTANCE_ID and COORD_STATIC_… mean something with COORD_MODE=off alone");
     }
     if faults.is_empty() {
         Ok(options)
@@ -203,6 +214,34 @@ pub(super) fn nearest(name: &str) -> &'static str {
 fn put<T>(field: &mut T, value: T) -> Result<(), String> {
     *field = value;
     Ok(())
+}
+
+fn mode(text: &str) -> Result<Mode, String> {
+    const MODES: [(&str, Mode); 2] = [("etcd", Mode::Etcd), ("off", Mode::Off)];
+    let named = MODES.iter().find(|(name, _)| *name == text);
+    let distance = |(name, _): &&(&str, Mode)| strsim::damerau_levenshtein(name, text);
+    match (named, MODES.iter().min_by_key(distance)) {
+        (Some((_, mode)), _) => Ok(*mode),
+        (None, nearest) => {
+            let nearest = nearest.map_or("off", |(name, _)| name);
+            Err(format!(
+                "no mode is called {text:?}; did you mean `{nearest}`? There are `etcd` and `off`"
+            ))
+        }
+    }
+}
+
+/// A variable cannot say whether the service has `-` or `_` in its name: it is found by both.
+fn put_static(off: &mut OffOptions, service: &str, addresses: &str) {
+    let addresses = addresses.split(',').map(str::trim);
+    let addresses: Vec<String> = addresses
+        .filter(|address| !address.is_empty())
+        .map(str::to_owned)
+        .collect();
+    let service = service.to_ascii_lowercase();
+    for name in [service.replace('_', "-"), service] {
+        off.endpoints.insert(name, addresses.clone());
+    }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -282,6 +321,40 @@ mod tests {
         };
         assert_eq!(faults.len(), 4, "{faults:?}");
         assert!(!format!("{error} {error:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn without_etcd_the_id_and_the_other_services_are_given() {
+        let options = from(&[
+            ("COORD_MODE", "off"),
+            ("COORD_INSTANCE_ID", "7"),
+            ("COORD_STATIC_MAIL", "127.0.0.1:1, 127.0.0.1:2,"),
+            ("COORD_STATIC_USER_SERVICE", "10.0.0.5:50051"),
+        ])
+        .unwrap();
+        assert_eq!(options.mode, Mode::Off);
+        assert_eq!(options.off.instance_id, Some(7));
+        let found: Vec<_> = options.off.endpoints.iter().collect();
+        let (mail, users) = (
+            vec!["127.0.0.1:1".to_owned(), "127.0.0.1:2".to_owned()],
+            vec!["10.0.0.5:50051".to_owned()],
+        );
+        let (dashed, plain) = ("user-service".to_owned(), "user_service".to_owned());
+        let expected = [
+            (&"mail".to_owned(), &mail),
+            (&dashed, &users),
+            (&plain, &users),
+        ];
+        assert_eq!(found, expected);
+        assert_eq!(from(&[("COORD_MODE", "etcd")]).unwrap().mode, Mode::Etcd);
+    }
+
+    #[test]
+    fn an_unknown_mode_is_told_the_nearest() {
+        for (given, nearest) in [("of", "`off`"), ("OFF", "`off`"), ("etdc", "`etcd`")] {
+            let error = from(&[("COORD_MODE", given)]).unwrap_err().to_string();
+            assert!(error.contains(&format!("mean {nearest}")), "{error}");
+        }
     }
 
     #[test]

@@ -87,6 +87,10 @@ impl fmt::Debug for Pem {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Options {
+    /// Whether there is an etcd at all. Default: there is.
+    pub mode: Mode,
+    /// What stands in for other processes when there is no etcd.
+    pub off: OffOptions,
     /// etcd's client URLs, tried in this order: `host:port`, `http://…` or `https://…`.
     /// Default: none, and connecting fails with [`NotConfigured`](crate::Error::NotConfigured);
     /// only [`development`](Self::development) fills in localhost.
@@ -124,6 +128,62 @@ pub struct Options {
     pub lock: LockOptions,
     /// Registry and instance ids.
     pub registry: RegistryOptions,
+}
+
+/// Whether there is an etcd. See [`Options::mode`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Mode {
+    /// There is; it is at the [endpoints](Options::endpoints).
+    #[default]
+    Etcd,
+    /// There is none, and nothing is coordinated with any other process: for a developer's machine,
+    /// where one process of a system is tried alone. Needs the feature `embedded`.
+    ///
+    /// Everything works, in this process alone: the coordinators of the process share a store in its
+    /// memory, which is gone with the last of them. Endpoints, user and TLS are ignored. A config
+    /// has its defaults and what the process itself writes; a lock keeps out the process's own
+    /// tasks; the first [instance id](OffOptions::instance_id) is fixed; and other services are
+    /// found where [the options](OffOptions::endpoints) say.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> coord::Result<()> {
+    /// use coord::{Coordinator, Mode, Options};
+    ///
+    /// let mut options = Options::default(); // or COORD_MODE=off and Options::from_env()
+    /// options.mode = Mode::Off;
+    /// options.off.instance_id = Some(7);
+    /// options.off.endpoints.insert("mail".into(), vec!["127.0.0.1:50051".into()]);
+    ///
+    /// let coordinator = Coordinator::connect(options).await?;
+    /// let id = coordinator.instance_ids("shop", 0..=1023).acquire().await?;
+    /// assert_eq!(id.get()?, 7);
+    /// let found = coordinator.registry().discover("mail").await?;
+    /// assert_eq!(found[0].address, "127.0.0.1:50051");
+    /// # id.release().await?;
+    /// # coordinator.close().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    Off,
+}
+
+/// What other processes would have said. Used while [`Options::mode`] is [`Mode::Off`], and else
+/// not looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct OffOptions {
+    /// The id that this process takes first, in every pool; [`Error::Invalid`] from a pool that it is
+    /// not in. `COORD_INSTANCE_ID`. Default: each pool's lowest.
+    #[serde(alias = "instanceId")]
+    pub instance_id: Option<u32>,
+    /// Where other services are, by name: `host:port`, each a healthy instance.
+    /// `COORD_STATIC_USER_SERVICE=host:port,host:port` names `user-service`, and `user_service` too.
+    /// Default: none.
+    pub endpoints: BTreeMap<String, Vec<String>>,
 }
 
 /// Certificates. See [`Options::tls`].
@@ -280,7 +340,8 @@ impl Options {
     /// The defaults with what the environment says over them: `COORD_ENDPOINTS` (comma-separated),
     /// `COORD_REQUEST_TIMEOUT=3s`, `COORD_LOCK_TTL=10s`: `COORD_` and the option's path in capitals.
     /// `COORD_PRESET` chooses what to start from, `COORD_VAR_<NAME>` sets a placeholder, and a secret
-    /// can be in a file: `COORD_PASSWORD_FILE`.
+    /// can be in a file: `COORD_PASSWORD_FILE`. `COORD_MODE=off` is for a program that is to run
+    /// [without etcd](Mode::Off).
     ///
     /// A variable that begins with `COORD_` and is none of these gets a warning with the nearest name.
     ///
@@ -348,6 +409,8 @@ fn with_slash(prefix: &str) -> String {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            mode: Mode::default(),
+            off: OffOptions::default(),
             endpoints: Vec::new(),
             user: None,
             password: None,

@@ -9,6 +9,8 @@ mod chain;
 mod check;
 mod discover;
 mod events;
+#[cfg(feature = "embedded")]
+mod fixed;
 mod follow;
 mod instance;
 mod keeping;

@@ -19,7 +19,7 @@ pub(super) fn start(engine: &Engine, instance: &str, limit: Duration) -> Gate {
     let watching = Watching {
         clock: engine.clock.clone(),
         instance: instance.to_owned(),
-        runtime: engine.tasks.here(),
+        user: engine.tasks.here(),
         limit,
     };
     engine.tasks.spawn(async move {
@@ -34,7 +34,7 @@ pub(super) fn start(engine: &Engine, instance: &str, limit: Duration) -> Gate {
 struct Watching {
     clock: Clock,
     instance: String,
-    runtime: Tasks,
+    user: Tasks,
     limit: Duration,
 }
 
@@ -43,7 +43,7 @@ impl Watching {
     async fn run(&self, lever: &watch::Sender<bool>) {
         let part = self.limit / PARTS;
         loop {
-            let mut answer = self.runtime.spawn(async {});
+            let mut answer = self.user.spawn(async {});
             let mut silent = 0;
             let answered = loop {
                 match self.clock.timeout(part, &mut answer).await {
@@ -97,7 +97,7 @@ mod tests {
             let watching = Watching {
                 clock,
                 instance: "inst/u".into(),
-                runtime: {
+                user: {
                     let _entered = runtime.enter();
                     Tasks::current()
                 },

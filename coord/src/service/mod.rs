@@ -192,7 +192,7 @@ struct Life {
 fn start<S>(service: Service<S>) -> Result<Option<Life>> {
     let carried = global::carried();
     let in_test = carried.is_some();
-    let settings = match carried {
+    let mut settings = match carried {
         // In a test: its etcd, and no other one that happens to stand in the environment.
         Some(coordinator) => {
             let options = coordinator?.options().clone();
@@ -238,6 +238,8 @@ fn start<S>(service: Service<S>) -> Result<Option<Life>> {
             return Err(error);
         }
     };
+    // As they took effect.
+    settings.options = coordinator.options().clone();
     // Looks names up, which blocks: now, when no runtime waits for this thread.
     let addresses = address::advertised(&settings, listeners.bound());
     let context = Context::new(&settings.name, coordinator, listeners);

@@ -15,6 +15,9 @@ pub(super) struct Terms {
     pub(super) ttl: Duration,
     /// How long a renewal could be believed at most: the TTL, or `hold` if that is shorter.
     pub(super) base: Duration,
+    /// What of each TTL is not believed, so that nobody has the keys for so long after the belief: what
+    /// was asked for beyond `hold`. A server that gives less than was asked for does not take it away.
+    cool_down: Duration,
     /// The least margin; a longer `base` has more.
     floor: Duration,
     /// From one renewal to the next, before jitter.
@@ -25,21 +28,28 @@ pub(super) struct Terms {
 
 impl Terms {
     pub(super) fn new(spec: &SessionSpec, granted: Duration) -> Self {
-        let base = spec.hold.map_or(granted, |hold| hold.min(granted));
+        let cool_down = spec
+            .hold
+            .map_or(Duration::ZERO, |hold| spec.ttl.saturating_sub(hold));
+        let granted_hold = granted.saturating_sub(cool_down);
+        let base = spec.hold.map_or(granted, |hold| hold.min(granted_hold));
+        // Whoever gets nothing to believe in ends the session; until then it is renewed at leisure.
+        let paced = if base.is_zero() { granted } else { base };
         Self {
             ttl: granted,
             base,
+            cool_down,
             // The margin is the time to stop work in. An id is read by more than one user body, and
             // the rest of its TTL is what its safety stands on: it gets more.
             floor: Duration::from_millis(if spec.hold.is_some() { 500 } else { 200 }),
             // Neither a storm nor a session that runs out between two renewals.
             interval: spec
                 .renew_interval
-                .unwrap_or(base / 3)
-                .clamp(base / 30, base / 2),
+                .unwrap_or(paced / 3)
+                .clamp(paced / 30, paced / 2),
             // A sixth leaves room for a second try before the next renewal is due. A tiny lease
             // still needs the time of a dial.
-            patience: (base / 6).max(Duration::from_millis(500)).min(base / 3),
+            patience: (paced / 6).max(Duration::from_millis(500)).min(paced / 3),
         }
     }
 
@@ -49,7 +59,7 @@ impl Terms {
     /// clock the keys are safe until `sent + ttl`, by ours a drift earlier, and a margin before that
     /// whatever runs on them must stop.
     pub(super) fn deadline(&self, sent: Instant, ttl: Duration) -> Instant {
-        let base = self.base.min(ttl);
+        let base = self.base.min(ttl.saturating_sub(self.cool_down));
         sent + (base - base / DRIFT - self.margin(base))
     }
 
@@ -98,8 +108,10 @@ mod tests {
             (Some(10_000), 30_000, 30_000, 10_000 - 100 - 500),
             (Some(20_000), 60_000, 60_000, 20_000 - 200 - 1_000),
             (Some(1_000), 30_000, 30_000, 1_000 - 10 - 250),
-            // A hold never reaches beyond the TTL.
-            (Some(10_000), 5_000, 5_000, 5_000 - 50 - 500),
+            // Less than was asked for: the rest of it, here 5 s, is kept whole, and the hold is shorter.
+            (Some(10_000), 10_000, 10_000, 5_000 - 50 - 500),
+            (Some(10_000), 15_000, 10_000, 5_000 - 50 - 500),
+            (Some(10_000), 5_000, 5_000, 0),
             // An answer with less than was granted is taken at its word.
             (None, 15_000, 4_000, 4_000 - 40 - 200),
         ] {

@@ -6,6 +6,7 @@
 
 mod config;
 mod embedded;
+mod instance_id;
 mod lock;
 mod registry;
 mod sample;
@@ -39,6 +40,9 @@ async fn measure(part: Option<&str>) -> Table {
     }
     if wanted("embedded") {
         embedded::measure(&mut table).await;
+    }
+    if wanted("instance_id") {
+        instance_id::measure(&mut table).await;
     }
     if wanted("lock") {
         lock::measure(&mut table).await;

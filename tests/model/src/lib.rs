@@ -24,6 +24,8 @@
 //! - **Others**: a Go peer that uses one key again and again; somebody who revokes a lease, deletes
 //!   an entry or a session key.
 //! - **The deadline** ([`keep_alive`]): grants sent twice, renewals, an old stream, in discrete time.
+//! - **Instance ids** ([`ids`]) and what is stamped with them ([`windows`]): models of their own, each
+//!   with its laws and with the rules that can be left out.
 //!
 //! # What must hold
 //! [`properties::Law`] has the list: exclusion, no orphan, progress and seven more. Two words of it:
@@ -61,6 +63,7 @@ mod belief;
 pub mod check;
 mod etcd;
 mod hub;
+pub mod ids;
 pub mod keep_alive;
 mod moves;
 pub mod mutation;
@@ -70,4 +73,5 @@ pub mod protocol;
 pub mod scenario;
 mod undo;
 mod view;
+pub mod windows;
 pub mod world;

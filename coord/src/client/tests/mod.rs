@@ -38,7 +38,7 @@ impl Here {
     }
 
     async fn open(&self, options: &Options) -> Result<Client> {
-        let opening = Client::open(Purpose::Calls, options, &self.clock, &self.tasks);
+        let opening = Client::open(Purpose::Calls, options, None, &self.clock, &self.tasks);
         self.clock.timeout(HANG, opening).await.expect("open hangs")
     }
 

@@ -8,6 +8,7 @@ mod etcd;
 mod global;
 mod instance_id;
 mod lock;
+mod member;
 mod service;
 mod service_words;
 
@@ -20,6 +21,7 @@ const COMMANDS: &[(&str, Command)] = &[
     ("etcd", etcd::run),
     ("global", global::run),
     ("instance-id", instance_id::run),
+    ("snowflakes", instance_id::snowflakes),
     ("lock-abort", lock::abort),
     ("lock-hold", lock::hold),
     ("lock-sections", lock::sections),
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
     match name.as_str() {
         "service" => return service::main(),
         "service-by-hand" => return service::by_hand(),
+        "service-member" => return member::main(),
         "service-sync" => return service_words::blocking(),
         "service-words" => return service_words::every(),
         _ => {}
