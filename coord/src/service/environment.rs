@@ -4,6 +4,9 @@ use std::{fmt::Debug, str::FromStr, time::Duration};
 
 use super::builder::Named;
 
+/// Lays what a variable says over what the program says.
+type Over = fn(Named<String>, Named<String>) -> Result<Named<String>, String>;
+
 /// The variables over the words. Faults are collected: the user is told all of them at once.
 pub(super) struct Environment<'a> {
     read: &'a dyn Fn(&str) -> Option<String>,
@@ -56,14 +59,13 @@ impl<'a> Environment<'a> {
         Some(value)
     }
 
-    /// As [`pick`](Self::pick), of values with names. `over` lays what the variable says over what the
-    /// program says.
+    /// As [`pick`](Self::pick), of values with names.
     pub(super) fn pick_named(
         &mut self,
         word: &str,
         variable: &str,
         given: Option<Named<String>>,
-        over: fn(Named<String>, Named<String>) -> Result<Named<String>, String>,
+        over: Over,
     ) -> Named<String> {
         let below = given.clone().unwrap_or_default();
         let picked = self.pick(word, variable, given, |text| over(below, named(text)?));

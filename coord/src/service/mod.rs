@@ -241,7 +241,8 @@ fn start<S>(service: Service<S>) -> Result<Option<Life>> {
     // As they took effect.
     settings.options = coordinator.options().clone();
     // Looks names up, which blocks: now, when no runtime waits for this thread.
-    let addresses = address::advertised(&settings, listeners.bound());
+    let etcd = &coordinator.options().endpoints;
+    let addresses = address::advertised(&settings, etcd, listeners.bound());
     let context = Context::new(&settings.name, coordinator, listeners);
     let stopping = Stopping::new(context.clone(), clock.clone(), &settings);
     let tasks = thread.tasks(&CancellationToken::new());
