@@ -73,9 +73,6 @@ impl<'a> Environment<'a> {
     }
 }
 
-/// What a variable says, laid over what the program says (which comes first).
-type Over = fn(Named<String>, Named<String>) -> Result<Named<String>, String>;
-
 /// One value without a name.
 fn is_plain(named: &Named<String>) -> bool {
     matches!(named.as_slice(), [(name, _)] if name.is_empty())
