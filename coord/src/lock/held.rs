@@ -101,8 +101,11 @@ impl Held {
         self.0.loss().is_none()
     }
 
-    /// Done when the lock is lost: its lease ran out, was revoked, or could not be renewed in time.
-    /// Never done if it is released before.
+    /// Done when the lock is lost: its lease ran out, was revoked, or could not be renewed in time; its
+    /// time was over ([`max_hold`](super::LockBuilder::max_hold)); the coordinator was closed; or somebody
+    /// has deleted its queue entry, which is told at once if the lock was waited for when it was acquired,
+    /// and else by a look once in [`LockOptions::ttl`](crate::LockOptions::ttl). Never done if it is
+    /// released before.
     ///
     /// # Cancel safety
     /// Safe to drop. The future does not keep the lock.
