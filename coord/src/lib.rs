@@ -108,88 +108,8 @@ pub use service::{
 #[doc = include_str!("lock/locked.md")]
 pub use coord_macros::locked;
 
-/// Makes an `async fn main` a service: it is registered exactly while it can serve, and leaves
-/// without losing a request.
-///
-/// ```no_run
-/// use coord::{Config, Context, CoordConfig};
-///
-/// #[derive(CoordConfig)]
-/// #[coord(prefix = "{service}")]
-/// struct AppConfig {
-///     #[coord(default = 100)]
-///     max_connections: u32,
-/// }
-///
-/// #[coord::service(name = "user-service", listen = "0.0.0.0:50051", instance_id(max = 1023))]
-/// async fn main(ctx: Context, config: Config<AppConfig>) -> std::io::Result<()> {
-///     let listener = ctx.listener().map_err(std::io::Error::other)?;
-///     ctx.ready(); // from here on other services find it
-///     let shutdown = ctx.shutdown();
-///     tokio::pin!(shutdown);
-///     loop {
-///         tokio::select! {
-///             accepted = listener.accept() => {
-///                 let (_connection, peer) = accepted?;
-///                 println!("{peer}, one of at most {}", config.load().max_connections);
-///             }
-///             () = &mut shutdown => return Ok(()),
-///         }
-///     }
-/// }
-/// ```
-///
-/// # The life of a service
-/// It connects (an etcd that does not answer is waited for up to a minute, with a warning), binds its
-/// listener, claims its instance id, makes the arguments, and runs `main` on a runtime of its own.
-/// With [`Context::ready`] it becomes routable; until then it is registered as starting.
-///
-/// | what ends it | what happens |
-/// |---|---|
-/// | SIGTERM | others no longer find it; after `drain` [`Context::shutdown`] is done; `main` returns |
-/// | SIGINT | the same without the drain |
-/// | `main` returns | deregistered at once |
-/// | a panic in `main` | deregistered at once; exit code 101 |
-/// | `main` does not return within `shutdown_timeout` | it is dropped; exit code 1 |
-/// | a second signal | deregistered at once; the process exits, whatever its threads do, with 128 plus the signal's number |
-///
-/// The instance id is given back last, when `main` and its tasks have ended. After a panic, a second
-/// signal or a `main` that was dropped something may still be using it, so it is left to expire; the
-/// same goes for everything after [`std::process::exit`], and after a panic with `panic = "abort"`.
-///
-/// # Arguments
-/// Up to eight, in any order: [`Context`], [`Coordinator`], [`Shutdown`], [`Config<T>`], with
-/// `instance_id` also [`InstanceId`], and any type of yours that implements [`FromContext`]. `main`
-/// returns what any Rust `main` may.
-///
-/// # Words
-/// A variable of the environment wins over its word, and the word over the default. `name = expr`
-/// takes any expression, too; what is written as a literal is checked at compile time.
-///
-/// | word | variable | meaning | default |
-/// |---|---|---|---|
-/// | `name = "…"` | `COORD_SERVICE_NAME` | the service's name: one key segment | the binary's, else the package's |
-/// | `version = "…"` | `COORD_SERVICE_VERSION` | told to others | the package's |
-/// | `endpoints = ["…"]` | `COORD_ENDPOINTS` | etcd's client URLs | none: an error |
-/// | `listen = "0.0.0.0:50051"` | `COORD_LISTEN` | bound before `main`; port 0 is any free one | it listens nowhere |
-/// | | `COORD_ADVERTISE` | what others are told: `host:port`, or a host | the bound address; for `0.0.0.0` and `[::]` `POD_IP`, else the address of the route to etcd |
-/// | `ttl = "10s"` | `COORD_TTL` | how long it stays listed after a crash; whole seconds | [`RegistryOptions::ttl`] |
-/// | `instance_id(max = 1023)` | `COORD_INSTANCE_ID_MAX` | claims an id of 0 to `max` from the pool with the service's name | no id |
-/// | `drain = "10s"` | `COORD_DRAIN` | how long requests are still served after SIGTERM: until everybody has heard of it | 10 s |
-/// | `shutdown_timeout = "15s"` | `COORD_SHUTDOWN_TIMEOUT` | how long `main` and its tasks have to end once they are told | 15 s |
-/// | | `COORD_ETCD_DOWN` | how long an etcd that does not answer is waited for at the start | 60 s |
-/// | `runtime(flavor = multi_thread, worker_threads = 4)` | | tokio's; the other flavor is `current_thread` | multi-thread, one worker per core |
-/// | `before = init` | | a `fn()` that is called before anything else, for what must stand before the first thread and the first log line, such as a `tracing` subscriber | |
-/// | `crate = ::path` | | where this crate is | `::coord` |
-///
-/// Every other option of [`Options`] is read as [`Options::from_env`] reads it.
-///
-/// A service without an address (it listens nowhere, or only where nobody else reaches it) runs, and
-/// is not published; `ready` then warns.
-///
-/// # The same by hand
-/// See [`Service`].
 #[cfg(feature = "macros")]
+#[doc = include_str!("service/service.md")]
 pub use coord_macros::service;
 
 /// Makes an `async fn` a test with an [embedded server](embedded) and a coordinator of its own.
@@ -223,7 +143,8 @@ pub use coord_macros::service;
 /// share, or of `COORD_ENDPOINTS`. Hand the test's coordinator to such code, and name it with `via`.
 ///
 /// A [`Service`], or a function with [`#[coord::service]`](macro@service), runs in a test when it is
-/// called in `spawn_blocking`. It uses the test's server, too.
+/// called in `spawn_blocking`. It uses the test's server, too, and watches no signal:
+/// [`Context::stop`] stops it.
 ///
 /// The rest is as with `#[test]`: it returns what a test may, `#[should_panic]` and `#[ignore]` mean
 /// what they always do. A test that could not begin has failed, also one that should panic.

@@ -1,4 +1,5 @@
-//! A service that greets whoever connects; it finds itself through the registry, is greeted, and ends.
+//! A service that greets whoever connects; it finds itself through the registry, is greeted, and stops
+//! as after SIGTERM: out of the registry first, then it still greets for a while, then it ends.
 //!
 //! `cargo run --example service`, with an etcd in its own memory;
 //! `COORD_ENDPOINTS=http://localhost:2379 cargo run --example service`, with yours.
@@ -21,8 +22,10 @@ fn logging() {
     name = "greeter",
     endpoints = coord_examples::endpoints(),
     listen = "0.0.0.0:0",
-    instance_id(max = 1023),
-    drain = "2s",
+    instance_id(max = 1023, order = dense),
+    zone = "env:ZONE",
+    tags = ["example"],
+    drain = "500ms",
     before = logging
 )]
 async fn main(ctx: Context, coordinator: Coordinator, id: InstanceId) -> anyhow::Result<()> {
@@ -32,10 +35,18 @@ async fn main(ctx: Context, coordinator: Coordinator, id: InstanceId) -> anyhow:
     println!("instance {} listens at {address}", id.get()?);
 
     let stay = std::env::args().any(|argument| argument == "--stay");
+    let visit = async {
+        if !stay {
+            print!("{}", be_greeted(&coordinator, &id).await?);
+            ctx.stop();
+        }
+        ctx.shutdown().await;
+        anyhow::Ok(())
+    };
+    // Greets until it is told to stop: through the drain, too.
     tokio::select! {
         ended = greet(&listener, &id) => ended?,
-        greeting = be_greeted(&coordinator, &id), if !stay => print!("{}", greeting?),
-        () = ctx.shutdown() => {}
+        visited = visit => visited?,
     }
     println!("instance {} stops", id.get()?);
     Ok(())

@@ -31,6 +31,17 @@ pub async fn serve<T>(
     Ok(())
 }
 
+pub async fn serve_both(
+    _grpc: tokio::net::TcpListener,
+    _http: tokio::net::TcpListener,
+    _id: coord::InstanceId,
+    _shutdown: coord::Shutdown,
+) -> anyhow::Result<()> {
+    Ok(())
+}
+
+pub fn init_logging() {}
+
 pub async fn write_with_token(_order: u64, _token: i64) -> Result<(), coord::Error> {
     Ok(())
 }

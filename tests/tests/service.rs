@@ -333,8 +333,16 @@ async fn etcd_that_comes_late_is_waited_for_and_one_that_never_comes_is_an_error
         errors.contains(server.endpoint().trim_start_matches("http://")),
         "{errors}"
     );
+    // Long before it gives up, and once.
+    let warned = async || late.errors().contains("etcd does not answer");
+    eventually("it says so", warned).await;
     server.restart().await;
     late.expect("listens").await;
+    let errors = late.errors();
+    let mut warnings = errors.lines().filter(|it| it.contains("does not answer"));
+    let warning = warnings.next().expect("it was seen");
+    assert!(warning.contains(" WARN ") && warning.contains(&server.endpoint()));
+    assert_eq!(warnings.next(), None);
     late.kill();
 }
 

@@ -18,6 +18,7 @@ const WORDS: &[&str] = &[
     "pool",
     "hold",
     "cool_down",
+    "window",
     "order",
     "sticky",
     "on_lost",
@@ -47,6 +48,7 @@ pub(super) fn parse(
                 .map(|pool| Call::new("id_pool", pool)),
             "hold" => time(errors, input, "id_hold")?,
             "cool_down" => time(errors, input, "id_cool_down")?,
+            "window" => time(errors, input, "id_window")?,
             "order" => {
                 let dense = choice(errors, word, input, &[("any", false), ("dense", true)])?;
                 (dense == Some(true)).then(|| Call::new("id_dense", quote!()))

@@ -14,12 +14,12 @@ use super::{
     window::{self, Window},
 };
 #[cfg(feature = "embedded")]
-use crate::{clock::Clock, key::Layout};
+use crate::{clock::Clock, key::Layout, session::Session};
 use crate::{
     engine::Engine,
     error::{Error, LostReason, Result},
     key::Key,
-    session::{Session, SessionState},
+    session::SessionState,
 };
 
 /// A small integer that no other live holder of its pool has. Cheap to clone; every clone is the

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::{
     chain::{Chain, Form},
@@ -36,6 +36,8 @@ pub(super) struct Keeping {
     pub(super) progress: watch::Sender<Progress>,
     /// Its end is the task's.
     pub(super) enrolled: Enrolled,
+    /// Held while it writes, from the first link to the last: one that has begun is soon done.
+    pub(super) turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Keeping {
@@ -98,8 +100,9 @@ impl Keeping {
                     gate.opened().await;
                 }
                 self.engine.clock.sleep(delay).await;
-                let _turn = self.shared.turn().await;
-                self.engine.keeper.open(spec).await
+                let turn = self.shared.turn().await;
+                let session = self.engine.keeper.open(spec).await?;
+                Ok((turn, session))
             };
             let opened = tokio::select! {
                 opened = opened => opened,
@@ -109,10 +112,11 @@ impl Keeping {
                 },
             };
             match opened {
-                Ok(session) => {
+                Ok((turn, session)) => {
                     if let Some(gate) = &self.gate {
                         self.engine.keeper.gate(&session, gate.clone());
                     }
+                    self.turn = Some(turn);
                     return Some(session);
                 }
                 Err(error) => {
@@ -140,6 +144,7 @@ impl Keeping {
                 tracing::warn!(target: "coord::registry", instance = %self.chain.life_cycle(),
                     %reason, "the registration's lease is lost; registering again");
                 self.progress.send_modify(|progress| progress.shown = false);
+                self.turn = None;
                 return;
             }
             if doubt && state == SessionState::Live {
@@ -176,11 +181,8 @@ impl Keeping {
             return false;
         };
         // Never dropped half way: one link at a time, and the call has a deadline.
-        let answer = {
-            let _turn = self.shared.turn().await;
-            self.engine.calls.txn(self.chain.txn(&link)).await
-        };
-        let error = match answer {
+        self.take_turn().await;
+        let error = match self.engine.calls.txn(self.chain.txn(&link)).await {
             Ok(reply) => {
                 self.chain.replied(&link, &reply);
                 backoff.reset();
@@ -198,6 +200,7 @@ impl Keeping {
         self.trouble(
             error.into_error(Context::new(REGISTER).key(self.chain.life_cycle().as_str())),
         );
+        self.turn = None;
         let mut states = session.states();
         tokio::select! {
             () = self.engine.clock.sleep(backoff.next_delay()) => {}
@@ -208,11 +211,8 @@ impl Keeping {
 
     /// Compares what is there with what is known. False: not now.
     async fn look(&mut self, backoff: &mut Backoff) -> bool {
-        let answer = {
-            let _turn = self.shared.turn().await;
-            self.engine.calls.txn(self.chain.look()).await
-        };
-        match answer {
+        self.take_turn().await;
+        match self.engine.calls.txn(self.chain.look()).await {
             Ok(reply) => {
                 self.chain.looked(&reply);
                 backoff.reset();
@@ -220,14 +220,22 @@ impl Keeping {
             }
             Err(error) => {
                 tracing::debug!(target: "coord::registry", %error, "cannot look after the records");
+                self.turn = None;
                 self.engine.clock.sleep(backoff.next_delay()).await;
                 false
             }
         }
     }
 
+    async fn take_turn(&mut self) {
+        if self.turn.is_none() {
+            self.turn = Some(self.shared.turn().await);
+        }
+    }
+
     /// The records are as `wish` wants them.
-    fn settled(&self, wish: &Wish) {
+    fn settled(&mut self, wish: &Wish) {
+        self.turn = None;
         let form = self.chain.known();
         let (shown, gone) = (form == Some(Form::Shown), form == Some(Form::Gone));
         self.progress.send_if_modified(|progress| {

@@ -139,6 +139,7 @@ impl Registry {
         let (progress, reached) = watch::channel(Progress::default());
         let member = Member {
             engine: engine.clone(),
+            shared: self.shared.clone(),
             service,
             instance: instance.into(),
             name,
@@ -154,6 +155,7 @@ impl Registry {
             wish: wanted,
             progress,
             enrolled: self.shared.enroll(member.clone()),
+            turn: None,
         };
         engine.tasks.spawn(keeping.run());
         if member.name.is_some() {

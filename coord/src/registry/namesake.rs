@@ -44,12 +44,12 @@ pub(super) async fn look(member: Member) {
         .kvs
         .iter()
         .filter_map(|kv| super::read(&member.service, &prefix, kv));
-    let same = others.filter(|other| {
+    let mut same = others.filter(|other| {
         other.name.as_deref() == Some(name)
             && *other.instance != *member.instance
             && other.health != InstanceHealth::Draining
     });
-    if let Some(other) = same.last() {
+    if let Some(other) = same.next_back() {
         tracing::warn!(target: "coord::registry", service = %member.service, name = %name,
             instance = %member.instance, other = other.instance, address = other.address,
             host = other.host,

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::{
     InstanceUpdate,
+    shared::Shared,
     wish::{Stage, Wish},
 };
 use crate::{
@@ -159,6 +160,7 @@ pub(super) struct Progress {
 #[derive(Clone, Debug)]
 pub(super) struct Member {
     pub(super) engine: Engine,
+    pub(super) shared: Shared,
     pub(super) service: Arc<str>,
     pub(super) instance: Arc<str>,
     pub(super) name: Option<Arc<str>>,
@@ -228,6 +230,8 @@ impl Member {
 
     /// Waits until the wish `number` is fulfilled, or has failed in a way that waiting does not mend.
     async fn confirmed(&self, number: u64, operation: &'static str) -> Result<()> {
+        // The limit is etcd's: that others of this process are first does not count.
+        drop(self.shared.turn().await);
         let limit = self.engine.options.request_timeout;
         let mut progress = self.progress.clone();
         let done = |progress: &Progress| progress.settled >= Some(number);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{
     follow::{Followed, Following, Look},
@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{engine::Engine, error::Result};
 
-/// So many writes of registrations are under way at once. More than etcd can take in one turn it refuses,
-/// with "too many requests": that is retried, but this is faster.
+/// So many registrations write at once. More than etcd can take it refuses, with "too many requests":
+/// that is retried, but this is faster.
 const IN_FLIGHT: usize = 256;
 
 /// The registrations of one coordinator. Cheap to clone; every clone is the same.
@@ -28,7 +28,7 @@ struct Inner {
     started_ms: u64,
     /// By the instance's key; each as long as the task that keeps it.
     members: Mutex<HashMap<Arc<str>, Member>>,
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
     /// By service; each as long as somebody looks at it.
     views: Mutex<HashMap<String, View>>,
 }
@@ -44,7 +44,7 @@ impl Shared {
         Self(Arc::new(Inner {
             started_ms,
             members: Mutex::default(),
-            turns: Semaphore::new(IN_FLIGHT),
+            turns: Arc::new(Semaphore::new(IN_FLIGHT)),
             views: Mutex::default(),
         }))
     }
@@ -53,9 +53,9 @@ impl Shared {
         self.0.started_ms
     }
 
-    /// Waits until one more write may be sent.
-    pub(super) async fn turn(&self) -> SemaphorePermit<'_> {
-        let turn = self.0.turns.acquire().await;
+    /// Waits until one more may write, in the order of who asked.
+    pub(super) async fn turn(&self) -> OwnedSemaphorePermit {
+        let turn = self.0.turns.clone().acquire_owned().await;
         turn.expect("nobody closes the semaphore")
     }
 

@@ -97,13 +97,14 @@ pub(super) struct Addresses {
     pub(super) named: Named<String>,
 }
 
-/// How others reach this process; the error says why they cannot, and how to mend it.
+/// How others reach this process, `etcd` being at these endpoints; the error says why they cannot, and how to mend it.
 pub(super) fn advertised(
     settings: &Settings,
+    etcd: &[String],
     bound: &Named<SocketAddr>,
 ) -> Result<Addresses, String> {
     Machine {
-        route: &|v6| route(&settings.options.endpoints, v6),
+        route: &|v6| route(etcd, v6),
         interface: &interface,
     }
     .choose(settings, bound)
@@ -168,6 +169,7 @@ impl Machine<'_> {
                 Some(ip) if !ip.is_unspecified() => ip,
                 _ => settings
                     .platform_ip
+                    .filter(|ip| v6 || ip.is_ipv4())
                     .or_else(|| Some((self.route)(v6)?.local))
                     .ok_or(
                         "no address of this machine leads to etcd: set `advertise` or \

@@ -5,7 +5,7 @@ use std::{marker::PhantomData, process::ExitCode, time::Duration};
 use super::{
     Context,
     extract::{MainReturn, Returns},
-    launch,
+    launch, launch_sync,
 };
 
 /// No instance id is claimed.
@@ -117,6 +117,7 @@ pub(super) struct GivenId {
     pub(super) pool: Option<String>,
     pub(super) hold: Option<Duration>,
     pub(super) cool_down: Option<Duration>,
+    pub(super) window: Option<Duration>,
     pub(super) dense: bool,
     pub(super) sticky: bool,
     pub(super) on_lost: Option<OnIdLost>,
@@ -165,6 +166,7 @@ impl Service<NoId> {
             pool: None,
             hold: None,
             cool_down: None,
+            window: None,
             dense: false,
             sticky: false,
             on_lost: None,
@@ -196,6 +198,11 @@ impl Service<WithId> {
     /// See the macro's `instance_id(cool_down = …)`.
     pub fn id_cool_down(self, cool_down: Duration) -> Self {
         self.id(|id| id.cool_down = Some(cool_down))
+    }
+
+    /// See the macro's `instance_id(window = …)`.
+    pub fn id_window(self, length: Duration) -> Self {
+        self.id(|id| id.window = Some(length))
     }
 
     /// See the macro's `instance_id(order = dense)`.
@@ -375,6 +382,17 @@ impl<S> Service<S> {
             Returns::new(),
             async |context: &Context| Ok(context.clone()),
             async |context| main(context).await,
+        )
+    }
+
+    /// [`run`](Self::run) with a `main` that is not async: it runs on the calling thread, with the
+    /// service's runtime beside it.
+    pub fn run_blocking<R: MainReturn>(self, main: impl FnOnce(Context) -> R) -> ExitCode {
+        launch_sync(
+            self,
+            Returns::new(),
+            async |context: &Context| Ok(context.clone()),
+            main,
         )
     }
 }

@@ -4,6 +4,9 @@ use std::{fmt::Debug, str::FromStr, time::Duration};
 
 use super::builder::Named;
 
+/// Lays what a variable says over what the program says.
+type Over = fn(Named<String>, Named<String>) -> Result<Named<String>, String>;
+
 /// The variables over the words. Faults are collected: the user is told all of them at once.
 pub(super) struct Environment<'a> {
     read: &'a dyn Fn(&str) -> Option<String>,
@@ -56,49 +59,68 @@ impl<'a> Environment<'a> {
         Some(value)
     }
 
-    /// What is said of each listener: a variable `NAME=VALUE,…` replaces the values that it names, a
-    /// plain one the one value there is.
+    /// As [`pick`](Self::pick), of values with names.
     pub(super) fn pick_named(
         &mut self,
         word: &str,
         variable: &str,
         given: Option<Named<String>>,
-    ) -> Option<Named<String>> {
-        self.pick(word, variable, given.clone(), |text| {
-            let over = named(text)?;
-            let Some(mut given) = given.filter(|given| !is_plain(given)) else {
-                return Ok(over);
-            };
-            if let [(name, value)] = over.as_slice()
-                && name.is_empty()
-            {
-                return match given.as_mut_slice() {
-                    [(_, only)] => {
-                        only.clone_from(value);
-                        Ok(given)
-                    }
-                    _ => Err(format!(
-                        "{text:?} says not which of {} is meant: write `NAME=…`",
-                        names(&given)
-                    )),
-                };
-            }
-            for (name, value) in over {
-                let known = given.iter_mut().find(|(known, _)| *known == name);
-                let Some((_, old)) = known else {
-                    let names = names(&given);
-                    return Err(format!("there is no {word} `{name}`, only {names}"));
-                };
-                *old = value;
-            }
-            Ok(given)
-        })
+        over: Over,
+    ) -> Named<String> {
+        let below = given.clone().unwrap_or_default();
+        let picked = self.pick(word, variable, given, |text| over(below, named(text)?));
+        picked.unwrap_or_default()
     }
 }
 
 /// One value without a name.
 fn is_plain(named: &Named<String>) -> bool {
     matches!(named.as_slice(), [(name, _)] if name.is_empty())
+}
+
+/// What listens: each name that the program knows can have another address, and no other name can.
+pub(super) fn over_listeners(
+    mut given: Named<String>,
+    over: Named<String>,
+) -> Result<Named<String>, String> {
+    if given.is_empty() || is_plain(&given) {
+        return Ok(over);
+    }
+    if is_plain(&over) && given.len() > 1 {
+        return Err(format!("say which of {} is meant: `NAME=…`", names(&given)));
+    }
+    for (name, value) in over {
+        let known = given
+            .iter_mut()
+            .find(|(known, _)| *known == name || name.is_empty());
+        let Some((_, old)) = known else {
+            let names = names(&given);
+            return Err(format!("there is no listener `{name}`, only {names}"));
+        };
+        *old = value;
+    }
+    Ok(given)
+}
+
+/// What is told of listeners: a value without a name is told of all.
+pub(super) fn over_addresses(
+    given: Named<String>,
+    over: Named<String>,
+) -> Result<Named<String>, String> {
+    match is_plain(&over) {
+        true => Ok(over),
+        false => over_entries(given, over),
+    }
+}
+
+/// Entries: those with another name stay.
+pub(super) fn over_entries(
+    mut given: Named<String>,
+    over: Named<String>,
+) -> Result<Named<String>, String> {
+    given.retain(|(key, _)| !over.iter().any(|(known, _)| known == key));
+    given.extend(over);
+    Ok(given)
 }
 
 fn names(named: &Named<String>) -> String {
@@ -115,7 +137,7 @@ fn named(text: &str) -> Result<Named<String>, String> {
 }
 
 /// `KEY=VALUE,…`.
-pub(super) fn pairs(text: &str) -> Result<Named<String>, String> {
+fn pairs(text: &str) -> Result<Named<String>, String> {
     let pairs = text.split(',').map(|pair| match pair.split_once('=') {
         Some((key, value)) if !key.trim().is_empty() => {
             Ok((key.trim().to_owned(), value.trim().to_owned()))

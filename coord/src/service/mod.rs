@@ -26,6 +26,7 @@ mod context;
 mod environment;
 mod extract;
 mod listeners;
+mod prepare;
 mod settings;
 mod signals;
 mod stopping;
@@ -43,26 +44,21 @@ pub use context::{Context, Shutdown};
 use extract::StartError;
 pub use extract::{FromContext, MainReturn, Returns, argument, returns};
 pub use listeners::Listeners;
-use settings::{IdSettings, Settings};
+use settings::Settings;
 use signals::{Signals, Stop};
 use stopping::Stopping;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Runtime, RuntimeFlavor};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
     coordinator::Coordinator,
-    error::{Context as ErrorContext, Error, LostReason, Result},
+    error::{Context as ErrorContext, Error, Result},
     global,
-    instance_id::InstanceId,
     options::Options,
-    registry::InstanceSpec,
     retry::Backoff,
     tasks::{Tasks, Thread},
 };
-
-/// A service that is not ready after this long has probably forgotten to say so.
-const NOT_READY: Duration = Duration::from_secs(30);
 
 /// How long one last call to etcd may take when the process ends.
 const LAST_CALL: Duration = Duration::from_secs(1);
@@ -97,6 +93,12 @@ pub fn launch_sync<S, A, R>(
     main: impl FnOnce(A) -> R,
 ) -> ExitCode {
     live(service, returns, arguments, |_, runtime, arguments| {
+        let handle = runtime.handle();
+        if handle.runtime_flavor() == RuntimeFlavor::CurrentThread {
+            let fault =
+                "a `current_thread` runtime is not driven while a main that is not async runs";
+            return Ended::Failed(Error::invalid("run the service's main", fault).into());
+        }
         let _entered = runtime.enter();
         Ended::Returned(main(arguments))
     })
@@ -239,7 +241,8 @@ fn start<S>(service: Service<S>) -> Result<Option<Life>> {
     // As they took effect.
     settings.options = coordinator.options().clone();
     // Looks names up, which blocks: now, when no runtime waits for this thread.
-    let addresses = address::advertised(&settings, listeners.bound());
+    let etcd = &coordinator.options().endpoints;
+    let addresses = address::advertised(&settings, etcd, listeners.bound());
     let context = Context::new(&settings.name, coordinator, listeners);
     let stopping = Stopping::new(context.clone(), clock.clone(), &settings);
     let tasks = thread.tasks(&CancellationToken::new());
@@ -297,18 +300,6 @@ fn refused(operation: &'static str, error: std::io::Error) -> Error {
     }
 }
 
-/// One warning, if it is not `ready` for long.
-async fn warn_unless(ready: impl Future<Output = ()>, service: &str, clock: &Clock) {
-    if clock.timeout(NOT_READY, ready).await.is_err() {
-        tracing::warn!(
-            target: "coord::service",
-            service,
-            "not ready after {}: others do not find it before it calls `ctx.ready()`",
-            humantime::format_duration(NOT_READY),
-        );
-    }
-}
-
 impl Life {
     /// The user's runtime; its threads carry the service's coordinator.
     fn runtime(&self) -> Result<Runtime> {
@@ -327,138 +318,6 @@ impl Life {
         global::carry(&mut builder, self.context.coordinator());
         let built = builder.enable_all().build();
         built.map_err(|error| refused("build the runtime", error))
-    }
-
-    /// All that comes before `main`.
-    async fn prepare<A, R>(
-        &self,
-        arguments: impl AsyncFnOnce(&Context) -> Result<A, StartError>,
-    ) -> Result<A, Ended<R>> {
-        let prepare = async {
-            self.claim().await?;
-            self.enroll()?;
-            arguments(&self.context).await
-        };
-        let arguments = tokio::select! {
-            biased;
-            () = self.stopping.begun() => return Err(Ended::Stopped),
-            prepared = prepare => prepared.map_err(Ended::Failed)?,
-        };
-        let context = self.context.clone();
-        match self.settings.ready {
-            Ready::Manual => {}
-            Ready::Immediate => context.ready(),
-            Ready::Listening => drop(self.tasks.spawn(async move {
-                context.listeners().all_taken().await;
-                context.ready();
-            })),
-        }
-        Ok(arguments)
-    }
-
-    /// Claims the instance id, if the service has one. A full pool is waited for.
-    async fn claim(&self) -> Result<()> {
-        let Some(settings) = &self.settings.id else {
-            return Ok(());
-        };
-        let give_up = self.clock.now() + self.settings.etcd_down;
-        let id = loop {
-            match self.acquire(settings).await {
-                Ok(id) => break id,
-                // It has waited between its own tries.
-                Err(error) if error.is_retryable() && self.clock.now() < give_up => {}
-                Err(error) => return Err(error),
-            }
-        };
-        self.context.set_id(id.clone());
-        if settings.on_lost == OnIdLost::Exit {
-            let (context, stopping) = (self.context.clone(), self.stopping.clone());
-            self.tasks.spawn(async move {
-                let reason = tokio::select! {
-                    biased;
-                    // Then it is given back, which is no loss.
-                    () = stopping.main_ended() => return,
-                    reason = id.lost() => reason,
-                };
-                if reason != LostReason::Closed {
-                    tracing::error!(target: "coord::service", service = context.service(), %reason,
-                        "the instance id is lost: stopping");
-                    context.ask(Stop::IdLost);
-                }
-            });
-        }
-        Ok(())
-    }
-
-    async fn acquire(&self, settings: &IdSettings) -> Result<InstanceId> {
-        let coordinator = self.context.coordinator();
-        let mut ids = coordinator.instance_ids(&settings.pool, 0..=settings.max);
-        if let Some(hold) = settings.hold {
-            ids = ids.hold(hold);
-        }
-        if let Some(cool_down) = settings.cool_down {
-            ids = ids.cool_down(cool_down);
-        }
-        if settings.dense {
-            ids = ids.dense();
-        }
-        if settings.sticky {
-            ids = ids.sticky();
-        }
-        match settings.on_exhausted {
-            OnExhausted::Wait => ids.acquire().await,
-            OnExhausted::Fail => ids.try_acquire().await,
-        }
-    }
-
-    /// Begins the registration, not routable yet.
-    fn enroll(&self) -> Result<()> {
-        let addresses = match &self.addresses {
-            Ok(addresses) => addresses,
-            Err(why) => {
-                self.context.set_registration(Err(why.clone()));
-                return Ok(());
-            }
-        };
-        let settings = &self.settings;
-        let mut spec = InstanceSpec::new(&*settings.name, &*addresses.main).ttl(settings.ttl);
-        if let Some(version) = &settings.version {
-            spec = spec.version(version);
-        }
-        if let Some(zone) = &settings.zone {
-            spec = spec.zone(zone);
-        }
-        if let Some(weight) = settings.weight {
-            spec = spec.weight(weight);
-        }
-        for (key, value) in &settings.metadata {
-            spec = spec.metadata(key, value);
-        }
-        for (name, address) in &addresses.named {
-            spec = spec.endpoint(name, address);
-        }
-        spec = spec.tags(&settings.tags);
-        if let Some(limit) = settings.watchdog {
-            spec = spec.watchdog(limit);
-        }
-        if let Some(id) = self.context.id() {
-            spec = spec.id(id.get()?, id.fencing_token());
-        }
-        let registration = self.context.coordinator().registry().enroll(spec)?;
-        self.context.set_registration(Ok(registration));
-        let (context, clock) = (self.context.clone(), self.clock.clone());
-        let stopping = self.stopping.clone();
-        self.tasks.spawn(async move {
-            let ready = async {
-                tokio::select! {
-                    () = context.readiness().cancelled() => {}
-                    () = stopping.begun() => {}
-                    () = stopping.main_ended() => {}
-                }
-            };
-            warn_unless(ready, context.service(), &clock).await;
-        });
-        Ok(())
     }
 
     /// `main` has ended, so nothing is served any more.

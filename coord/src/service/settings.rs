@@ -8,7 +8,10 @@ use std::{
 use super::{
     address::Advertise,
     builder::{Given, GivenId, GivenRuntime, Named, OnExhausted, OnIdLost, Ready},
-    environment::{Environment, choice, duration, duration_or_off, list, number, pairs, plain},
+    environment::{
+        Environment, choice, duration, duration_or_off, list, number, over_addresses, over_entries,
+        over_listeners, plain,
+    },
 };
 use crate::{
     error::{Context, Error, Result},
@@ -63,6 +66,7 @@ pub(super) struct IdSettings {
     pub(super) max: u32,
     pub(super) hold: Option<Duration>,
     pub(super) cool_down: Option<Duration>,
+    pub(super) window: Option<Duration>,
     pub(super) dense: bool,
     pub(super) sticky: bool,
     pub(super) on_lost: OnIdLost,
@@ -243,9 +247,9 @@ fn connection(
 }
 
 fn listen(env: &mut Environment<'_>, given: Option<Named<String>>) -> Named<SocketAddr> {
-    let listen = env.pick_named("listen", "COORD_LISTEN", given);
+    let listen = env.pick_named("listen", "COORD_LISTEN", given, over_listeners);
     let mut addresses = Named::new();
-    for (name, text) in listen.unwrap_or_default() {
+    for (name, text) in listen {
         match text.parse() {
             Ok(address) => addresses.push((name, address)),
             Err(_) => env.fault(format!(
@@ -264,9 +268,10 @@ fn advertise(
     given: Option<Named<String>>,
     listen: &Named<SocketAddr>,
 ) -> Named<Advertise> {
-    let advertise = env.pick_named("advertise", "COORD_ADVERTISE", given);
+    let variable = "COORD_ADVERTISE";
+    let advertise = env.pick_named("advertise", variable, given, over_addresses);
     let mut read = Named::new();
-    for (name, text) in advertise.unwrap_or_default() {
+    for (name, text) in advertise {
         let said = match text.strip_prefix("env:") {
             // As good as not said at all.
             Some(variable) => env.text(variable).unwrap_or_else(|| "auto".to_owned()),
@@ -290,17 +295,12 @@ fn advertise(
     read
 }
 
-/// A variable's entries lie over the program's.
 fn metadata(env: &mut Environment<'_>, given: Option<Named<String>>) -> Named<String> {
-    let below = given.clone();
-    let picked = env.pick("metadata", "COORD_METADATA", given, |text| {
-        let over = pairs(text)?;
-        let mut all = below.unwrap_or_default();
-        all.retain(|(key, _)| !over.iter().any(|(known, _)| known == key));
-        all.extend(over);
-        Ok(all)
-    });
-    picked.unwrap_or_default()
+    let metadata = env.pick_named("metadata", "COORD_METADATA", given, over_entries);
+    if metadata.iter().any(|(key, _)| key.is_empty()) {
+        env.fault("COORD_METADATA is no `KEY=VALUE`");
+    }
+    metadata
 }
 
 /// Without the word there is nobody to use the id, so no variable asks for one.
@@ -316,6 +316,11 @@ fn id_settings(env: &mut Environment<'_>, given: GivenId, service: &str) -> IdSe
         "instance_id(cool_down)",
         "COORD_INSTANCE_ID_COOL_DOWN",
         given.cool_down,
+    );
+    let window = time(
+        "instance_id(window)",
+        "COORD_INSTANCE_ID_WINDOW",
+        given.window,
     );
     let mut switch = |word, variable, given: bool, choices| {
         let given = given.then_some(true);
@@ -343,6 +348,7 @@ fn id_settings(env: &mut Environment<'_>, given: GivenId, service: &str) -> IdSe
         max: max.unwrap_or(given.max),
         hold,
         cool_down,
+        window,
         dense,
         sticky,
         on_lost: on_lost.unwrap_or_default(),

@@ -44,6 +44,22 @@ struct World {
     late: Vec<Txn>,
     /// A healthy routable record was deleted by one of our own transactions.
     unmarked: bool,
+    /// The rule that this world does without.
+    mistake: Option<Mistake>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Mistake {
+    /// A link compares the lease alone, not what the link before wrote.
+    GuardedByTheLeaseOnly,
+    /// A link without an answer is taken for one that was not carried out.
+    UnknownIsNotDone,
+    /// The deletion compares nothing.
+    UnguardedDelete,
+    /// The first link leaves the routable record that it finds.
+    CreateLeavesTheRoutable,
+    /// Nobody looks after the records.
+    NoWatchOfTheOwnKeys,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -69,6 +85,7 @@ impl World {
             lease: 0,
             late: Vec::new(),
             unmarked: false,
+            mistake: None,
         };
         world.new_lease();
         world
@@ -82,13 +99,31 @@ impl World {
 
     fn execute(&mut self, txn: &Txn) -> Option<TxnReply> {
         let healthy = self.status(ROUTABLE) == Some(InstanceHealth::Healthy);
-        let reply = self.etcd.txn(txn).ok();
+        let mut txn = txn.clone();
+        let life_cycle = self.etcd.get(LIFE_CYCLE);
+        let deletes = |op: &Op, key: &str| matches!(op, Op::Delete { span, .. } if *span == Span::Key(key.into()));
+        match self.mistake {
+            Some(Mistake::GuardedByTheLeaseOnly)
+                if life_cycle.as_ref().is_some_and(|kv| kv.lease == self.lease) =>
+            {
+                txn.when.clear();
+            }
+            Some(Mistake::UnguardedDelete) if txn.then.iter().any(|op| deletes(op, LIFE_CYCLE)) => {
+                txn.when.clear();
+            }
+            Some(Mistake::CreateLeavesTheRoutable) if life_cycle.is_none() => {
+                txn.then.retain(|op| !deletes(op, ROUTABLE));
+            }
+            _ => {}
+        }
+        let reply = self.etcd.txn(&txn).ok();
         self.unmarked |= healthy && self.status(ROUTABLE).is_none();
         reply
     }
 
     /// Sends the next link, if there is one.
     fn send(&mut self, target: Wanted, fate: Fate) -> bool {
+        let before = self.chain.clone();
         let Some(link) = self.chain.next(&target.target()) else {
             return false;
         };
@@ -102,6 +137,7 @@ impl World {
         }
         match self.execute(&txn) {
             Some(reply) if fate == Fate::Answered => self.chain.replied(&link, &reply),
+            Some(_) if self.mistake == Some(Mistake::UnknownIsNotDone) => self.chain = before,
             Some(_) => self.chain.unknown(),
             // The only refusal of the model: the lease is gone.
             None if fate == Fate::Answered => self.new_lease(),
@@ -111,6 +147,9 @@ impl World {
     }
 
     fn look(&mut self) {
+        if self.mistake == Some(Mistake::NoWatchOfTheOwnKeys) {
+            return;
+        }
         let reply = self.etcd.txn(&self.chain.look()).expect("reads");
         self.chain.looked(&reply);
     }
@@ -412,6 +451,92 @@ fn nothing_comes_back_after_the_lease_is_revoked() {
         world.execute(&txn);
     }
     world.check(GONE);
+}
+
+/// Sends links, each answered, until there is none to send.
+fn send_all(world: &mut World, target: Wanted) {
+    while world.send(target, Fate::Answered) {}
+}
+
+/// `story` holds, and does not if the mistake is made.
+fn notices(mistake: Mistake, story: fn(&mut World) -> bool) {
+    for made in [None, Some(mistake)] {
+        let mut world = World::new();
+        world.mistake = made;
+        assert_eq!(
+            story(&mut world),
+            made.is_none(),
+            "{mistake:?}: {:?}",
+            world.records()
+        );
+    }
+}
+
+const HEALTHY: (Option<InstanceHealth>, Option<InstanceHealth>) =
+    (Some(InstanceHealth::Healthy), Some(InstanceHealth::Healthy));
+
+#[test]
+fn a_late_copy_that_compares_the_lease_alone_takes_a_healthy_one_out() {
+    notices(Mistake::GuardedByTheLeaseOnly, |world| {
+        send_all(world, SHOWN);
+        world.send(UNHEALTHY, Fate::Answered);
+        world.send(UNHEALTHY, Fate::Duplicated);
+        send_all(world, UNHEALTHY);
+        send_all(world, SHOWN);
+        for late in std::mem::take(&mut world.late) {
+            world.execute(&late);
+        }
+        !world.unmarked && world.records() == HEALTHY
+    });
+}
+
+#[test]
+fn a_link_without_an_answer_that_counts_as_not_done_leaves_what_nobody_wants() {
+    notices(Mistake::UnknownIsNotDone, |world| {
+        send_all(world, SHOWN);
+        world.send(HEAVY, Fate::Unanswered);
+        send_all(world, SHOWN);
+        let wire = world.wire(ROUTABLE).expect("it is shown");
+        wire["Metadata"]["weight"] == SHOWN.1
+    });
+}
+
+/// Between the mark and the deletion somebody has made it healthy again: it is marked again.
+#[test]
+fn a_deletion_is_of_what_was_marked() {
+    notices(Mistake::UnguardedDelete, |world| {
+        send_all(world, SHOWN);
+        let healthy = [LIFE_CYCLE, ROUTABLE].map(|key| world.wire(key).expect("JSON").to_string());
+        world.send(GONE, Fate::Answered);
+        for (key, value) in [LIFE_CYCLE, ROUTABLE].into_iter().zip(&healthy) {
+            world.etcd.put(key, value);
+        }
+        send_all(world, GONE);
+        !world.unmarked && world.records() == (None, None)
+    });
+}
+
+#[test]
+fn a_first_link_that_leaves_what_it_finds_shows_a_starting_instance() {
+    notices(Mistake::CreateLeavesTheRoutable, |world| {
+        world.etcd.put(
+            ROUTABLE,
+            r#"{"Addr":"old:1","Coord":{"v":1,"status":"healthy"}}"#,
+        );
+        send_all(world, STARTING);
+        world.status(ROUTABLE).is_none()
+    });
+}
+
+#[test]
+fn records_that_nobody_looks_after_stay_deleted() {
+    notices(Mistake::NoWatchOfTheOwnKeys, |world| {
+        send_all(world, SHOWN);
+        world.etcd.delete(ROUTABLE);
+        world.look();
+        send_all(world, SHOWN);
+        world.records() == HEALTHY
+    });
 }
 
 #[derive(Clone, Debug)]

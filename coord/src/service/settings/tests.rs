@@ -42,6 +42,7 @@ fn given() -> Given {
         .id_pool("given")
         .id_hold(Duration::from_secs(3))
         .id_cool_down(Duration::from_secs(3))
+        .id_window(Duration::from_secs(3))
         .id_dense()
         .id_sticky()
         .id_on_lost(OnIdLost::Degrade)
@@ -78,6 +79,7 @@ fn the_words_win_over_the_defaults() {
     let id = settings.id.expect("it has one");
     assert_eq!((id.max, id.pool.as_str()), (7, "given"));
     assert_eq!((id.hold, id.cool_down), (Some(three), Some(three)));
+    assert_eq!(id.window, Some(three));
     assert!(id.dense && id.sticky);
     assert_eq!(
         (id.on_lost, id.on_exhausted),
@@ -109,6 +111,7 @@ fn the_environment_wins_over_the_words() {
         ("COORD_INSTANCE_ID_POOL", "env"),
         ("COORD_INSTANCE_ID_HOLD", "4s"),
         ("COORD_INSTANCE_ID_COOL_DOWN", "4s"),
+        ("COORD_INSTANCE_ID_WINDOW", "4s"),
         ("COORD_INSTANCE_ID_ORDER", "any"),
         ("COORD_INSTANCE_ID_STICKY", "false"),
         ("COORD_INSTANCE_ID_ON_LOST", "exit"),
@@ -153,6 +156,7 @@ fn the_environment_wins_over_the_words() {
     let four = Some(Duration::from_secs(4));
     assert_eq!((id.max, id.pool.as_str()), (9, "env"));
     assert_eq!((id.hold, id.cool_down), (four, four));
+    assert_eq!(id.window, four);
     assert!(!id.dense && !id.sticky);
     assert_eq!(
         (id.on_lost, id.on_exhausted),
@@ -235,8 +239,8 @@ fn a_variable_for_listeners_must_fit_those_of_the_program() {
         let told = faults(given(), &[("COORD_LISTEN", listen)]).join("\n");
         assert!(told.contains(named), "{told}");
     }
-    let told = faults(given(), &[("COORD_ADVERTISE", "http=a:1")]).join("\n");
-    assert!(told.contains("`http`"), "{told}");
+    let told = faults(given(), &[("COORD_ADVERTISE", "admin=a:1")]).join("\n");
+    assert!(told.contains("`admin`"), "{told}");
     let one = || Given {
         name: Some("one".into()),
         listen: Some(vec![("grpc".into(), "0.0.0.0:1".into())]),

@@ -10,6 +10,7 @@ mod instance_id;
 mod lock;
 mod member;
 mod service;
+mod service_words;
 
 use std::process::ExitCode;
 
@@ -35,6 +36,8 @@ fn main() -> ExitCode {
         "service" => return service::main(),
         "service-by-hand" => return service::by_hand(),
         "service-member" => return member::main(),
+        "service-sync" => return service_words::blocking(),
+        "service-words" => return service_words::every(),
         _ => {}
     }
     let Some((_, command)) = COMMANDS.iter().find(|(known, _)| *known == name) else {

@@ -31,7 +31,8 @@ async fn under_the_services_coordinator() -> coord::Result<()> {
     instance_id(max = 63),
     drain = "1s",
     shutdown_timeout = "2s",
-    runtime(worker_threads = 2)
+    runtime(worker_threads = 2),
+    before = super::service_words::log
 )]
 pub(crate) async fn main(
     ctx: Context,

@@ -1,9 +1,6 @@
 use coord::{Context, InstanceId};
 
 #[coord::service(name = "a")]
-fn not_async(_ctx: Context) {}
-
-#[coord::service(name = "a")]
 struct NotAFunction;
 
 #[coord::service(name = "a")]

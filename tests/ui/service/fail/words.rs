@@ -31,31 +31,49 @@ async fn no_unit() {}
 #[coord::service(ttl = "1500ms", drain = 10)]
 async fn fraction_and_number() {}
 
-#[coord::service(instance_id)]
-async fn no_words() {}
-
-#[coord::service(instance_id())]
-async fn no_max() {}
-
-#[coord::service(instance_id(maximum = 7))]
-async fn unknown_inner() {}
-
-#[coord::service(instance_id(max = 5_000_000_000))]
-async fn too_large() {}
-
-#[coord::service(runtime(flavor = "current_thread"))]
-async fn quoted() {}
-
-#[coord::service(runtime(flavor = multi_threaded))]
-async fn misspelled() {}
-
-#[coord::service(runtime(flavor = current_thread, worker_threads = 4))]
-async fn no_workers() {}
-
-#[coord::service(runtime(worker_threads = 0))]
-async fn zero_workers() {}
-
 #[coord::service(crate = coord)]
 async fn relative() {}
+
+#[coord::service(version = 1)]
+async fn number_for_text() {}
+
+#[coord::service(namespace = 1)]
+async fn number_for_namespace() {}
+
+#[coord::service(zone = "a/b")]
+async fn slash_in_zone() {}
+
+#[coord::service(weight = 0)]
+async fn no_weight() {}
+
+#[coord::service(weight = "5")]
+async fn quoted_weight() {}
+
+#[coord::service(tags = "blue", metadata = "team")]
+async fn no_lists() {}
+
+#[coord::service(tags = [], metadata())]
+async fn nothing() {}
+
+#[coord::service(metadata(team = 7, "" = "a", tier = "1", tier = "2"))]
+async fn metadata() {}
+
+#[coord::service(ready = "manual")]
+async fn quoted_choice() {}
+
+#[coord::service(ready = listens)]
+async fn unknown_choice() {}
+
+#[coord::service(ready = 7, ready = manual)]
+async fn choice_twice() {}
+
+#[coord::service(watchdog = "off")]
+async fn quoted_off() {}
+
+#[coord::service(watchdog = "0s", etcd_down = "soon")]
+async fn no_limits() {}
+
+#[coord::service(watchdog = off, watchdog = "1s")]
+async fn watchdog_twice() {}
 
 fn main() {}
