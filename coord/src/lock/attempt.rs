@@ -161,6 +161,10 @@ impl Acquire<'_> {
             return Ok(granted);
         }
         let engine = &self.shared.engine;
+        if !self.waits {
+            // What was given back here before is not what a try is to find.
+            engine.keeper.undo().cleared(self.queues).await;
+        }
         let before = session.newest();
         let (lease, nonce) = (session.session().lease(), session.nonce(self.queues));
         let numbers = nonce.numbers();
