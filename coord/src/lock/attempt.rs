@@ -141,6 +141,10 @@ impl Acquire<'_> {
                     }
                 }
                 Err(error) if self.waits && error.is_retryable() => trace.set_trouble(Some(error)),
+                Err(Error::Closed { .. }) => {
+                    let context = self.context();
+                    return Err(Error::Closed { context });
+                }
                 Err(error) => return Err(error),
             }
             self.shared.engine.clock.sleep(backoff.next_delay()).await;

@@ -168,7 +168,8 @@ impl<F: Future> Future for Gate<F> {
             }
         };
         if let Some(reason) = loss {
-            if *this.on_lost == OnLost::Abort {
+            // A close is the program's own doing, with an end of its own.
+            if *this.on_lost == OnLost::Abort && reason != LostReason::Closed {
                 warden::abort(this.hold, reason);
             }
             this.body.set(None);
