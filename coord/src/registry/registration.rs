@@ -356,6 +356,7 @@ mod tests {
         told.send_modify(|progress| progress.settled = Some(1));
         let done = decided(&clock, LIMIT, &mut progress, 1, || None).await;
         assert_eq!(done, Some(Decided::Done));
+        told.send_modify(|progress| progress.trouble = None);
         drop(told);
         let ended = decided(&clock, LIMIT, &mut progress, 2, || None).await;
         assert_eq!(ended, Some(Decided::Ended));
