@@ -90,7 +90,7 @@ impl Registry {
     /// # Errors
     /// [`Invalid`](Error::Invalid), before anything is written and with every fault, for a name with
     /// `/` or control characters, an address that is not `host:port`, a weight of zero, a TTL that is
-    /// not whole seconds; [`Unavailable`](Error::Unavailable) or [`Timeout`](Error::Timeout) if it is
+    /// not whole seconds, a record of more than 512 KiB; [`Unavailable`](Error::Unavailable) or [`Timeout`](Error::Timeout) if it is
     /// not confirmed within the request timeout; [`Denied`](Error::Denied). What was written by then is
     /// removed.
     ///
@@ -121,9 +121,7 @@ impl Registry {
                 faults,
             });
         }
-        let gate = spec
-            .watchdog
-            .map(|limit| watchdog::start(engine, life_cycle.as_str(), limit));
+        let watchdog = spec.watchdog;
         let check = spec.check.clone();
         let check = check.filter(|_| engine.options.registry.health_check);
         let mut record = spec.record();
@@ -132,6 +130,13 @@ impl Registry {
         record.host = crate::host::name();
         record.pid = std::process::id();
         record.started_ms = self.shared.started_ms();
+        if let Some(fault) = record.fault() {
+            return Err(Error::Invalid {
+                context: Context::new(REGISTER).key(record.service),
+                faults: vec![fault],
+            });
+        }
+        let gate = watchdog.map(|limit| watchdog::start(engine, life_cycle.as_str(), limit));
 
         let service = Arc::from(record.service.as_str());
         let name = record.name.as_deref().map(Arc::from);

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    net::{Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
@@ -351,12 +351,22 @@ fn address_fault(address: &str) -> Option<String> {
 
 fn is_address(address: &str) -> bool {
     address.rsplit_once(':').is_some_and(|(host, port)| {
-        let odd = |c: char| c.is_whitespace() || c.is_control() || c == '/';
-        !host.is_empty()
-            && !host.contains(odd)
-            // An IPv6 address stands in brackets.
-            && (!host.contains(':') || (host.starts_with('[') && host.ends_with(']')))
-            && port.parse::<u16>().is_ok_and(|port| port != 0)
+        let odd = |c: char| c.is_whitespace() || c.is_control() || "/[]@:".contains(c);
+        // An IPv6 address, and nothing else, stands in brackets.
+        let ip = |host: &str| {
+            Some(
+                host.strip_prefix('[')?
+                    .strip_suffix(']')?
+                    .parse::<Ipv6Addr>(),
+            )
+        };
+        let host = match ip(host) {
+            Some(ip) => ip.is_ok(),
+            None => !host.is_empty() && !host.contains(odd),
+        };
+        // A sign is no digit.
+        let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+        host && digits && port.parse::<u16>().is_ok_and(|port| port != 0)
     })
 }
 
@@ -379,6 +389,12 @@ mod tests {
             "::1:80",
             "http://a:80",
             "a:80\n",
+            "[a]:80",
+            "[]:80",
+            "[10.0.0.1]:80",
+            "a[b:80",
+            "me@a:80",
+            "a:+80",
         ] {
             assert!(!is_address(bad), "{bad}");
         }
