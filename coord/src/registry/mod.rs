@@ -121,7 +121,9 @@ impl Registry {
                 faults,
             });
         }
-        let watchdog = spec.watchdog;
+        let gate = spec
+            .watchdog
+            .map(|limit| watchdog::start(engine, life_cycle.as_str(), limit));
         let check = spec.check.clone();
         let check = check.filter(|_| engine.options.registry.health_check);
         let mut record = spec.record();
@@ -130,13 +132,6 @@ impl Registry {
         record.host = crate::host::name();
         record.pid = std::process::id();
         record.started_ms = self.shared.started_ms();
-        if let Some(fault) = record.fault() {
-            return Err(Error::Invalid {
-                context: Context::new(REGISTER).key(record.service),
-                faults: vec![fault],
-            });
-        }
-        let gate = watchdog.map(|limit| watchdog::start(engine, life_cycle.as_str(), limit));
 
         let service = Arc::from(record.service.as_str());
         let name = record.name.as_deref().map(Arc::from);

@@ -197,7 +197,7 @@ impl InstanceSpec {
     }
 
     /// Everything about it that can never work.
-    pub(super) fn faults(&self, ttl: Duration) -> Vec<String> {
+    pub(crate) fn faults(&self, ttl: Duration) -> Vec<String> {
         let mut faults = Vec::new();
         faults.extend(address_fault(&self.address));
         for (name, address) in &self.endpoints {
@@ -223,6 +223,7 @@ impl InstanceSpec {
             faults.push("the watchdog's limit must be more than zero".into());
         }
         faults.extend(self.check.as_ref().and_then(Check::fault));
+        faults.extend(self.clone().record().fault());
         faults
     }
 
