@@ -91,7 +91,7 @@ impl Registry {
     /// # Errors
     /// [`Invalid`](Error::Invalid), before anything is written and with every fault, for a name with
     /// `/` or control characters, an address that is not `host:port`, a weight of zero, a TTL that is
-    /// not whole seconds; [`Unavailable`](Error::Unavailable) or [`Timeout`](Error::Timeout) if it is
+    /// not whole seconds, a record of more than 512 KiB; [`Unavailable`](Error::Unavailable) or [`Timeout`](Error::Timeout) if it is
     /// not confirmed within the request timeout; [`Denied`](Error::Denied). What was written by then is
     /// removed. A few hundred registrations of a coordinator are written at once; of more, each has its
     /// timeout from its turn on.

@@ -78,8 +78,8 @@ impl Registration {
     /// ```
     ///
     /// # Errors
-    /// [`Invalid`](Error::Invalid), and nothing changes, for a weight of zero or a metadata key that
-    /// cannot be; [`Unavailable`](Error::Unavailable) or [`Timeout`](Error::Timeout) if it is not
+    /// [`Invalid`](Error::Invalid), and nothing changes, for a weight of zero, a metadata key that
+    /// cannot be, or a record of more than 512 KiB; [`Unavailable`](Error::Unavailable) or [`Timeout`](Error::Timeout) if it is not
     /// confirmed within the request timeout: it stays wanted, and is done once etcd answers;
     /// [`Denied`](Error::Denied); [`NotFound`](Error::NotFound) if the instance is leaving;
     /// [`Closed`](Error::Closed).
@@ -176,20 +176,24 @@ impl Member {
     pub(super) async fn update(&self, update: InstanceUpdate) -> Result<()> {
         self.engine.check_open(UPDATE)?;
         update.check(UPDATE, &self.service)?;
-        let mut number = None;
+        let mut number = Err(self.not_found(UPDATE));
         self.wish.send_if_modified(|wish| {
             if wish.stage >= Stage::Withdrawn {
                 return false;
             }
-            wish.said = update.health.unwrap_or(wish.said);
-            update.apply(Arc::make_mut(&mut wish.record));
+            let health = update.health.unwrap_or(wish.said);
+            let mut record = wish.record.clone();
+            update.apply(Arc::make_mut(&mut record));
+            if let Some(fault) = record.fault() {
+                number = Err(Error::invalid(UPDATE, fault));
+                return false;
+            }
+            (wish.said, wish.record) = (health, record);
             wish.number += 1;
-            number = Some(wish.number);
+            number = Ok(wish.number);
             true
         });
-        let Some(number) = number else {
-            return Err(self.not_found(UPDATE));
-        };
+        let number = number?;
         self.confirmed(number, UPDATE).await
     }
 
