@@ -6,7 +6,12 @@
 //! [`source`](std::error::Error::source), so a report that walks the chain prints nothing twice.
 //! No variant ever holds a secret value.
 
-use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
+use std::{
+    error::Error as StdError,
+    fmt::{self, Write as _},
+    sync::Arc,
+    time::Duration,
+};
 
 /// The result of everything in this crate that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -58,9 +63,21 @@ impl fmt::Display for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0.operation)?;
         match &self.0.key {
-            Some(key) => write!(f, " `{key}`"),
+            Some(key) => write!(f, " `{}`", Plain(key)),
             None => Ok(()),
         }
+    }
+}
+
+/// What others wrote, without the characters that a terminal or a log would obey.
+struct Plain<'a>(&'a str);
+
+impl fmt::Display for Plain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|c| match c.is_control() {
+            true => write!(f, "{}", c.escape_default()),
+            false => f.write_char(c),
+        })
     }
 }
 
@@ -90,10 +107,11 @@ pub struct Holder {
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.service, self.host.as_str()) {
-            (_, "") => write!(f, "`{}`", self.entry),
-            (Some(service), host) => write!(f, "{service} (pid {} on {host})", self.pid),
-            (None, host) => write!(f, "pid {} on {host}", self.pid),
+        let host = Plain(&self.host);
+        match &self.service {
+            _ if self.host.is_empty() => write!(f, "`{}`", Plain(&self.entry)),
+            Some(service) => write!(f, "{} (pid {} on {host})", Plain(service), self.pid),
+            None => write!(f, "pid {} on {host}", self.pid),
         }
     }
 }
@@ -399,5 +417,28 @@ impl StdError for Error {
             .cause
             .as_deref()
             .map(|cause| cause as &(dyn StdError + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Keys and queue entries come from anybody.
+    #[test]
+    fn what_others_wrote_commands_no_terminal() {
+        let error = Error::Busy {
+            context: Context::new("acquire lock").key("a\u{1b}[2J"),
+            holder: Some(Box::new(Holder {
+                host: "b\r\n".to_owned(),
+                pid: 7,
+                service: Some("ä\u{7}".to_owned()),
+                ..Holder::default()
+            })),
+        };
+        assert_eq!(
+            error.to_string(),
+            r"cannot acquire lock `a\u{1b}[2J`: it is held by ä\u{7} (pid 7 on b\r\n)"
+        );
     }
 }
