@@ -169,6 +169,9 @@ mod tests {
         }
     }
 
+    /// At, record, regressed.
+    type Told = (i64, Option<(i64, i64)>, bool);
+
     struct Rig {
         slots: Slots,
         a: Arc<Slot>,
@@ -182,7 +185,7 @@ mod tests {
         Rig { slots, a, b }
     }
 
-    fn seen(slot: &Slot) -> Option<(i64, Option<(i64, i64)>, bool)> {
+    fn seen(slot: &Slot) -> Option<Told> {
         let seen = slot.lock().take()?;
         Some((seen.at, seen.record, seen.regressed))
     }
