@@ -75,15 +75,14 @@ impl Check {
         // The call itself is made there too: it may panic or block like the future that it gives.
         let mut running = user.spawn(async move { clock.timeout(limit, call()).await });
         // A function that blocks its thread does not see its own limit.
-        let answer = match engine.clock.timeout(limit, &mut running).await {
-            Ok(answer) => answer,
+        match engine.clock.timeout(limit, &mut running).await {
+            Ok(answer) => tell(wish, answer, limit),
             Err(elapsed) => {
                 tell(wish, Some(Err(elapsed)), limit);
-                // Not a second one beside it.
-                running.await
+                // Not a second one beside it. What it says is too late to count.
+                running.await;
             }
-        };
-        tell(wish, answer, limit);
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use coord::{
     Coordinator, Error, InstanceEvent, InstanceHealth, InstanceSpec, InstanceUpdate, Registry,
 };
 use coord_tests::{Backend, dropped_after, eventually, on_both};
+use futures_util::StreamExt as _;
 use serde_json::Value;
 
 use super::{SERVICE, next, records, spec};
@@ -26,6 +27,7 @@ on_both! {
     updating_may_be_dropped_at_every_await,
     a_check_sets_the_health,
     a_check_that_blocks_its_thread_is_not_called_twice,
+    a_check_that_is_always_late_never_succeeds,
     without_checks_everything_is_healthy,
 }
 
@@ -341,6 +343,29 @@ async fn a_check_that_blocks_its_thread_is_not_called_twice(server: Backend) {
     eventually("healthy", async || state(&server).await.0 == "healthy").await;
     registration.deregister().await.unwrap();
     coordinator.close().await;
+}
+
+/// Else it would be found from each late answer until the next one is late.
+async fn a_check_that_is_always_late_never_succeeds(server: Backend) {
+    let coordinator = server.coordinator().await;
+    let registry = coordinator.registry();
+    let mut events = registry.watch(SERVICE).unwrap();
+    let told = tokio::spawn(async move { events.next().await });
+    let calls = Arc::new(AtomicU8::new(0));
+    let counted = calls.clone();
+    let interval = Duration::from_millis(50);
+    let spec = spec().health_check_every(interval, move || {
+        counted.fetch_add(1, Ordering::SeqCst);
+        std::thread::sleep(3 * interval);
+        async { Ok::<(), String>(()) }
+    });
+    let registration = registry.register(spec).await.unwrap();
+    eventually("several", async || calls.load(Ordering::SeqCst) > 5).await;
+    assert_eq!(state(&server).await, ("unhealthy".to_owned(), false));
+    registration.deregister().await.unwrap();
+    assert!(!told.is_finished());
+    coordinator.close().await;
+    assert_eq!(told.await.unwrap(), None);
 }
 
 async fn without_checks_everything_is_healthy(server: Backend) {
