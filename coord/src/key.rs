@@ -86,6 +86,16 @@ impl Prefix {
         Key(format!("{}{segments}", self.0))
     }
 
+    /// The interval of the keys below this prefix that begin with `start` and a dash: `a-1`, and not
+    /// `ab`.
+    pub(crate) fn family(&self, start: &str) -> (Vec<u8>, Vec<u8>) {
+        let from = format!("{}{start}-", self.0).into_bytes();
+        let mut end = from.clone();
+        end.pop();
+        end.push(b'-' + 1);
+        (from, end)
+    }
+
     /// From the key `path` to the last one below it; the few that sort between the two (`a-b` between
     /// `a` and `a/b`) are in it too.
     pub(crate) fn branch(&self, path: &str) -> (Vec<u8>, Vec<u8>) {
@@ -337,11 +347,16 @@ impl Layout {
         )))
     }
 
-    /// The record of one routable instance; exists exactly while it is routable.
-    pub(crate) fn instance(&self, service: &str, zone: &str, instance: &str) -> Result<Key> {
+    /// The routable instances of `service` in one zone; the empty one is that of those without.
+    pub(crate) fn instances_in(&self, service: &str, zone: &str) -> Result<Prefix> {
         let zone = if zone.is_empty() { "-" } else { zone };
         segment("use the registry", "zone", zone)?;
-        Ok(self.instances(service)?.key(&format!("{zone}/{instance}")))
+        Ok(Prefix(format!("{}{zone}/", self.instances(service)?)))
+    }
+
+    /// The record of one routable instance; exists exactly while it is routable.
+    pub(crate) fn instance(&self, service: &str, zone: &str, instance: &str) -> Result<Key> {
+        Ok(self.instances_in(service, zone)?.key(instance))
     }
 
     /// The life-cycle records of all instances of `service`.
@@ -351,11 +366,6 @@ impl Layout {
             "{}{}inst/{service}/",
             self.namespace, self.registry
         )))
-    }
-
-    /// The life-cycle record of one instance.
-    pub(crate) fn life_cycle(&self, service: &str, instance: &str) -> Result<Key> {
-        Ok(self.life_cycles(service)?.key(instance))
     }
 
     /// The slots of an id pool.

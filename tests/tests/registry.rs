@@ -318,6 +318,7 @@ async fn what_cannot_be_registered_is_refused_before_anything_is_written(server:
         InstanceSpec::new("a", "[::]:1"),
         InstanceSpec::new("a", "h:1").ttl(Duration::ZERO),
         InstanceSpec::new("a", "h:1").ttl(Duration::from_millis(1_500)),
+        InstanceSpec::new("a", "h:1").metadata("m", "x".repeat(600_000)),
     ];
     for spec in invalid {
         let refused = registry.register(spec).await.unwrap_err();
@@ -327,6 +328,11 @@ async fn what_cannot_be_registered_is_refused_before_anything_is_written(server:
         registry.discover("a/b").await,
         Err(Error::Invalid { .. })
     ));
+    let none = registry.discover("a").version("bad").await.unwrap_err();
+    assert!(
+        none.to_string().contains(": \"bad\" is no version"),
+        "{none}"
+    );
     assert!(matches!(registry.watch(""), Err(Error::Invalid { .. })));
     assert_eq!(server.log_entries().await, before);
     coordinator.close().await;

@@ -14,8 +14,8 @@ use std::{
 };
 
 use coord::{
-    Context, Coordinator, Error, Instance, InstanceHealth, InstanceUpdate, OnExhausted, OnIdLost,
-    Ready, Service,
+    Context, Coordinator, Error, FromContext, Instance, InstanceHealth, InstanceUpdate,
+    OnExhausted, OnIdLost, Ready, Service,
     embedded::{Rpc, Server},
 };
 use coord_tests::{Backend, Worker, eventually, on_both};
@@ -252,6 +252,20 @@ async fn listening_is_ready_when_the_last_listener_is_taken(coordinator: Coordin
     running.stop().await;
 }
 
+/// Where it cannot be used it stays what it is, and nobody is told that it is served.
+#[coord::test]
+async fn a_listener_is_not_taken_where_there_is_no_runtime(coordinator: Coordinator) {
+    let running = run(local("thread").ready(Ready::Listening)).await;
+    let context = running.context.clone();
+    let elsewhere = thread::spawn(move || context.listener().map(drop));
+    let refused = elsewhere.join().expect("no panic").unwrap_err();
+    assert!(matches!(refused, Error::Invalid { .. }), "{refused}");
+    assert!(found(&coordinator, "thread").await.is_empty());
+    let _listener = running.context.listener().unwrap();
+    until_found(&coordinator, "thread").await;
+    running.stop().await;
+}
+
 #[coord::test]
 async fn a_service_can_stop_itself_and_drains_as_it_is_told_to(coordinator: Coordinator) {
     let drain = Duration::from_millis(300);
@@ -301,6 +315,33 @@ async fn a_lost_id_stops_the_service_which_then_has_failed(server: &Server) {
     let running = run(local("exits").instance_id(7)).await;
     take_ids_away(server).await;
     assert_eq!(running.ended.await.unwrap(), ExitCode::FAILURE);
+}
+
+/// Tells that it is being made, and is never made.
+struct Endless;
+
+static BEING_MADE: Mutex<Option<oneshot::Sender<()>>> = Mutex::new(None);
+
+impl<S> FromContext<S> for Endless {
+    type Error = Error;
+
+    async fn from_context(_: &Context) -> Result<Self, Error> {
+        BEING_MADE.lock().unwrap().take().map(|told| told.send(()));
+        std::future::pending().await
+    }
+}
+
+#[coord::service(name = "begins", listen = "127.0.0.1:0", instance_id(max = 7))]
+async fn never_begins(_: Endless) {}
+
+#[coord::test]
+async fn an_id_that_is_lost_before_main_begins_is_a_failure_too(server: &Server) {
+    let (told, made) = oneshot::channel();
+    *BEING_MADE.lock().unwrap() = Some(told);
+    let ended = tokio::task::spawn_blocking(never_begins);
+    made.await.unwrap();
+    take_ids_away(server).await;
+    assert_eq!(ended.await.unwrap(), ExitCode::FAILURE);
 }
 
 #[coord::test]

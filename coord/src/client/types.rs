@@ -26,7 +26,7 @@ pub(crate) struct KeyValue {
 }
 
 /// Which keys: one, or a half-open interval.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Span {
     Key(Vec<u8>),
     /// From the first (included) to the second (excluded).

@@ -36,9 +36,54 @@ pub use timestamps::Timestamps;
 use crate::{
     engine::Engine,
     error::{Context, Error, Result},
+    key::Layout,
 };
 
 const OPERATION: &str = "claim an instance id";
+
+const HOLD: Duration = Duration::from_secs(20);
+const COOL_DOWN: Duration = Duration::from_secs(40);
+
+/// Refuses what [`InstanceIds::acquire`] would refuse, for who is not connected yet.
+pub(crate) fn check(
+    layout: &Layout,
+    pool: &str,
+    range: RangeInclusive<u32>,
+    hold: Option<Duration>,
+    cool_down: Option<Duration>,
+    window: Option<Duration>,
+) -> Result<()> {
+    Pool::new(layout, pool, range)?;
+    let (hold, cool_down) = (hold.unwrap_or(HOLD), cool_down.unwrap_or(COOL_DOWN));
+    refuse(pool, faults(hold, cool_down, window))
+}
+
+/// What is wrong with how long an id is held.
+fn faults(hold: Duration, cool_down: Duration, window: Option<Duration>) -> Vec<String> {
+    let whole = |d: Duration| d.subsec_nanos() == 0;
+    let mut faults = Vec::new();
+    if !whole(hold) || hold < Duration::from_secs(3) {
+        faults.push("`hold` must be whole seconds, at least 3".to_owned());
+    }
+    if !whole(cool_down) {
+        faults.push("`cool_down` must be whole seconds".to_owned());
+    }
+    let lengths = Duration::from_secs(1)..=Duration::from_secs(3_600);
+    if window.is_some_and(|length| !lengths.contains(&length)) {
+        faults.push("`window` must be 1 second to 1 hour".to_owned());
+    }
+    faults
+}
+
+fn refuse(pool: &str, faults: Vec<String>) -> Result<()> {
+    match faults.is_empty() {
+        true => Ok(()),
+        false => Err(Error::Invalid {
+            context: Context::new(OPERATION).key(pool),
+            faults,
+        }),
+    }
+}
 
 /// Claims ids of one pool. Made by [`Coordinator::instance_ids`](crate::Coordinator::instance_ids).
 ///
@@ -74,8 +119,8 @@ impl InstanceIds {
             engine,
             pool: pool.to_owned(),
             range,
-            hold: Duration::from_secs(20),
-            cool_down: Duration::from_secs(40),
+            hold: HOLD,
+            cool_down: COOL_DOWN,
             order: Order::Any,
             preferred: None,
             sticky: false,
@@ -193,32 +238,12 @@ impl InstanceIds {
     }
 
     fn check(&self, pool: &Pool) -> Result<()> {
-        let whole = |d: Duration| d.subsec_nanos() == 0;
-        let mut faults = Vec::new();
-        if !whole(self.hold) || self.hold < Duration::from_secs(3) {
-            faults.push("`hold` must be whole seconds, at least 3".to_owned());
-        }
-        if !whole(self.cool_down) {
-            faults.push("`cool_down` must be whole seconds".to_owned());
-        }
-        if let Some(number) = self
-            .preferred
-            .filter(|number| !pool.range().contains(number))
-        {
-            let range = pool.range();
+        let mut faults = faults(self.hold, self.cool_down, self.window);
+        let range = pool.range();
+        if let Some(number) = self.preferred.filter(|number| !range.contains(number)) {
             faults.push(format!("the preferred id {number} is not in {range:?}"));
         }
-        let lengths = Duration::from_secs(1)..=Duration::from_secs(3_600);
-        if self.window.is_some_and(|length| !lengths.contains(&length)) {
-            faults.push("`window` must be 1 second to 1 hour".to_owned());
-        }
-        match faults.is_empty() {
-            true => Ok(()),
-            false => Err(Error::Invalid {
-                context: Context::new(OPERATION).key(&self.pool),
-                faults,
-            }),
-        }
+        refuse(&self.pool, faults)
     }
 
     /// What is tried before all others.

@@ -141,6 +141,10 @@ impl Acquire<'_> {
                     }
                 }
                 Err(error) if self.waits && error.is_retryable() => trace.set_trouble(Some(error)),
+                Err(Error::Closed { .. }) => {
+                    let context = self.context();
+                    return Err(Error::Closed { context });
+                }
                 Err(error) => return Err(error),
             }
             self.shared.engine.clock.sleep(backoff.next_delay()).await;
@@ -161,6 +165,10 @@ impl Acquire<'_> {
             return Ok(granted);
         }
         let engine = &self.shared.engine;
+        if !self.waits {
+            // What was given back here before is not what a try is to find.
+            engine.keeper.undo().cleared(self.queues).await;
+        }
         let before = session.newest();
         let (lease, nonce) = (session.session().lease(), session.nonce(self.queues));
         let numbers = nonce.numbers();

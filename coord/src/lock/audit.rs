@@ -6,9 +6,13 @@
 //! have passed those that were seen before. So after every reconnect the lease's keys are compared
 //! with what is known here.
 
-use std::{sync::Weak, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
-use super::session::LockSession;
+use super::{hold::Hold, session::LockSession};
 use crate::{
     client::{CallError, Op, OpReply, Range, Reason, Span, Txn},
     engine::Engine,
@@ -45,12 +49,40 @@ pub(super) async fn run(engine: Engine, open: Weak<LockSession>, session: Sessio
             }
         }
     }
-    let holds = open.upgrade().map(|open| open.holds());
-    for hold in holds.into_iter().flatten() {
+    for hold in holds(&open) {
         while let Err(Error::Unavailable { .. } | Error::Timeout { .. }) = hold.verify().await {
             engine.clock.sleep(backoff.next_delay()).await;
         }
     }
+}
+
+/// The safety read: whether the entries of what is held are there. Of a queue that is not watched, as it was
+/// not contended when the lock was granted, nothing else tells that somebody has deleted one by hand. One
+/// call for all of them, and a read for each that is missing. A failure waits for the next time.
+pub(super) async fn look(engine: Engine, open: Weak<LockSession>, session: Session) {
+    // Before the list is made, so that it has their entries.
+    let holds = holds(&open);
+    if holds.is_empty() {
+        return;
+    }
+    let Ok(Some(keys)) = engine.calls.lease_keys(session.lease()).await else {
+        return;
+    };
+    let keys: HashSet<Vec<u8>> = keys.into_iter().collect();
+    for hold in holds {
+        let Some(queued) = hold.queued() else {
+            continue;
+        };
+        let entries = queued.entries();
+        if !entries.iter().all(|key| keys.contains(key.as_bytes())) {
+            // It may have been given back, or have moved to another lease. What is lost is told by that.
+            let _ = hold.verify().await;
+        }
+    }
+}
+
+fn holds(open: &Weak<LockSession>) -> Vec<Arc<Hold>> {
+    open.upgrade().map(|open| open.holds()).unwrap_or_default()
 }
 
 async fn has_strays(engine: &Engine, session: &Session) -> Result<bool, CallError> {

@@ -391,6 +391,9 @@ impl LockBuilder {
     /// Takes the lock if it can be had at once: if nobody holds it or waits for it whom this one would
     /// have to wait for.
     ///
+    /// What this coordinator has given back before, also in the background, does not make it busy: that is
+    /// waited for.
+    ///
     /// For [permits](Self::permits) it is in the queue for a moment, also if it does not get them.
     ///
     /// # Errors

@@ -168,7 +168,8 @@ impl<F: Future> Future for Gate<F> {
             }
         };
         if let Some(reason) = loss {
-            if *this.on_lost == OnLost::Abort {
+            // A close is the program's own doing, with an end of its own.
+            if *this.on_lost == OnLost::Abort && reason != LostReason::Closed {
                 warden::abort(this.hold, reason);
             }
             this.body.set(None);
@@ -186,9 +187,10 @@ impl<F: Future> Future for Gate<F> {
         // What the body has captured goes before the lock does.
         this.body.set(None);
         // It may have taken long over its last step; or have dropped the last of the coordinator with it,
-        // which is its end and no loss.
+        // which is its end and no loss, unless it took longer than a close waits for it.
         match this.hold.loss() {
-            None | Some(LostReason::Closed) => Poll::Ready(Ok(output)),
+            None => Poll::Ready(Ok(output)),
+            Some(LostReason::Closed) if this.hold.is_leased() => Poll::Ready(Ok(output)),
             Some(_) if *this.on_lost == OnLost::Continue => Poll::Ready(Ok(output)),
             Some(reason) => Poll::Ready(Err(this.hold.error(reason))),
         }

@@ -14,6 +14,10 @@ use crate::{key::Layout, session::Session};
 /// Hand it to what the lock protects, and let that refuse a number lower than the highest it has
 /// seen: then a holder that was paused past its lease, and does not know it yet, can do no harm.
 ///
+/// That is for locks that one holds alone. Those who hold one together (readers, and who has permits) have
+/// different numbers: who refuses lower ones would refuse those of them who came first. Let them write by
+/// [`Held::transaction`].
+///
 /// It grows for as long as the store's revisions do. When etcd is put back to a backup, they go back too,
 /// and tokens that were given after it are given again: restore with
 /// `etcdutl snapshot restore --bump-revision=… --mark-compacted`, or reset what the resources have seen.
@@ -101,8 +105,11 @@ impl Held {
         self.0.loss().is_none()
     }
 
-    /// Done when the lock is lost: its lease ran out, was revoked, or could not be renewed in time.
-    /// Never done if it is released before.
+    /// Done when the lock is lost: its lease ran out, was revoked, or could not be renewed in time; its
+    /// time was over ([`max_hold`](super::LockBuilder::max_hold)); the coordinator was closed; or somebody
+    /// has deleted its queue entry, which is told at once if the lock was waited for when it was acquired,
+    /// and else by a look once in [`LockOptions::ttl`](crate::LockOptions::ttl). Never done if it is
+    /// released before.
     ///
     /// # Cancel safety
     /// Safe to drop. The future does not keep the lock.

@@ -182,6 +182,12 @@ impl Hold {
         self.gone.get().copied()
     }
 
+    /// Nobody else can have it yet, though it may be lost: no lease that counts is given up.
+    pub(super) fn is_leased(&self) -> bool {
+        let leases = self.leases.load();
+        leases.each().all(Session::is_live)
+    }
+
     /// The time until it is lost, if etcd is not heard of again.
     pub(super) fn remaining(&self) -> Duration {
         if self.loss().is_some() {

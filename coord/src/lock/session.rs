@@ -284,12 +284,16 @@ async fn open(engine: Engine, ttl: Duration, siblings: Weak<Current>) -> Result<
 
 /// Watches the session key: its deletion means that the lease was revoked or ran out, whatever the
 /// heartbeat says. When the watch had to be opened again, the store may have been put back to an older
-/// state meanwhile, and the session is audited.
+/// state meanwhile, and the session is audited. Once in a while there is a safety read of what is held.
 async fn follow(engine: Engine, open: Weak<LockSession>, session: Session, key: Key) {
     let mut watcher = engine.watcher(key.as_str(), Span::key(&key));
     let mut status = watcher.status();
     let mut reconnects = 0;
     let mut auditing = pin!(Fuse::terminated());
+    let mut looking = pin!(Fuse::terminated());
+    // As often as a waiter that learns nothing reads.
+    let period = engine.options.lock.ttl;
+    let mut tick = engine.clock.sleep(period);
     let mut lost = pin!(session.lost());
     loop {
         tokio::select! {
@@ -314,6 +318,11 @@ async fn follow(engine: Engine, open: Weak<LockSession>, session: Session, key: 
                 }
             }
             () = &mut auditing => {}
+            () = &mut looking => {}
+            () = &mut tick => {
+                tick = engine.clock.sleep(period);
+                looking.set(audit::look(engine.clone(), open.clone(), session.clone()).fuse());
+            }
         }
     }
 }

@@ -15,7 +15,8 @@ pub enum OnLost {
     /// It runs on; [`Held::is_held`](crate::Held::is_held) and [`Held::lost`](crate::Held::lost) tell it.
     Continue,
     /// The process is aborted, from a thread of coord's own: also code that does not await, and what
-    /// the body has spawned, goes no further.
+    /// the body has spawned, goes no further. A [close](crate::Coordinator::close) of the coordinator is
+    /// the program's own doing and drops the body as `Cancel` does.
     Abort,
 }
 

@@ -35,8 +35,11 @@ impl Warden {
     /// When the hold is lost, the process is aborted.
     pub(super) fn aborts(hold: Arc<Hold>, engine: &Engine) -> Self {
         Self::of(engine, async move {
-            let reason = hold.clone().lost().await;
-            abort(&hold, reason);
+            match hold.clone().lost().await {
+                // The program's own doing.
+                LostReason::Closed => {}
+                reason => abort(&hold, reason),
+            }
         })
     }
 

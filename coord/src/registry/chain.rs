@@ -94,8 +94,26 @@ pub(super) struct Chain {
     shown: bool,
 }
 
-/// A record as someone has read it: `None`, it was not there.
-pub(super) type Seen<'a> = Option<&'a KeyValue>;
+/// A record as someone has read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// The store's revision then.
+    pub(super) at: i64,
+    /// The record's `mod_revision` and lease. `None`: it was not there.
+    pub(super) record: Option<(i64, i64)>,
+    /// The store's history went back before.
+    pub(super) regressed: bool,
+}
+
+impl Seen {
+    fn new(at: i64, record: Option<&KeyValue>) -> Self {
+        Self {
+            at,
+            record: record.map(|kv| (kv.mod_revision, kv.lease)),
+            regressed: false,
+        }
+    }
+}
 
 impl Chain {
     pub(super) fn new(life_cycle: Key, routable: Key) -> Self {
@@ -113,10 +131,6 @@ impl Chain {
 
     pub(super) fn life_cycle(&self) -> &Key {
         &self.life_cycle
-    }
-
-    pub(super) fn routable(&self) -> &Key {
-        &self.routable
     }
 
     /// The form of what is there.
@@ -259,33 +273,31 @@ impl Chain {
     pub(super) fn looked(&mut self, reply: &TxnReply) {
         let [life_cycle, routable] = read_two(reply);
         let revision = reply.header.revision;
-        self.saw_life_cycle(revision, life_cycle.as_ref(), false);
-        self.saw_routable(revision, routable.as_ref(), false);
+        self.saw_life_cycle(Seen::new(revision, life_cycle.as_ref()));
+        self.saw_routable(Seen::new(revision, routable.as_ref()));
     }
 
-    /// The life-cycle record is this at `revision`. `regressed`: the store's history went back.
-    pub(super) fn saw_life_cycle(&mut self, revision: i64, seen: Seen<'_>, regressed: bool) {
+    /// The life-cycle record was seen so.
+    pub(super) fn saw_life_cycle(&mut self, seen: Seen) {
         if matches!(self.known(), None | Some(Form::Gone)) {
             return;
         }
-        let at = seen.map_or(0, |kv| kv.mod_revision);
-        let mine = seen.is_some_and(|kv| kv.lease == self.lease);
-        if regressed || (revision >= self.at && !(at == self.at && mine)) {
-            self.at = at;
+        let mine = seen.record == Some((self.at, self.lease));
+        if seen.regressed || (seen.at >= self.at && !mine) {
+            self.at = seen.record.map_or(0, |(revision, _)| revision);
             self.known = None;
         }
     }
 
     /// As [`saw_life_cycle`](Self::saw_life_cycle), of the routable record: both are written by the
     /// same transaction, so both have the same revision.
-    pub(super) fn saw_routable(&mut self, revision: i64, seen: Seen<'_>, regressed: bool) {
+    pub(super) fn saw_routable(&mut self, seen: Seen) {
         let expected = match self.known() {
             None | Some(Form::Gone) => return,
             Some(Form::Shown | Form::Marked(_)) => Some((self.at, self.lease)),
             Some(Form::Hidden(_)) => None,
         };
-        let found = seen.map(|kv| (kv.mod_revision, kv.lease));
-        if regressed || (revision >= self.at && found != expected) {
+        if seen.regressed || (seen.at >= self.at && seen.record != expected) {
             self.known = None;
         }
     }

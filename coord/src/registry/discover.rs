@@ -95,13 +95,13 @@ impl Discover {
 
     async fn find(self) -> Result<Vec<Instance>> {
         self.engine.check_open(DISCOVER)?;
-        let version = match self.version.as_deref().map(VersionReq::parse).transpose() {
-            Ok(version) => version,
-            Err(error) => {
-                let fault = format!("{:?} is no version requirement: {error}", self.version);
-                return Err(Error::invalid(DISCOVER, fault));
-            }
+        let parse = |text: &str| {
+            VersionReq::parse(text).map_err(|error| {
+                let fault = format!("{text:?} is no version requirement: {error}");
+                Error::invalid(DISCOVER, fault)
+            })
         };
+        let version = self.version.as_deref().map(parse).transpose()?;
         let mut found = match self.healths.as_deref() {
             Some([InstanceHealth::Healthy]) => self.youngest().await?,
             _ => self.all().await?,

@@ -8,6 +8,9 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::key::Prefix;
 
 /// The weight of an instance that says nothing of it.
 pub(super) const WEIGHT: u32 = 100;
@@ -92,6 +95,36 @@ pub struct Instance {
     pub(super) lease: i64,
 }
 
+/// The keys of one coordinator's instances: UUIDs that begin alike, so that one range holds its records
+/// of a service. Another coordinator that draws the same beginning is heard of, and harms nothing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Family([u8; 6]);
+
+impl Family {
+    pub(super) fn new() -> Self {
+        Self(rand::random())
+    }
+
+    /// A fresh key: 74 of its bits are its own.
+    pub(super) fn instance(self) -> String {
+        let mut bytes = rand::random::<uuid::Bytes>();
+        bytes[..self.0.len()].copy_from_slice(&self.0);
+        uuid::Builder::from_custom_bytes(bytes)
+            .into_uuid()
+            .to_string()
+    }
+
+    /// The interval of the keys of its instances below `prefix`.
+    pub(super) fn interval(self, prefix: &Prefix) -> (Vec<u8>, Vec<u8>) {
+        let mut bytes = uuid::Bytes::default();
+        bytes[..self.0.len()].copy_from_slice(&self.0);
+        let uuid = Uuid::from_bytes(bytes).to_string();
+        // Six bytes are the first two groups.
+        let end = uuid.match_indices('-').nth(1).map_or(0, |(at, _)| at);
+        prefix.family(&uuid[..end])
+    }
+}
+
 impl Instance {
     /// What a record says that has only an address.
     pub(super) fn bare(service: &str, instance: &str, address: &str) -> Self {
@@ -115,5 +148,35 @@ impl Instance {
             created: 0,
             lease: 0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::Layout;
+
+    #[test]
+    fn the_range_of_a_family_holds_its_instances_and_no_others() {
+        let layout = Layout::new("", "config/", "coord/", "coord/");
+        let prefix = layout.life_cycles("s").expect("valid");
+        let family = Family([0x0f, 0xff, 0x10, 0, 0xab, 0xff]);
+        let (from, end) = family.interval(&prefix);
+        let holds = |prefix: &Prefix, instance: &str| {
+            let key = prefix.key(instance);
+            from.as_slice() <= key.as_bytes() && key.as_bytes() < end.as_slice()
+        };
+        for _ in 0..100 {
+            let (one, other) = (family.instance(), family.instance());
+            assert!(one.starts_with("0fff1000-abff-8"), "{one}");
+            assert_ne!(one, other);
+            assert!(holds(&prefix, &one));
+        }
+        for other in [0x0f_u8, 0x10, 0xff] {
+            let bytes = [0x0f, 0xff, 0x10, 1, 0xab, other];
+            assert!(!holds(&prefix, &Family(bytes).instance()));
+        }
+        let elsewhere = layout.life_cycles("s2").expect("valid");
+        assert!(!holds(&elsewhere, &family.instance()));
     }
 }

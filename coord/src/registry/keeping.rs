@@ -6,17 +6,17 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::{
     chain::{Chain, Form},
+    own::OwnKey,
     registration::{Progress, REGISTER},
     shared::{Enrolled, Shared},
     wish::{Stage, Wish},
 };
 use crate::{
-    client::{Certainty, Reason, Span},
+    client::{Certainty, Reason},
     engine::Engine,
     error::{Context, Error, LostReason},
     retry::Backoff,
     session::{Gate, PastDeadline, Session, SessionSpec, SessionState},
-    watch::{Cause, Update, Watcher},
 };
 
 /// After a lost lease every process of a fleet registers again: spread over at least this long.
@@ -30,6 +30,9 @@ pub(super) struct Keeping {
     pub(super) shared: Shared,
     pub(super) ttl: Duration,
     pub(super) chain: Chain,
+    /// What the watches see of the two records.
+    pub(super) life_cycle: OwnKey,
+    pub(super) routable: OwnKey,
     /// Closed while the instance is not to be registered.
     pub(super) gate: Option<Gate>,
     pub(super) wish: watch::Receiver<Wish>,
@@ -42,15 +45,13 @@ pub(super) struct Keeping {
 
 impl Keeping {
     pub(super) async fn run(mut self) {
-        let mut life_cycle = self.watcher(Span::key(self.chain.life_cycle()));
-        let mut routable = self.watcher(Span::key(self.chain.routable()));
         let mut first = true;
         loop {
             let Some(session) = self.open(std::mem::take(&mut first)).await else {
                 break;
             };
             self.chain.adopt(session.lease());
-            self.live(&session, &mut life_cycle, &mut routable).await;
+            self.live(&session).await;
             if self.chain.known() == Some(Form::Gone) {
                 // A late copy of the first link cannot bring the record back under a dead lease.
                 // It goes on in the background, so it need not be waited for longer than this.
@@ -60,11 +61,6 @@ impl Keeping {
                 break;
             }
         }
-    }
-
-    fn watcher(&self, span: Span) -> Watcher {
-        let name = format!("registration {}", self.chain.life_cycle());
-        self.engine.watcher(name, span)
     }
 
     /// Opens a session, however long it takes. `None`: there is nothing left to register.
@@ -133,7 +129,7 @@ impl Keeping {
     }
 
     /// One life of one lease. Returns when it is lost or when the instance is gone.
-    async fn live(&mut self, session: &Session, life_cycle: &mut Watcher, routable: &mut Watcher) {
+    async fn live(&mut self, session: &Session) {
         let mut states = session.states();
         let mut backoff = backoff();
         // The lease was overdue, or may have been: that it lives again says nothing of the records.
@@ -163,14 +159,8 @@ impl Keeping {
                 // The handle's drop has set the last wish before it closed the channel.
                 _ = self.wish.changed() => {}
                 _ = states.changed() => doubt = true,
-                update = life_cycle.next() => {
-                    let seen = life_cycle.map().get(self.chain.life_cycle().as_bytes());
-                    self.chain.saw_life_cycle(update.revision, seen, regressed(&update));
-                }
-                update = routable.next() => {
-                    let seen = routable.map().get(self.chain.routable().as_bytes());
-                    self.chain.saw_routable(update.revision, seen, regressed(&update));
-                }
+                seen = self.life_cycle.next() => self.chain.saw_life_cycle(seen),
+                seen = self.routable.next() => self.chain.saw_routable(seen),
             }
         }
     }
@@ -182,6 +172,7 @@ impl Keeping {
         };
         // Never dropped half way: one link at a time, and the call has a deadline.
         self.take_turn().await;
+        self.begin(wish.number);
         let error = match self.engine.calls.txn(self.chain.txn(&link)).await {
             Ok(reply) => {
                 self.chain.replied(&link, &reply);
@@ -233,9 +224,24 @@ impl Keeping {
         }
     }
 
+    /// From now on what is wanted has the time that etcd is given.
+    fn begin(&self, wish: u64) {
+        let now = self.engine.clock.now();
+        self.progress.send_if_modified(|progress| {
+            let new = progress.begun.is_none_or(|(begun, _)| begun < wish);
+            if new {
+                progress.begun = Some((wish, now));
+            }
+            // Nobody waits for it: who waits looks when its time is over.
+            false
+        });
+    }
+
     /// The records are as `wish` wants them.
     fn settled(&mut self, wish: &Wish) {
-        self.turn = None;
+        if self.turn.take().is_some() {
+            self.shared.confirmed(self.engine.clock.now());
+        }
         let form = self.chain.known();
         let (shown, gone) = (form == Some(Form::Shown), form == Some(Form::Gone));
         self.progress.send_if_modified(|progress| {
@@ -265,10 +271,6 @@ fn spread(fleet: usize, ttl: Duration) -> Duration {
     #[expect(clippy::cast_precision_loss, reason = "a fleet is no exact number")]
     let needed = Duration::from_secs_f64(fleet as f64 / RATE);
     needed.min(ttl / 2).max(SPREAD)
-}
-
-fn regressed(update: &Update) -> bool {
-    update.cause == Cause::Regressed
 }
 
 fn backoff() -> Backoff {

@@ -15,6 +15,7 @@ mod follow;
 mod instance;
 mod keeping;
 mod namesake;
+mod own;
 mod record;
 mod registration;
 mod set;
@@ -90,9 +91,10 @@ impl Registry {
     /// # Errors
     /// [`Invalid`](Error::Invalid), before anything is written and with every fault, for a name with
     /// `/` or control characters, an address that is not `host:port`, a weight of zero, a TTL that is
-    /// not whole seconds; [`Unavailable`](Error::Unavailable) or [`Timeout`](Error::Timeout) if it is
+    /// not whole seconds, a record of more than 512 KiB; [`Unavailable`](Error::Unavailable) or [`Timeout`](Error::Timeout) if it is
     /// not confirmed within the request timeout; [`Denied`](Error::Denied). What was written by then is
-    /// removed.
+    /// removed. A few hundred registrations of a coordinator are written at once; of more, each has its
+    /// timeout from its turn on.
     ///
     /// # Cancel safety
     /// Safe: what was written by then is removed in the background.
@@ -109,10 +111,11 @@ impl Registry {
     pub(crate) fn enroll(&self, spec: InstanceSpec) -> Result<Registration> {
         self.engine.check_open(REGISTER)?;
         let engine = &self.engine;
-        let instance = uuid::Uuid::new_v4().to_string();
-        let life_cycle = engine.layout.life_cycle(&spec.service, &instance)?;
+        let instance = self.shared.family().instance();
         let zone = spec.zone.as_deref().unwrap_or_default();
-        let routable = engine.layout.instance(&spec.service, zone, &instance)?;
+        let life_cycles = engine.layout.life_cycles(&spec.service)?;
+        let routables = engine.layout.instances_in(&spec.service, zone)?;
+        let (life_cycle, routable) = (life_cycles.key(&instance), routables.key(&instance));
         let ttl = spec.ttl.unwrap_or(engine.options.registry.ttl);
         let faults = spec.faults(ttl);
         if !faults.is_empty() {
@@ -150,6 +153,8 @@ impl Registry {
             engine: engine.clone(),
             shared: self.shared.clone(),
             ttl,
+            life_cycle: self.shared.own(engine, &life_cycles, &life_cycle),
+            routable: self.shared.own(engine, &routables, &routable),
             chain: Chain::new(life_cycle, routable),
             gate,
             wish: wanted,

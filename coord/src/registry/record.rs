@@ -18,6 +18,10 @@ use crate::{client::KeyValue, key::Prefix};
 /// What stands in `Metadata` beside the user's.
 pub(super) const RESERVED: [&str; 3] = ["version", "zone", "weight"];
 
+/// The most bytes of one record. etcd takes requests of 1.5 MiB as it comes, and a change puts two
+/// records: one that it refuses could never be marked as leaving either.
+const MAX_BYTES: usize = 512 * 1024;
+
 /// The content of a record that is about to be written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Record {
@@ -126,6 +130,15 @@ impl Record {
             }),
         };
         serde_json::to_vec(&wire).expect("strings and numbers are JSON")
+    }
+
+    /// Why it can never be written.
+    pub(super) fn fault(&self) -> Option<String> {
+        let bytes = self
+            .encode(InstanceHealth::Maintenance, Some(u64::MAX))
+            .len();
+        (bytes > MAX_BYTES)
+            .then(|| format!("the record has {bytes} bytes; etcd takes no more than {MAX_BYTES}"))
     }
 }
 

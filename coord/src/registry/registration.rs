@@ -1,7 +1,7 @@
 //! [`Registration`]: an instance that is registered, as its owner has it. [`Member`]: the same, as the
 //! coordinator knows it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
@@ -11,6 +11,7 @@ use super::{
     wish::{Stage, Wish},
 };
 use crate::{
+    clock::{Clock, Instant},
     engine::Engine,
     error::{Context, Error, Result},
 };
@@ -77,8 +78,8 @@ impl Registration {
     /// ```
     ///
     /// # Errors
-    /// [`Invalid`](Error::Invalid), and nothing changes, for a weight of zero or a metadata key that
-    /// cannot be; [`Unavailable`](Error::Unavailable) or [`Timeout`](Error::Timeout) if it is not
+    /// [`Invalid`](Error::Invalid), and nothing changes, for a weight of zero, a metadata key that
+    /// cannot be, or a record of more than 512 KiB; [`Unavailable`](Error::Unavailable) or [`Timeout`](Error::Timeout) if it is not
     /// confirmed within the request timeout: it stays wanted, and is done once etcd answers;
     /// [`Denied`](Error::Denied); [`NotFound`](Error::NotFound) if the instance is leaving;
     /// [`Closed`](Error::Closed).
@@ -146,6 +147,8 @@ impl Drop for Registration {
 /// What the keeping task says.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Progress {
+    /// The newest wish that has begun to be fulfilled, and since when.
+    pub(super) begun: Option<(u64, Instant)>,
     /// The newest wish that was fulfilled.
     pub(super) settled: Option<u64>,
     /// It is routable, as far as is known.
@@ -173,20 +176,24 @@ impl Member {
     pub(super) async fn update(&self, update: InstanceUpdate) -> Result<()> {
         self.engine.check_open(UPDATE)?;
         update.check(UPDATE, &self.service)?;
-        let mut number = None;
+        let mut number = Err(self.not_found(UPDATE));
         self.wish.send_if_modified(|wish| {
             if wish.stage >= Stage::Withdrawn {
                 return false;
             }
-            wish.said = update.health.unwrap_or(wish.said);
-            update.apply(Arc::make_mut(&mut wish.record));
+            let health = update.health.unwrap_or(wish.said);
+            let mut record = wish.record.clone();
+            update.apply(Arc::make_mut(&mut record));
+            if let Some(fault) = record.fault() {
+                number = Err(Error::invalid(UPDATE, fault));
+                return false;
+            }
+            (wish.said, wish.record) = (health, record);
             wish.number += 1;
-            number = Some(wish.number);
+            number = Ok(wish.number);
             true
         });
-        let Some(number) = number else {
-            return Err(self.not_found(UPDATE));
-        };
+        let number = number?;
         self.confirmed(number, UPDATE).await
     }
 
@@ -230,19 +237,13 @@ impl Member {
 
     /// Waits until the wish `number` is fulfilled, or has failed in a way that waiting does not mend.
     async fn confirmed(&self, number: u64, operation: &'static str) -> Result<()> {
-        // The limit is etcd's: that others of this process are first does not count.
-        drop(self.shared.turn().await);
         let limit = self.engine.options.request_timeout;
         let mut progress = self.progress.clone();
-        let done = |progress: &Progress| progress.settled >= Some(number);
-        let settled = progress.wait_for(|progress| {
-            let hopeless = progress.trouble.as_ref().is_some_and(|e| !e.is_retryable());
-            done(progress) || hopeless
-        });
-        match self.engine.clock.timeout(limit, settled).await {
-            Ok(Ok(progress)) if done(&progress) => return Ok(()),
-            Ok(Err(_)) => return Err(Error::closed(operation)),
-            Ok(Ok(_)) | Err(_) => {}
+        let before = || self.shared.confirmed_at();
+        match decided(&self.engine.clock, limit, &mut progress, number, before).await {
+            Some(Decided::Done) => return Ok(()),
+            Some(Decided::Ended) => return Err(Error::closed(operation)),
+            Some(Decided::Hopeless) | None => {}
         }
         let trouble = self.progress.borrow().trouble.clone();
         Err(trouble.unwrap_or_else(|| Error::Timeout {
@@ -252,5 +253,116 @@ impl Member {
             holder: None,
             position: None,
         }))
+    }
+}
+
+/// What has become of a wish.
+#[derive(Debug, PartialEq)]
+enum Decided {
+    Done,
+    /// It failed in a way that waiting does not mend.
+    Hopeless,
+    /// Nobody keeps the instance registered any more.
+    Ended,
+}
+
+/// Waits until the wish `number` is decided. `None`: it was not within `limit`, which is etcd's: it
+/// counts from the wish's turn, and until then from the last of the others that come `before`.
+async fn decided(
+    clock: &Clock,
+    limit: Duration,
+    progress: &mut watch::Receiver<Progress>,
+    number: u64,
+    before: impl Fn() -> Option<Instant>,
+) -> Option<Decided> {
+    let decided = |progress: &Progress| match &progress.trouble {
+        _ if progress.settled >= Some(number) => Some(Decided::Done),
+        Some(trouble) if !trouble.is_retryable() => Some(Decided::Hopeless),
+        _ => None,
+    };
+    let mut since = clock.now();
+    loop {
+        let left = (since + limit).since(clock.now());
+        let waiting = progress.wait_for(|progress| decided(progress).is_some());
+        match clock.timeout(left, waiting).await {
+            Ok(Ok(progress)) => return decided(&progress),
+            Ok(Err(_)) => return Some(Decided::Ended),
+            Err(_elapsed) => {}
+        }
+        let begun = progress.borrow().begun;
+        let latest = match begun {
+            Some((begun, at)) if begun >= number => Some(at),
+            _ => before(),
+        };
+        since = latest.filter(|latest| *latest > since)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_util::{FutureExt as _, poll};
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(5);
+    const ALMOST: Duration = Duration::from_millis(4_999);
+
+    #[tokio::test]
+    async fn the_limit_counts_from_the_turn_and_until_then_from_those_before() {
+        let (clock, hand) = Clock::manual();
+        let (told, mut progress) = watch::channel(Progress::default());
+        let before = std::cell::Cell::new(None);
+        let mut waiting = pin!(decided(&clock, LIMIT, &mut progress, 3, || before.get()));
+        // Others are registered, and an older wish of its own.
+        for older in 0..10 {
+            assert!(poll!(&mut waiting).is_pending());
+            hand.advance(ALMOST);
+            before.set(Some(clock.now()));
+            told.send_modify(|progress| progress.begun = Some((older % 3, clock.now())));
+        }
+        hand.advance(ALMOST);
+        told.send_modify(|progress| progress.begun = Some((3, clock.now())));
+        assert!(poll!(&mut waiting).is_pending());
+        hand.advance(ALMOST);
+        // That others go on does not help it any more.
+        before.set(Some(clock.now()));
+        assert!(poll!(&mut waiting).is_pending());
+        hand.advance(LIMIT - ALMOST);
+        assert_eq!(waiting.now_or_never(), Some(None));
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_longer_than_the_limit_while_nothing_is_confirmed() {
+        let (clock, hand) = Clock::manual();
+        let (told, mut progress) = watch::channel(Progress::default());
+        let long_ago = clock.now();
+        hand.advance(LIMIT);
+        let mut waiting = pin!(decided(&clock, LIMIT, &mut progress, 1, || Some(long_ago)));
+        assert!(poll!(&mut waiting).is_pending());
+        hand.advance(ALMOST);
+        assert!(poll!(&mut waiting).is_pending());
+        hand.advance(LIMIT - ALMOST);
+        assert_eq!(waiting.now_or_never(), Some(None));
+        drop(told);
+    }
+
+    #[tokio::test]
+    async fn what_is_decided_ends_the_wait() {
+        let (clock, _hand) = Clock::manual();
+        let (told, mut progress) = watch::channel(Progress::default());
+        told.send_modify(|progress| {
+            progress.trouble = Some(Error::invalid(REGISTER, "no"));
+        });
+        let hopeless = decided(&clock, LIMIT, &mut progress, 1, || None).await;
+        assert_eq!(hopeless, Some(Decided::Hopeless));
+        told.send_modify(|progress| progress.settled = Some(1));
+        let done = decided(&clock, LIMIT, &mut progress, 1, || None).await;
+        assert_eq!(done, Some(Decided::Done));
+        told.send_modify(|progress| progress.trouble = None);
+        drop(told);
+        let ended = decided(&clock, LIMIT, &mut progress, 2, || None).await;
+        assert_eq!(ended, Some(Decided::Ended));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use futures_util::future::join_all;
@@ -10,9 +10,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{
     follow::{Followed, Following, Look},
+    instance::Family,
+    own::{OwnKey, OwnKeys},
     registration::Member,
 };
-use crate::{engine::Engine, error::Result};
+use crate::{
+    client::Span,
+    clock::Instant,
+    engine::Engine,
+    error::Result,
+    key::{Key, Prefix},
+};
 
 /// So many registrations write at once. More than etcd can take it refuses, with "too many requests":
 /// that is retried, but this is faster.
@@ -29,6 +37,11 @@ struct Inner {
     /// By the instance's key; each as long as the task that keeps it.
     members: Mutex<HashMap<Arc<str>, Member>>,
     turns: Arc<Semaphore>,
+    /// When one of them was confirmed last.
+    confirmed_at: Mutex<Option<Instant>>,
+    family: Family,
+    /// By range; each as long as there is a key in it.
+    own: Mutex<HashMap<Span, Weak<OwnKeys>>>,
     /// By service; each as long as somebody looks at it.
     views: Mutex<HashMap<String, View>>,
 }
@@ -45,6 +58,9 @@ impl Shared {
             started_ms,
             members: Mutex::default(),
             turns: Arc::new(Semaphore::new(IN_FLIGHT)),
+            confirmed_at: Mutex::default(),
+            family: Family::new(),
+            own: Mutex::default(),
             views: Mutex::default(),
         }))
     }
@@ -57,6 +73,38 @@ impl Shared {
     pub(super) async fn turn(&self) -> OwnedSemaphorePermit {
         let turn = self.0.turns.clone().acquire_owned().await;
         turn.expect("nobody closes the semaphore")
+    }
+
+    /// Etcd has confirmed what somebody wanted of a registration.
+    pub(super) fn confirmed(&self, now: Instant) {
+        let at = &self.0.confirmed_at;
+        *at.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    }
+
+    pub(super) fn confirmed_at(&self) -> Option<Instant> {
+        let at = &self.0.confirmed_at;
+        *at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the keys of this coordinator's instances have in common.
+    pub(super) fn family(&self) -> Family {
+        self.0.family
+    }
+
+    /// `key`, of an instance of this coordinator below `prefix`, over the watch of all of them there.
+    pub(super) fn own(&self, engine: &Engine, prefix: &Prefix, key: &Key) -> OwnKey {
+        let (from, end) = self.0.family.interval(prefix);
+        let span = Span::Interval(from, end);
+        // Nothing panics while it is held.
+        let mut own = self.0.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys = own.get(&span).and_then(Weak::upgrade).unwrap_or_else(|| {
+            own.retain(|_, keys| keys.strong_count() > 0);
+            let name = format!("registrations below {prefix}");
+            let keys = Arc::new(OwnKeys::watch(engine, &name, span.clone()));
+            own.insert(span, Arc::downgrade(&keys));
+            keys
+        });
+        keys.key(key)
     }
 
     pub(super) fn enroll(&self, member: Member) -> Enrolled {

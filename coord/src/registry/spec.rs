@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    net::{Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
@@ -197,7 +197,7 @@ impl InstanceSpec {
     }
 
     /// Everything about it that can never work.
-    pub(super) fn faults(&self, ttl: Duration) -> Vec<String> {
+    pub(crate) fn faults(&self, ttl: Duration) -> Vec<String> {
         let mut faults = Vec::new();
         faults.extend(address_fault(&self.address));
         for (name, address) in &self.endpoints {
@@ -223,6 +223,7 @@ impl InstanceSpec {
             faults.push("the watchdog's limit must be more than zero".into());
         }
         faults.extend(self.check.as_ref().and_then(Check::fault));
+        faults.extend(self.clone().record().fault());
         faults
     }
 
@@ -351,12 +352,22 @@ fn address_fault(address: &str) -> Option<String> {
 
 fn is_address(address: &str) -> bool {
     address.rsplit_once(':').is_some_and(|(host, port)| {
-        let odd = |c: char| c.is_whitespace() || c.is_control() || c == '/';
-        !host.is_empty()
-            && !host.contains(odd)
-            // An IPv6 address stands in brackets.
-            && (!host.contains(':') || (host.starts_with('[') && host.ends_with(']')))
-            && port.parse::<u16>().is_ok_and(|port| port != 0)
+        let odd = |c: char| c.is_whitespace() || c.is_control() || "/[]@:".contains(c);
+        // An IPv6 address, and nothing else, stands in brackets.
+        let ip = |host: &str| {
+            Some(
+                host.strip_prefix('[')?
+                    .strip_suffix(']')?
+                    .parse::<Ipv6Addr>(),
+            )
+        };
+        let host = match ip(host) {
+            Some(ip) => ip.is_ok(),
+            None => !host.is_empty() && !host.contains(odd),
+        };
+        // A sign is no digit.
+        let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+        host && digits && port.parse::<u16>().is_ok_and(|port| port != 0)
     })
 }
 
@@ -379,6 +390,12 @@ mod tests {
             "::1:80",
             "http://a:80",
             "a:80\n",
+            "[a]:80",
+            "[]:80",
+            "[10.0.0.1]:80",
+            "a[b:80",
+            "me@a:80",
+            "a:+80",
         ] {
             assert!(!is_address(bad), "{bad}");
         }

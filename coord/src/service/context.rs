@@ -74,7 +74,8 @@ impl Context {
     ///
     /// # Errors
     /// [`NotConfigured`](Error::NotConfigured) without `listen`; [`Invalid`](Error::Invalid) if there
-    /// are [several](Self::listeners), or if it was taken before: it closes when its one owner drops it.
+    /// are [several](Self::listeners), if it was taken before (it closes when its one owner drops it), or
+    /// on a thread without a runtime.
     pub fn listener(&self) -> Result<tokio::net::TcpListener> {
         self.0.listeners.only()
     }

@@ -61,12 +61,17 @@ impl Listeners {
     ///
     /// # Errors
     /// [`NotFound`](Error::NotFound) if there is none with this name; [`Invalid`](Error::Invalid) if it
-    /// was taken before: it closes when its one owner drops it.
+    /// was taken before (it closes when its one owner drops it), or on a thread without a runtime.
     pub fn take(&self, name: &str) -> Result<tokio::net::TcpListener> {
         if !self.0.bound.iter().any(|(known, _)| known == name) {
             return Err(Error::NotFound {
                 context: Context::new(OPERATION).key(name),
             });
+        }
+        if tokio::runtime::Handle::try_current().is_err() {
+            let fault =
+                "a listener is taken on the service's runtime, and this thread is none of it";
+            return Err(Error::invalid(OPERATION, fault));
         }
         let mut left = self.0.left.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(at) = left.iter().position(|(known, _)| known == name) else {

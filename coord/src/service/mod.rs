@@ -138,24 +138,25 @@ fn live<S, A, R>(
     life.deregister();
     let id_is_free = life.end_tasks(runtime, &ended);
     life.close(id_is_free);
-    match ended {
-        Ended::Returned(returned) => match (returns.report(returned), life.stopping.cause()) {
-            // Who starts it again, after a failure, gives it another id.
-            (ExitCode::SUCCESS, Some(Stop::IdLost)) => ExitCode::FAILURE,
-            (code, _) => code,
-        },
+    let code = match ended {
+        Ended::Returned(returned) => returns.report(returned),
         Ended::Stopped => ExitCode::SUCCESS,
         Ended::Failed(error) => not_started(&*error),
         Ended::Forced => ExitCode::FAILURE,
         // Its message has been printed by the panic hook. This is the code of any Rust program.
         Ended::Panicked => ExitCode::from(101),
+    };
+    match (code, life.stopping.cause()) {
+        // Who starts it again, after a failure, gives it another id.
+        (ExitCode::SUCCESS, Some(Stop::IdLost)) => ExitCode::FAILURE,
+        (code, _) => code,
     }
 }
 
 /// How `main` ended.
 enum Ended<R> {
     Returned(R),
-    /// A signal came before it began.
+    /// It was asked to stop before it began.
     Stopped,
     /// It could not be started.
     Failed(StartError),

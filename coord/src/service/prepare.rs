@@ -13,7 +13,6 @@ use crate::{
     clock::Clock,
     error::{Error, LostReason, Result},
     instance_id::InstanceId,
-    registry::InstanceSpec,
 };
 
 /// A service that is not ready after this long has probably forgotten to say so.
@@ -116,23 +115,10 @@ impl Life {
             }
         };
         let settings = &self.settings;
-        let mut spec = InstanceSpec::new(&*settings.name, &*addresses.main).ttl(settings.ttl);
-        if let Some(version) = &settings.version {
-            spec = spec.version(version);
-        }
-        if let Some(zone) = &settings.zone {
-            spec = spec.zone(zone);
-        }
-        if let Some(weight) = settings.weight {
-            spec = spec.weight(weight);
-        }
-        for (key, value) in &settings.metadata {
-            spec = spec.metadata(key, value);
-        }
+        let mut spec = settings.spec(&addresses.main);
         for (name, address) in &addresses.named {
             spec = spec.endpoint(name, address);
         }
-        spec = spec.tags(&settings.tags);
         if let Some(limit) = settings.watchdog {
             spec = spec.watchdog(limit);
         }

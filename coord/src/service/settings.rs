@@ -15,7 +15,9 @@ use super::{
 };
 use crate::{
     error::{Context, Error, Result},
+    instance_id,
     options::Options,
+    registry::InstanceSpec,
 };
 
 const OPERATION: &str = "start service";
@@ -109,9 +111,6 @@ impl Settings {
         let metadata = metadata(&mut env, given.metadata);
         let ttl = env.pick("ttl", "COORD_TTL", given.ttl, duration);
         let ttl = ttl.unwrap_or(options.registry.ttl);
-        if ttl.is_zero() || ttl.subsec_nanos() != 0 {
-            env.fault("the TTL must be whole seconds above zero");
-        }
         let watchdog = env.pick(
             "watchdog",
             "COORD_WATCHDOG",
@@ -182,11 +181,28 @@ impl Settings {
         }
     }
 
-    /// What becomes a key is checked before anything is connected or bound.
-    fn check(&self, env: &mut Environment<'_>) {
-        if self.weight == Some(0) {
-            env.fault("nobody would ever choose an instance with a weight of zero");
+    /// What others are told of it, without its further addresses.
+    pub(super) fn spec(&self, address: &str) -> InstanceSpec {
+        let mut spec = InstanceSpec::new(&*self.name, address).ttl(self.ttl);
+        if let Some(version) = &self.version {
+            spec = spec.version(version);
         }
+        if let Some(zone) = &self.zone {
+            spec = spec.zone(zone);
+        }
+        if let Some(weight) = self.weight {
+            spec = spec.weight(weight);
+        }
+        for (key, value) in &self.metadata {
+            spec = spec.metadata(key, value);
+        }
+        spec.tags(&self.tags)
+    }
+
+    /// What would be refused later is told before anything is connected or bound.
+    fn check(&self, env: &mut Environment<'_>) {
+        // Any address: what is wrong with theirs has been told.
+        env.faults.extend(self.spec("localhost:1").faults(self.ttl));
         let zone = self.zone.as_deref().unwrap_or_default();
         let layout = self.options.layout();
         let mut results = vec![self.options.validate()];
@@ -194,8 +210,15 @@ impl Settings {
             results.push(layout.instances(&self.name).map(drop));
             results.push(layout.instance("service", zone, "instance").map(drop));
         }
-        if let Some(id) = self.id.as_ref().filter(|id| id.pool != self.name) {
-            results.push(layout.id_slots(&id.pool).map(drop));
+        if let Some(id) = &self.id {
+            // That the service's name cannot be is told already.
+            let pool = match id.pool == self.name {
+                true => "service",
+                false => &id.pool,
+            };
+            let [hold, cool_down, window] = [id.hold, id.cool_down, id.window];
+            let checked = instance_id::check(&layout, pool, 0..=id.max, hold, cool_down, window);
+            results.push(checked);
         }
         for result in results {
             if let Err(Error::Invalid { faults, .. }) = result {
@@ -296,9 +319,10 @@ fn advertise(
 }
 
 fn metadata(env: &mut Environment<'_>, given: Option<Named<String>>) -> Named<String> {
-    let metadata = env.pick_named("metadata", "COORD_METADATA", given, over_entries);
+    let mut metadata = env.pick_named("metadata", "COORD_METADATA", given, over_entries);
     if metadata.iter().any(|(key, _)| key.is_empty()) {
         env.fault("COORD_METADATA is no `KEY=VALUE`");
+        metadata.retain(|(key, _)| !key.is_empty());
     }
     metadata
 }

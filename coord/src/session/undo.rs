@@ -24,7 +24,7 @@ use crate::{
     client::{KeyValue, Reason},
     clock::Clock,
     error::{Error, Result},
-    key::Key,
+    key::{Key, Prefix},
     tasks::Tasks,
 };
 
@@ -56,8 +56,8 @@ struct Shared {
     owned: Mutex<HashMap<Key, u32>>,
     /// There is something to send.
     pushed: Notify,
-    /// There is nothing left.
-    dry: Notify,
+    /// An answer was booked.
+    settled: Notify,
     closed: AtomicBool,
 }
 
@@ -69,7 +69,7 @@ impl UndoQueue {
             owned: Mutex::default(),
             clock,
             pushed: Notify::new(),
-            dry: Notify::new(),
+            settled: Notify::new(),
             closed: AtomicBool::new(false),
         });
         drop(tasks.spawn(work(shared.clone(), server)));
@@ -130,11 +130,28 @@ impl UndoQueue {
     pub(super) async fn drained(&self) {
         loop {
             // Made before the look, so that no notice is missed.
-            let dry = self.0.dry.notified();
+            let settled = self.0.settled.notified();
             if self.len() == 0 {
                 return;
             }
-            dry.await;
+            settled.await;
+        }
+    }
+
+    /// Until what was [pushed](Self::push) before has gone from `queues`, or etcd has failed to do it at
+    /// once.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub(crate) async fn cleared(&self, queues: &[Prefix]) {
+        let end = self.0.ledger().end();
+        loop {
+            // As above.
+            let settled = self.0.settled.notified();
+            if !self.0.ledger().clears(self.0.clock.now(), queues, end) {
+                return;
+            }
+            settled.await;
         }
     }
 
@@ -146,7 +163,7 @@ impl UndoQueue {
             ledger.clear();
         }
         self.0.pushed.notify_one();
-        self.0.dry.notify_waiters();
+        self.0.settled.notify_waiters();
     }
 }
 
@@ -188,9 +205,7 @@ async fn work(shared: Arc<Shared>, server: Arc<dyn Server>) {
                     // Nobody may be waiting for it.
                     let _ = reply.send(answer);
                 }
-                if shared.ledger().len() == 0 {
-                    shared.dry.notify_waiters();
-                }
+                shared.settled.notify_waiters();
             }
         }
     }

@@ -1,7 +1,10 @@
 //! Instance ids: a thousand claims at once, beside a thousand bare leases with a key; and ids of 64
 //! bits.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use coord::{Coordinator, InstanceId, Options, SnowflakeLayout};
 use coord_tests::{Etcd, EtcdConfig};
@@ -32,6 +35,8 @@ pub(crate) async fn measure(table: &mut Table) {
         ours.push(start.elapsed());
         entries += log_entries(&raw).await - before;
         let held = held.expect("there are enough");
+        let distinct: HashSet<u32> = held.iter().map(|id| id.get().expect("held")).collect();
+        assert_eq!(distinct.len(), CLAIMS);
         join_all(held.iter().map(InstanceId::release)).await;
         let start = Instant::now();
         join_all((0..CLAIMS).map(|n| lease_and_key(raw.clone(), n))).await;

@@ -25,6 +25,8 @@ on_both! {
     a_second_acquire_inside_the_body_would_deadlock_and_says_so,
     closing_ends_the_body_gives_the_lock_back_and_refuses_the_next,
     closing_leaves_a_body_the_time_to_stop,
+    a_body_that_ends_after_the_close_is_told,
+    what_was_given_back_here_is_not_in_the_way_of_a_try,
     a_guard_is_dropped_after_its_runtime,
     what_is_under_way_when_the_last_coordinator_is_dropped_ends_as_closed,
     a_waker_that_owns_another_wait_is_dropped_with_its_own,
@@ -591,4 +593,54 @@ async fn a_wait_of_nothing_is_a_try(server: Backend) {
     assert!(matches!(busy, Err(Error::Busy { .. })), "{busy:?}");
     held.unlock().await.unwrap();
     drop(lock(&two).acquire().await.unwrap());
+}
+
+/// A body that took longer over its step than a close waits for it: somebody else may have come.
+async fn a_body_that_ends_after_the_close_is_told(server: Backend) {
+    let (one, two) = (connect(&server).await, connect(&server).await);
+    let (inside, is_inside) = tokio::sync::oneshot::channel();
+    let (go_on, goes_on) = std::sync::mpsc::channel::<()>();
+    let body = tokio::spawn(one.lock("closed").run(async move |_| {
+        inside.send(()).unwrap();
+        tokio::task::block_in_place(|| goes_on.recv().unwrap());
+    }));
+    is_inside.await.unwrap();
+    one.close().await;
+    let guard = two.lock("closed").acquire().await.unwrap();
+    go_on.send(()).unwrap();
+    super::lost(LostReason::Closed, body.await.unwrap());
+    assert!(guard.unlock().await.unwrap().confirmed);
+}
+
+/// A release goes on in the background; whoever has made it does not find it in the way.
+async fn what_was_given_back_here_is_not_in_the_way_of_a_try(server: Backend) {
+    let coordinator = connect(&server).await;
+    let lock = || coordinator.lock("jobs");
+    let handle = lock().into_reentrant();
+    let election = coordinator.election("jobs");
+    for turn in 0..20 {
+        drop(lock().acquire().await.unwrap());
+        lock().trying().run(async |_| ()).await.unwrap();
+        drop(lock().read().try_acquire().await.unwrap());
+        drop(lock().downgradable().try_acquire().await.unwrap());
+        drop(lock().permits(2).take(2).try_acquire().await.unwrap());
+        drop(lock().permits(3).try_acquire().await.unwrap());
+        let guard = lock().ttl(Duration::from_secs(20)).try_acquire().await;
+        guard
+            .as_ref()
+            .unwrap()
+            .set_ttl(Duration::from_secs(10))
+            .await
+            .unwrap();
+        drop(guard);
+        handle.try_acquire().await.unwrap();
+        let _ = futures_util::poll!(std::pin::pin!(handle.release()));
+        let both = coordinator.lock_all(["jobs", "others"]);
+        drop(both.clone().try_acquire().await.unwrap());
+        drop(coordinator.lock("others").try_acquire().await.unwrap());
+        drop(election.try_campaign(format!("{turn}")).await.unwrap());
+    }
+    let _held = lock().acquire().await.unwrap();
+    let busy = lock().try_acquire().await;
+    assert!(matches!(busy, Err(Error::Busy { .. })), "{busy:?}");
 }

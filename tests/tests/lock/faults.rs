@@ -19,6 +19,7 @@ on_both! {
     a_stopped_holder_never_runs_on_after_its_lease,
     a_revoked_lease_ends_the_body_and_the_next_acquire_has_a_new_one,
     an_entry_that_somebody_deletes_is_lost_or_made_again,
+    a_holder_whom_nobody_has_waited_for_learns_that_its_entry_was_deleted,
     a_lock_survives_an_outage_shorter_than_what_remains,
     a_lock_is_lost_in_a_longer_outage_before_etcd_is_back,
     etcd_that_is_down_makes_a_try_fail_at_once_and_a_wait_end_in_time,
@@ -153,6 +154,25 @@ async fn a_revoked_lease_ends_the_body_and_the_next_acquire_has_a_new_one(server
     let guard = waiting.await.unwrap().unwrap();
     assert_ne!(queue(&mut store, "revoked").await[0].lease(), lease);
     guard.verify().await.unwrap();
+}
+
+/// Its queue has no watch.
+async fn a_holder_whom_nobody_has_waited_for_learns_that_its_entry_was_deleted(server: Backend) {
+    let coordinator = connect_with_ttl(&server, 2).await;
+    let mut store = server.client().await;
+    let [guard, moved, kept] =
+        ["deleted", "moved", "kept"].map(|name| coordinator.lock(name).acquire());
+    let (guard, moved, kept) = tokio::try_join!(guard, moved, kept).unwrap();
+    moved.set_ttl(Duration::from_secs(60)).await.unwrap();
+    for name in ["deleted", "moved"] {
+        let entry = queue(&mut store, name).await.remove(0);
+        store.delete(entry.key(), None).await.unwrap();
+    }
+    for guard in [&guard, &moved] {
+        let told = tokio::time::timeout(Duration::from_secs(30), guard.lost()).await;
+        assert_eq!(told, Ok(LostReason::Revoked));
+    }
+    assert!(kept.unlock().await.unwrap().confirmed);
 }
 
 async fn an_entry_that_somebody_deletes_is_lost_or_made_again(server: Backend) {

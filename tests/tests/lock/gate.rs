@@ -20,6 +20,7 @@ on_both! {
     a_body_that_blocks_longer_than_it_may_loses_the_lock_meanwhile,
     a_body_may_run_on_without_the_lock,
     a_lost_lock_may_abort_the_process_though_it_never_awaits,
+    a_close_aborts_no_process,
     a_section_is_confirmed_by_its_own_entry_alone,
     a_section_may_wait_for_its_release,
     a_section_with_all_words_is_dropped_at_any_await,
@@ -131,6 +132,22 @@ async fn a_lost_lock_may_abort_the_process_though_it_never_awaits(server: Backen
     let lease = queue(&mut store, "abort").await[0].lease();
     server.expire_lease(lease).await;
     assert_eq!(worker.ended().await.signal(), Some(SIGABRT));
+}
+
+async fn a_close_aborts_no_process(server: Backend) {
+    let coordinator = connect(&server).await;
+    let lock = || coordinator.lock("closed").on_lost(OnLost::Abort);
+    let (inside, is_inside) = tokio::sync::oneshot::channel();
+    let section = tokio::spawn(lock().run(async |_| {
+        inside.send(()).unwrap();
+        std::future::pending::<()>().await;
+    }));
+    is_inside.await.unwrap();
+    let by_hand = coordinator.lock("by hand").on_lost(OnLost::Abort);
+    let guard = by_hand.acquire().await.unwrap();
+    coordinator.close().await;
+    lost(LostReason::Closed, section.await.unwrap());
+    assert_eq!(guard.lost().await, LostReason::Closed);
 }
 
 async fn a_section_is_confirmed_by_its_own_entry_alone(server: Backend) {

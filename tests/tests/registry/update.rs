@@ -22,6 +22,7 @@ on_both! {
     an_instance_is_changed_by_its_service_and_name,
     an_update_stands_when_the_lease_is_lost,
     an_update_while_etcd_is_silent_is_done_later,
+    what_etcd_would_refuse_is_not_wanted,
     updating_may_be_dropped_at_every_await,
     a_check_sets_the_health,
     a_check_that_blocks_its_thread_is_not_called_twice,
@@ -207,6 +208,27 @@ async fn an_update_while_etcd_is_silent_is_done_later(server: Backend) {
         found.first().is_some_and(|instance| instance.weight == 7)
     })
     .await;
+    registration.deregister().await.unwrap();
+    coordinator.close().await;
+}
+
+/// Else it could not be marked as leaving either, and would be found for as long as its lease lives.
+async fn what_etcd_would_refuse_is_not_wanted(server: Backend) {
+    let coordinator = server.coordinator().await;
+    let registry = coordinator.registry();
+    let registration = registry.register(spec()).await.unwrap();
+    let large = InstanceUpdate::new()
+        .weight(7)
+        .metadata("m", "x".repeat(600_000));
+    let refused = registration.update(large).await.unwrap_err();
+    assert!(matches!(refused, Error::Invalid { .. }), "{refused}");
+    let fits = InstanceUpdate::new().metadata("m", "x".repeat(500_000));
+    registration.update(fits).await.unwrap();
+    let found = registry.discover(SERVICE).await.unwrap();
+    assert_eq!(
+        (found[0].weight, found[0].metadata["m"].len()),
+        (100, 500_000)
+    );
     registration.deregister().await.unwrap();
     coordinator.close().await;
 }

@@ -26,13 +26,18 @@ fn addresses(view: &ServiceView) -> Vec<String> {
 
 /// The names of the watches of a service.
 fn watches(coordinator: &Coordinator) -> usize {
+    named(coordinator, "instances of")
+}
+
+/// Those of the coordinator's own records.
+fn own_watches(coordinator: &Coordinator) -> usize {
+    named(coordinator, "registrations below")
+}
+
+fn named(coordinator: &Coordinator, what: &str) -> usize {
     let health = coordinator.health();
-    let of_service = |name: &str| name.starts_with("instances of");
-    health
-        .watches
-        .iter()
-        .filter(|watch| of_service(&watch.name))
-        .count()
+    let watches = health.watches.iter();
+    watches.filter(|watch| watch.name.starts_with(what)).count()
 }
 
 async fn a_view_follows_its_service(server: Backend) {
@@ -232,6 +237,8 @@ async fn many_registrations_of_one_coordinator_come_back(server: Backend) {
     });
     let registrations = futures_util::future::try_join_all(all).await.unwrap();
     eventually("all are seen", async || view.load().len() == MANY).await;
+    // However many they are: one for each kind of record.
+    assert_eq!(own_watches(&coordinator), 2);
     server.lose_data().await;
     eventually("all are back", async || {
         records(&server, "svc").await.len() == MANY
@@ -245,6 +252,10 @@ async fn many_registrations_of_one_coordinator_come_back(server: Backend) {
     futures_util::future::try_join_all(leaving).await.unwrap();
     assert!(records(&server, "inst").await.is_empty());
     assert!(coordinator.health().sessions.is_empty());
+    eventually("nothing is watched for nobody", async || {
+        own_watches(&coordinator) == 0
+    })
+    .await;
     coordinator.close().await;
     watching.close().await;
 }

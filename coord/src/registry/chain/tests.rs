@@ -79,7 +79,7 @@ impl World {
         let mut world = Self {
             etcd: MiniEtcd::new(),
             chain: Chain::new(
-                layout.life_cycle("s", "u").expect("valid"),
+                layout.life_cycles("s").expect("valid").key("u"),
                 layout.instance("s", "", "u").expect("valid"),
             ),
             lease: 0,
@@ -401,18 +401,15 @@ fn an_old_view_of_the_keys_casts_no_doubt() {
     world.settle(STARTING);
     let old = world.etcd.clone();
     world.settle(SHOWN);
-    let seen = |key| old.get(key);
-    world
-        .chain
-        .saw_life_cycle(old.revision(), seen(LIFE_CYCLE).as_ref(), false);
-    world
-        .chain
-        .saw_routable(old.revision(), seen(ROUTABLE).as_ref(), false);
+    let seen = |key| Seen::new(old.revision(), old.get(key).as_ref());
+    world.chain.saw_life_cycle(seen(LIFE_CYCLE));
+    world.chain.saw_routable(seen(ROUTABLE));
     assert_eq!(world.chain.known(), Some(Form::Shown));
     // A restored backup is another matter: its revisions are lower, and true.
-    world
-        .chain
-        .saw_life_cycle(old.revision(), seen(LIFE_CYCLE).as_ref(), true);
+    world.chain.saw_life_cycle(Seen {
+        regressed: true,
+        ..seen(LIFE_CYCLE)
+    });
     assert_eq!(world.chain.known(), None);
 }
 

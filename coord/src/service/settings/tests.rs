@@ -257,6 +257,27 @@ fn all_faults_come_at_once() {
     assert!(told[0].contains("COORD_SERVICE_NAME"), "{told:?}");
 }
 
+/// Not when the id has been claimed already, which costs the pool one for a while.
+#[test]
+fn what_cannot_be_registered_or_claimed_is_told_before_it_begins() {
+    let bad = [
+        ("COORD_ZONE", "-"),
+        ("COORD_METADATA", "version=2"),
+        ("COORD_TAGS", "a\u{7}b"),
+        ("COORD_INSTANCE_ID_MAX", "4294967295"),
+    ];
+    let told = faults(given(), &bad);
+    assert_eq!(told.len(), bad.len(), "{told:#?}");
+    let bad = [
+        ("COORD_TTL", "9000000001s"),
+        ("COORD_INSTANCE_ID_HOLD", "1s"),
+        ("COORD_INSTANCE_ID_COOL_DOWN", "1500ms"),
+        ("COORD_INSTANCE_ID_WINDOW", "2h"),
+    ];
+    let told = faults(given(), &bad);
+    assert_eq!(told.len(), bad.len(), "{told:#?}");
+}
+
 #[test]
 fn a_variable_for_listeners_must_fit_those_of_the_program() {
     for (listen, named) in [("127.0.0.1:3", "`grpc`"), ("admin=127.0.0.1:3", "`admin`")] {

@@ -20,7 +20,7 @@ use crate::{
     client::{CallError, Certainty, KeyValue, Op, OpReply, Reason, Span, Txn, TxnReply},
     clock::Instant,
     error::{Context, Result},
-    key::Key,
+    key::{Key, Prefix},
     retry::Backoff,
     session::{nonce::Nonce, server::transient},
 };
@@ -103,6 +103,22 @@ impl Ledger {
 
     pub(super) fn answers_for(&self, key: &Key) -> bool {
         self.entries.values().any(|entry| entry.keys.contains(key))
+    }
+
+    /// What comes from now on has this number or a later one.
+    pub(super) fn end(&self) -> u64 {
+        self.next_id
+    }
+
+    /// Whether an entry before `end` has keys in one of `queues`, and nothing has gone wrong with it.
+    pub(super) fn clears(&self, now: Instant, queues: &[Prefix], end: u64) -> bool {
+        let stands = |key: &Key| {
+            let mut queues = queues.iter();
+            queues.any(|queue| queue.strip(key.as_bytes()).is_some())
+        };
+        let going = |entry: &Entry| entry.not_before <= now && !entry.alone;
+        now >= self.paused_until
+            && (self.entries.range(..end)).any(|(_, e)| going(e) && e.keys.iter().any(stands))
     }
 
     pub(super) fn clear(&mut self) {

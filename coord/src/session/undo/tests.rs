@@ -173,6 +173,37 @@ fn revisions(mut awaited: Awaited) -> Vec<Option<i64>> {
         .collect()
 }
 
+/// Whoever wants a queue to be clear waits for what was handed in before, and not for what etcd fails to do.
+#[test]
+fn a_queue_is_cleared_of_what_came_before_while_nothing_goes_wrong() {
+    let [here, elsewhere] = ["test", "elsewhere"].map(|name| {
+        let layout = Layout::new("", "", "", "");
+        layout.lock_queue(name).expect("a name")
+    });
+    let mut rig = Rig::new();
+    let clears = |rig: &Rig, queue: &Prefix, end| {
+        rig.ledger.clears(rig.now, std::slice::from_ref(queue), end)
+    };
+    let before = rig.ledger.end();
+    rig.push(delete([1]));
+    let end = rig.ledger.end();
+    assert!(clears(&rig, &here, end));
+    assert!(!clears(&rig, &here, before), "it came later");
+    assert!(!clears(&rig, &elsewhere, end));
+
+    let batch = rig.next();
+    rig.settle(&batch, Err(lost()));
+    assert!(!clears(&rig, &here, end), "etcd does not answer");
+    rig.refuse(Reason::Denied);
+    assert!(!clears(&rig, &here, end), "it is refused");
+
+    let mut rig = Rig::new();
+    rig.push(delete([1]));
+    let end = rig.ledger.end();
+    rig.apply();
+    assert!(!clears(&rig, &here, end), "it is done");
+}
+
 #[test]
 fn deletes_go_together_up_to_the_limit_and_each_key_once() {
     let mut rig = Rig::new();

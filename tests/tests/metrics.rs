@@ -1,4 +1,4 @@
-//! What the metrics are told of locks: alone in its process, because the recorder is the process's.
+//! What the metrics are told: alone in its process, because the recorder is the process's.
 
 use std::{
     collections::BTreeMap,
@@ -83,7 +83,7 @@ async fn by_label(id: u64) -> coord::Result<()> {
 }
 
 #[tokio::test]
-async fn the_metrics_know_labels_and_no_names() {
+async fn the_metrics_know_labels_and_no_names_and_count_what_is_bad() {
     let told = Told::default();
     metrics::set_global_recorder(told.clone()).unwrap();
     let server = Server::start().await.unwrap();
@@ -98,6 +98,17 @@ async fn the_metrics_know_labels_and_no_names() {
     hang.run(async |_| std::future::pending::<()>().await)
         .await
         .unwrap_err();
+
+    // Each list counts it: it is there until somebody mends it.
+    let connected = etcd_client::Client::connect([server.endpoint()], None).await;
+    let mut client = connected.unwrap();
+    let bad = client.put("coord/svc/user-service/bad", "{", None).await;
+    bad.unwrap();
+    let registry = coordinator.registry();
+    for _ in 0..2 {
+        assert!(registry.discover("user-service").await.unwrap().is_empty());
+    }
+
     let told = told.0.lock().unwrap().clone();
     let locks: Vec<_> = told
         .iter()
@@ -116,4 +127,5 @@ async fn the_metrics_know_labels_and_no_names() {
             "coord_locks_lost_total lock=unlabelled reason=max_hold: 1",
         ]
     );
+    assert_eq!(told["coord_registry_bad_records_total"], 2);
 }
