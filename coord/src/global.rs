@@ -66,7 +66,7 @@ pub(crate) fn unset_global(coordinator: &Coordinator) {
 
 /// The coordinator for code that was given none: on a runtime of `#[coord::service]` or
 /// `#[coord::test]`, that service's or test's; else the one given to [`set_global`]; else the first
-/// use connects from the environment, if `COORD_ENDPOINTS` is set.
+/// use connects from the environment, if `COORD_ENDPOINTS` is set, or `COORD_MODE=off`.
 ///
 /// # Errors
 /// [`NotConfigured`](Error::NotConfigured) if there is none; what [`connect`](Coordinator::connect)

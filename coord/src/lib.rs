@@ -13,6 +13,8 @@
 //!   identity, its *mod revision* its version.
 //! - **fencing token** — a lock's create revision: grows from holder to holder, so that a resource
 //!   can refuse the one that came too late.
+//! - **instance** — one process of a service, as the registry knows it: an address and what else is
+//!   told. Its *instance id* is a small number that no other live one has.
 //! - **watch** — etcd's stream of changes; here always gap-free, and never ended by an error.
 //!
 //! # First steps
@@ -39,7 +41,20 @@
 //! |---|---|---|
 //! | `macros` | yes | the macros; off: no proc-macro to build, the library alone |
 //! | `tls` | yes | TLS to etcd (rustls with ring); off: plain endpoints only |
-//! | `embedded` | no | an etcd in memory, for development and tests: `coord::embedded`, `#[coord::test]`, `coord::testing`; off: no server in the program |
+//! | `embedded` | no | an etcd in memory, for development and tests: `coord::embedded`, `#[coord::test]`, `coord::testing`, [`Mode::Off`]; off: no server in the program |
+//! | `toml` | no | config documents in TOML: `document = toml`, `codec = toml`; off: JSON alone |
+//!
+//! # Where to go on
+//!
+//! | declared | by hand |
+//! |---|---|
+//! | [`#[derive(CoordConfig)]`](derive@CoordConfig) | [`Coordinator::config`]; single values, history: [`ConfigCenter`] |
+//! | [`#[locked]`](macro@locked) | [`Coordinator::lock`], [`lock_all`](Coordinator::lock_all); [`Coordinator::election`] |
+//! | [`#[coord::service]`](macro@service) | [`Service`]; [`Registry`], [`InstanceIds`], [`Snowflakes`] |
+//! | `#[coord::test]` (feature `embedded`) | `coord::embedded::Server`, `coord::testing` |
+//!
+//! What can be set: [`Options`]; what can go wrong: [`Error`]; what is told: `tracing` and
+//! [metrics](LockBuilder#metrics-and-spans), [`Coordinator::health`].
 
 // Library code says why it cannot fail (`expect`); tests and tools may `unwrap`.
 #![warn(clippy::unwrap_used)]

@@ -45,18 +45,28 @@ impl<'a> Environment<'a> {
         given: Option<T>,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
-        let (value, source) = match self.text(variable) {
-            None => (given?, "the program"),
-            Some(text) => match parse(&text) {
-                Ok(value) => (value, variable),
-                Err(fault) => {
-                    self.fault(format!("{variable}: {fault}"));
-                    return None;
-                }
-            },
-        };
+        let (value, source) = self.choose(variable, given, parse)?;
         self.won(word, &value, source);
         Some(value)
+    }
+
+    /// The value, and who says it.
+    fn choose<'v, T>(
+        &mut self,
+        variable: &'v str,
+        given: Option<T>,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<(T, &'v str)> {
+        let Some(text) = self.text(variable) else {
+            return Some((given?, "the program"));
+        };
+        match parse(&text) {
+            Ok(value) => Some((value, variable)),
+            Err(fault) => {
+                self.fault(format!("{variable}: {fault}"));
+                None
+            }
+        }
     }
 
     /// As [`pick`](Self::pick), of values with names.
@@ -68,8 +78,15 @@ impl<'a> Environment<'a> {
         over: Over,
     ) -> Named<String> {
         let below = given.clone().unwrap_or_default();
-        let picked = self.pick(word, variable, given, |text| over(below, named(text)?));
-        picked.unwrap_or_default()
+        let chosen = self.choose(variable, given, |text| over(below, named(text)?));
+        let Some((values, source)) = chosen else {
+            return Named::default();
+        };
+        match values.as_slice() {
+            [(name, value)] if name.is_empty() => self.won(word, value, source),
+            values => self.won(word, &values, source),
+        }
+        values
     }
 }
 

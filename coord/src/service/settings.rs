@@ -329,7 +329,7 @@ fn metadata(env: &mut Environment<'_>, given: Option<Named<String>>) -> Named<St
 
 /// Without the word there is nobody to use the id, so no variable asks for one.
 fn id_settings(env: &mut Environment<'_>, given: GivenId, service: &str) -> IdSettings {
-    let word = "instance_id";
+    let word = "instance_id(max)";
     let variable = "COORD_INSTANCE_ID_MAX";
     let max = env.pick(word, variable, Some(given.max), number);
     let variable = "COORD_INSTANCE_ID_POOL";

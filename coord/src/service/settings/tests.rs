@@ -172,6 +172,30 @@ fn the_environment_wins_over_the_words() {
 }
 
 #[test]
+fn what_won_is_told_as_it_is_written() {
+    let listen = |variables: &[(&str, &str)], words: Named<String>| {
+        let mut given = super::super::Service::of_crate(None, Some("package"), None).given;
+        given.listen = Some(words);
+        let settings = resolve(given, variables).expect("valid");
+        settings.won.last().cloned().expect("the listener")
+    };
+    let plain = vec![(String::new(), "0.0.0.0:1".to_owned())];
+    assert_eq!(
+        listen(&[], plain.clone()),
+        "listen = \"0.0.0.0:1\" (the program)"
+    );
+    assert_eq!(
+        listen(&[("COORD_LISTEN", "0.0.0.0:2")], plain),
+        "listen = \"0.0.0.0:2\" (COORD_LISTEN)"
+    );
+    let http = vec![("http".to_owned(), "0.0.0.0:1".to_owned())];
+    assert_eq!(
+        listen(&[], http),
+        "listen = [(\"http\", \"0.0.0.0:1\")] (the program)"
+    );
+}
+
+#[test]
 fn without_words_there_are_defaults_and_cargo_s_values() {
     let crate_s = super::super::Service::of_crate(None, Some("package"), Some("0.3.0"));
     let settings = resolve(crate_s.given, &[]).expect("valid");
