@@ -7,7 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use super::{
     chain::{Chain, Form},
     own::OwnKey,
-    registration::{Progress, REGISTER},
+    registration::{DEREGISTER, Progress, REGISTER},
     shared::{Enrolled, Shared},
     wish::{Stage, Wish},
 };
@@ -39,6 +39,8 @@ pub(super) struct Keeping {
     pub(super) progress: watch::Sender<Progress>,
     /// Its end is the task's.
     pub(super) enrolled: Enrolled,
+    /// etcd refuses for good to let it leave: what is left is to let its lease run out.
+    pub(super) given_up: bool,
     /// Held while it writes, from the first link to the last: one that has begun is soon done.
     pub(super) turn: Option<OwnedSemaphorePermit>,
 }
@@ -52,7 +54,7 @@ impl Keeping {
             };
             self.chain.adopt(session.lease());
             self.live(&session).await;
-            if self.chain.known() == Some(Form::Gone) {
+            if self.given_up || self.chain.known() == Some(Form::Gone) {
                 // A late copy of the first link cannot bring the record back under a dead lease.
                 // It goes on in the background, so it need not be waited for longer than this.
                 let end = self.engine.keeper.end(&session);
@@ -149,6 +151,9 @@ impl Keeping {
             }
             let wish = self.wish.borrow_and_update().clone();
             if self.link(&wish, session, &mut backoff).await {
+                if self.given_up {
+                    return;
+                }
                 continue;
             }
             self.settled(&wish);
@@ -188,10 +193,17 @@ impl Keeping {
             session.mark_lost(LostReason::Expired);
             return true;
         }
-        self.trouble(
-            error.into_error(Context::new(REGISTER).key(self.chain.life_cycle().as_str())),
-        );
+        let operation = match wish.stage {
+            Stage::Gone => DEREGISTER,
+            _ => REGISTER,
+        };
+        let error = error.into_error(Context::new(operation).key(self.chain.life_cycle().as_str()));
+        self.given_up = wish.stage == Stage::Gone && !error.is_retryable();
+        self.trouble(error);
         self.turn = None;
+        if self.given_up {
+            return true;
+        }
         let mut states = session.states();
         tokio::select! {
             () = self.engine.clock.sleep(backoff.next_delay()) => {}

@@ -160,6 +160,7 @@ impl Registry {
             wish: wanted,
             progress,
             enrolled: self.shared.enroll(member.clone()),
+            given_up: false,
             turn: None,
         };
         engine.tasks.spawn(keeping.run());
@@ -196,8 +197,7 @@ impl Registry {
     /// [`update`](Self::update). Its handle is of no use from then on.
     ///
     /// # Errors
-    /// [`NotFound`](Error::NotFound) if this coordinator has no such registration;
-    /// [`Closed`](Error::Closed).
+    /// [`NotFound`](Error::NotFound) if this coordinator has no such registration; else as there.
     ///
     /// # Cancel safety
     /// Safe: it goes on in the background.

@@ -95,10 +95,13 @@ impl Registration {
         self.0.progress.has_changed().is_ok()
     }
 
-    /// Removes the record, marked as leaving first, so that nobody takes it for a crash.
+    /// Removes the record, marked as leaving first, so that nobody takes it for a crash. While etcd does
+    /// not answer it waits for that, however long it takes.
     ///
     /// # Errors
-    /// [`Closed`](Error::Closed) if the coordinator was closed before etcd confirmed it.
+    /// [`Closed`](Error::Closed) if the coordinator was closed before etcd confirmed it;
+    /// [`Denied`](Error::Denied), or another error that waiting does not mend: then the record stays
+    /// until its lease, which nobody renews any more, has run out.
     ///
     /// # Cancel safety
     /// Safe: it goes on in the background.
@@ -208,9 +211,11 @@ impl Member {
         let mut progress = self.progress.clone();
         // The task's end: the lease is gone too.
         while progress.changed().await.is_ok() {}
-        match progress.borrow().gone {
-            true => Ok(()),
-            false => Err(Error::closed(DEREGISTER)),
+        let progress = progress.borrow();
+        match (progress.gone, &progress.trouble) {
+            (true, _) => Ok(()),
+            (false, Some(trouble)) if !trouble.is_retryable() => Err(trouble.clone()),
+            (false, _) => Err(Error::closed(DEREGISTER)),
         }
     }
 

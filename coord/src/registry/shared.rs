@@ -13,6 +13,7 @@ use super::{
     instance::Family,
     own::{OwnKey, OwnKeys},
     registration::Member,
+    wish::Stage,
 };
 use crate::{
     client::Span,
@@ -124,7 +125,11 @@ impl Shared {
         let named = || {
             let named = |member: &&Member| member.name.as_deref() == Some(instance);
             let all = members.values().filter(of_service).filter(named);
-            all.max_by_key(|member| member.wish.borrow().record.registered_ms)
+            all.max_by_key(|member| {
+                let wish = member.wish.borrow();
+                // One that is leaving does not stand for one that stays.
+                (wish.stage < Stage::Withdrawn, wish.record.registered_ms)
+            })
         };
         by_key.or_else(named).cloned()
     }

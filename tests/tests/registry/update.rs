@@ -9,9 +9,11 @@ use std::{
 };
 
 use coord::{
-    Coordinator, Error, InstanceEvent, InstanceHealth, InstanceSpec, InstanceUpdate, Registry,
+    Coordinator, Error, InstanceEvent, InstanceHealth, InstanceSpec, InstanceUpdate, Options,
+    Registry, Secret,
 };
-use coord_tests::{Backend, dropped_after, eventually, on_both};
+use coord_tests::{Backend, Etcd, EtcdConfig, dropped_after, eventually, on_both};
+use etcd_client::Permission;
 use futures_util::StreamExt as _;
 use serde_json::Value;
 
@@ -21,6 +23,7 @@ on_both! {
     an_update_is_told_and_written_once,
     what_is_not_healthy_is_not_found,
     an_instance_is_changed_by_its_service_and_name,
+    one_that_is_leaving_does_not_stand_for_its_namesake,
     an_update_stands_when_the_lease_is_lost,
     an_update_while_etcd_is_silent_is_done_later,
     what_etcd_would_refuse_is_not_wanted,
@@ -162,6 +165,57 @@ async fn an_instance_is_changed_by_its_service_and_name(server: Backend) {
     registration.deregister().await.unwrap();
     coordinator.close().await;
     other.close().await;
+}
+
+async fn one_that_is_leaving_does_not_stand_for_its_namesake(server: Backend) {
+    let coordinator = server.coordinator().await;
+    let registry = coordinator.registry();
+    let older = registry.register(spec().instance("n")).await.unwrap();
+    for turn in 0..5 {
+        let newer = InstanceSpec::new(SERVICE, "10.0.0.6:1").instance("n");
+        drop(registry.register(newer).await.unwrap());
+        let weight = InstanceUpdate::new().weight(10 + turn);
+        registry.update(SERVICE, "n", weight).await.unwrap();
+    }
+    let stays =
+        |all: Vec<coord::Instance>| all.into_iter().find(|i| i.instance == older.instance());
+    let found = stays(registry.discover(SERVICE).await.unwrap()).unwrap();
+    assert_eq!(found.weight, 14);
+    coordinator.close().await;
+}
+
+/// What may be written is a matter of etcd's users.
+#[tokio::test(flavor = "multi_thread")]
+async fn leaving_ends_also_where_etcd_forbids_it() {
+    let config = EtcdConfig::new().auth();
+    let Some(etcd) = Etcd::start_or_skip(config).await else {
+        return;
+    };
+    let mut root = etcd.client().await;
+    let all = Permission::read_write("").with_all_keys();
+    root.role_add("writer").await.unwrap();
+    root.role_grant_permission("writer", all).await.unwrap();
+    root.user_add("ann", "hunter2", None).await.unwrap();
+    root.user_grant_role("ann", "writer").await.unwrap();
+    let mut options = Options::test().endpoints([etcd.endpoint()]);
+    // Checking a password takes etcd a moment of a processor's whole time.
+    options.connect_timeout = Duration::from_secs(60);
+    options.user = Some("ann".into());
+    options.password = Some(Secret::new("hunter2"));
+    let coordinator = Coordinator::connect(options).await.unwrap();
+    let registration = coordinator.registry().register(spec()).await.unwrap();
+    root.user_revoke_role("ann", "writer").await.unwrap();
+    let left = tokio::time::timeout(Duration::from_secs(30), registration.deregister());
+    let refused = left.await.expect("it ends").unwrap_err();
+    assert!(matches!(refused, Error::Denied { .. }), "{refused:?}");
+    // Its lease is renewed no more.
+    eventually("it runs out", async || {
+        let below = Some(etcd_client::GetOptions::new().with_prefix());
+        let found = root.clone().get("coord/svc/", below).await.unwrap();
+        found.kvs().is_empty()
+    })
+    .await;
+    coordinator.close().await;
 }
 
 async fn an_update_stands_when_the_lease_is_lost(server: Backend) {
