@@ -16,6 +16,7 @@ use std::{
 
 use coord::{Coordinator, Error, LostReason, locked};
 use coord_tests::{Backend, eventually, on_both};
+use tokio::sync::oneshot;
 
 /// The keys below `prefix`.
 async fn keys(server: &Backend, prefix: &str) -> Vec<String> {
@@ -239,8 +240,12 @@ async fn arguments_are_dropped_with_the_body(server: Backend) {
 }
 
 #[locked("lost", via = coordinator)]
-async fn endless(coordinator: &Coordinator, dropped: OnDrop) -> Result<(), ShopError> {
-    let _ = &dropped;
+async fn endless(
+    coordinator: &Coordinator,
+    dropped: OnDrop,
+    begun: oneshot::Sender<()>,
+) -> Result<(), ShopError> {
+    let _ = (&dropped, begun.send(()));
     std::future::pending().await
 }
 
@@ -255,21 +260,18 @@ impl Drop for OnDrop {
 async fn a_lost_lock_drops_the_body_and_the_call_says_so(server: Backend) {
     let coordinator = server.coordinator().await;
     let dropped = Arc::new(AtomicBool::new(false));
+    let (begun, has_begun) = oneshot::channel();
     let body = tokio::spawn({
         let dropped = OnDrop(dropped.clone());
-        async move { endless(&coordinator, dropped).await }
+        async move { endless(&coordinator, dropped, begun).await }
     });
-    let options = || Some(etcd_client::GetOptions::new().with_prefix());
-    let lease = eventually("the lock is held", async || {
-        let found = server
-            .client()
-            .await
-            .get("coord/lock/lost!/", options())
-            .await;
-        found.unwrap().kvs().first().map(|kv| kv.lease())
-    })
-    .await;
-    server.expire_lease(lease).await;
+    // Not as soon as the entry is there: a lease that is lost before the grant is known costs nothing
+    // but another turn in the queue.
+    has_begun.await.unwrap();
+    let options = Some(etcd_client::GetOptions::new().with_prefix());
+    let mut store = server.client().await;
+    let found = store.get("coord/lock/lost!/", options).await.unwrap();
+    server.expire_lease(found.kvs()[0].lease()).await;
     let result = body.await.unwrap();
     let Err(ShopError::Lock(Error::Lost { reason, .. })) = result else {
         panic!("{result:?}")
