@@ -103,23 +103,17 @@ async fn a_body_may_run_on_without_the_lock(server: Backend) {
         if confirm {
             lock = lock.confirm();
         }
-        let lease = async {
-            let entries = eventually("it is held", async || {
-                let entries = queue(&mut store, "lost").await;
-                (!entries.is_empty()).then_some(entries)
-            });
-            server.expire_lease(entries.await[0].lease()).await;
-        };
         let section = lock.run(async |held| {
+            let entries = queue(&mut store, "lost").await;
+            server.expire_lease(entries[0].lease()).await;
             let reason = held.lost().await;
             tokio::task::yield_now().await;
             assert!(!held.is_held());
             reason
         });
-        let (section, ()) = tokio::join!(section, lease);
         match confirm {
-            false => assert_eq!(section.unwrap(), LostReason::Revoked),
-            true => lost(LostReason::Unconfirmed, section),
+            false => assert_eq!(section.await.unwrap(), LostReason::Revoked),
+            true => lost(LostReason::Unconfirmed, section.await),
         }
     }
 }
