@@ -169,6 +169,8 @@ async fn a_restart_of_etcd_is_no_news_of_services(server: Backend) {
         }
         server.restart().await;
         eventually("renewed", async || coordinator.health().is_good()).await;
+        // The raw client's connection broke with the server: its next call could fail.
+        let store = Store(server.client().await);
         // Whoever did not renew its lease would be gone.
         store.pass(TTL, 2).await;
         assert_eq!(store.records().await, before);
@@ -195,6 +197,7 @@ async fn services_of_an_etcd_that_lost_its_data_are_all_back(server: Backend) {
     }
     let before = store.eventually(3).await;
     server.lose_data().await;
+    let store = Store(server.client().await);
     let after = eventually("all are back", async || {
         let records = store.records().await;
         let same = records.keys().eq(before.keys());
