@@ -99,6 +99,7 @@ async fn register(table: &mut Table, coordinator: &Coordinator) {
     );
     let before = registry.discover("crowd").await.expect("a list");
     assert_eq!(before.len(), MANY);
+    // Long enough that whoever is not renewed is gone.
     tokio::time::sleep(TTL * 2).await;
     let after = registry.discover("crowd").await.expect("a list");
     assert!(before == after, "renewed, and not made again");
