@@ -384,6 +384,14 @@ impl Coordinator {
         Registry::new(self.engine.clone(), self.alive.registrations.clone())
     }
 
+    /// A gRPC channel to `service`, for every client that tonic generates:
+    /// `UserClient::new(coordinator.channel("user-service").await?)`. It finds the instances in the
+    /// registry, follows them, and balances calls over them.
+    #[cfg(feature = "grpc")]
+    pub fn channel(&self, service: impl Into<String>) -> crate::grpc::ChannelBuilder {
+        crate::grpc::ChannelBuilder::new(self.registry(), self.engine.clone(), service)
+    }
+
     /// Instance ids of the pool `pool`: small integers, each with one live holder at most.
     pub fn instance_ids(&self, pool: &str, range: RangeInclusive<u32>) -> InstanceIds {
         #[cfg(feature = "embedded")]

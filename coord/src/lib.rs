@@ -71,6 +71,8 @@ pub mod embedded;
 pub mod testing;
 
 pub mod config;
+#[cfg(feature = "grpc")]
+pub mod grpc;
 mod instance_id;
 mod lock;
 mod registry;

@@ -1,0 +1,45 @@
+//! [`Endpoint`]: one instance, as calls and pickers see it.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use http::uri::{Authority, Scheme};
+use tokio::sync::Notify;
+
+use super::{connection::Connection, load::Load};
+
+/// One instance: where it is, how busy, and the connection to it. Its weight and what else may change
+/// stand in the [`ReadySet`](super::ready::ReadySet), so that a change keeps the connection.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    /// The instance's key in the registry.
+    pub(super) instance: Arc<str>,
+    pub(super) scheme: Scheme,
+    pub(super) authority: Authority,
+    pub(super) load: Load,
+    /// Set by the keeper. A call that finds it closed looks for another endpoint.
+    pub(super) connection: ArcSwapOption<Connection>,
+    /// The keeper's: see [`Shared::trouble`](super::shared::Shared::trouble).
+    pub(super) trouble: Arc<Notify>,
+}
+
+/// How a call ended, as far as it tells something of the endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The server answered; also with an error of the application's.
+    Answered,
+    /// The connection broke, the time ran out, or the answer's status says that the server cannot
+    /// serve.
+    Failed,
+    /// Neither: the caller gave up, or the call never reached the server.
+    Unknown,
+}
+
+impl Endpoint {
+    /// The connection, if calls can be sent on it.
+    pub(super) fn open(&self) -> Option<Arc<Connection>> {
+        self.connection
+            .load_full()
+            .filter(|connection| connection.is_open())
+    }
+}

@@ -1,0 +1,1 @@
+//! A request that can be sent again.

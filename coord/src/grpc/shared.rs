@@ -1,0 +1,59 @@
+//! [`Shared`]: what a channel's clones, its calls and its keeper have in common.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+use tokio_util::sync::DropGuard;
+
+use super::{builder::Strategy, pick::Picker, ready::ReadySet};
+use crate::{clock::Clock, options::TlsOptions};
+
+/// What the caller wants; checked by the builder.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) strategy: Strategy,
+    pub(super) zone: Option<String>,
+    pub(super) version: Option<String>,
+    pub(super) tags: BTreeSet<String>,
+    pub(super) wait: Duration,
+    pub(super) slow_start: Duration,
+    pub(super) tls: Option<TlsOptions>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            strategy: Strategy::default(),
+            zone: None,
+            version: None,
+            tags: BTreeSet::new(),
+            wait: Duration::from_secs(3),
+            slow_start: Duration::ZERO,
+            tls: None,
+        }
+    }
+}
+
+/// What a channel's clones and its calls have in common. The keeper has all but the guard: it ends
+/// when the last clone is gone.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) service: Arc<str>,
+    pub(super) settings: Settings,
+    pub(super) clock: Clock,
+    pub(super) picker: Picker,
+    /// Written by the keeper alone.
+    pub(super) ready: ArcSwap<ReadySet>,
+    /// After each change of `ready`: wakes the calls that wait.
+    pub(super) changed: Notify,
+    /// Something happened to an endpoint: the keeper looks at all of them.
+    pub(super) trouble: Arc<Notify>,
+}
+
+/// Ends the keeper when the last clone of the channel is gone.
+#[derive(Debug)]
+pub(super) struct Owned {
+    pub(super) shared: Arc<Shared>,
+    pub(super) _keeper: DropGuard,
+}
