@@ -18,6 +18,8 @@ pub(super) struct Settings {
     pub(super) tags: BTreeSet<String>,
     pub(super) wait: Duration,
     pub(super) slow_start: Duration,
+    pub(super) connect_timeout: Duration,
+    pub(super) keep_alive: Option<Duration>,
     pub(super) tls: Option<TlsOptions>,
 }
 
@@ -30,6 +32,8 @@ impl Default for Settings {
             tags: BTreeSet::new(),
             wait: Duration::from_secs(3),
             slow_start: Duration::ZERO,
+            connect_timeout: Duration::from_secs(5),
+            keep_alive: None,
             tls: None,
         }
     }
