@@ -52,6 +52,7 @@ async fn a_status_is_given_and_a_cut_breaks_what_is_in_flight() {
         (Code::ResourceExhausted, "full")
     );
     server.handler().set_status(Code::Ok, "");
+    server.handler().set_latency(Duration::from_millis(1));
     let endless = client.server_stream(say("two", 0)).await.unwrap();
     let mut endless = endless.into_inner();
     endless.next().await.unwrap().unwrap();
