@@ -74,6 +74,20 @@ impl ChannelBuilder {
         self
     }
 
+    /// How long a call may take at most, from the call to the end of its answer: a caller's own deadline
+    /// (`Request::set_timeout`) counts if it is earlier. The server is told of it. Default: no limit.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.settings.timeout = Some(limit);
+        self
+    }
+
+    /// What servers are told of who calls, in the header [`CALLER`](super::CALLER); they read it with
+    /// [`caller`](super::caller()). Default: the name of the service or the module, if there is one.
+    pub fn caller(mut self, name: impl Into<String>) -> Self {
+        self.settings.caller = Some(name.into());
+        self
+    }
+
     /// How long a new endpoint takes to reach its full share. Default: zero.
     pub fn slow_start(mut self, ramp: Duration) -> Self {
         self.settings.slow_start = ramp;

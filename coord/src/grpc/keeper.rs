@@ -7,7 +7,9 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    caller::Caller,
     channel::Channel,
+    meter::Meter,
     pick::Picker,
     ready::ReadySet,
     shared::{Owned, Settings, Shared},
@@ -20,6 +22,12 @@ pub(super) fn start(engine: &Engine, view: ServiceView, settings: Settings) -> C
     let shared = Arc::new(Shared {
         service: view.service().into(),
         clock: engine.clock.clone(),
+        meter: Meter::new(view.service()),
+        caller: settings
+            .caller
+            .as_deref()
+            .or(engine.module.as_deref())
+            .map(Caller::new),
         picker: Picker::new(settings.strategy),
         ready: ArcSwap::from_pointee(ReadySet::default()),
         changed: Notify::new(),

@@ -65,7 +65,7 @@ impl Drop for InFlight {
         let load = &self.endpoint.load;
         load.in_flight.fetch_sub(1, Relaxed);
         match self.outcome {
-            Outcome::Answered => load.failures.store(0, Relaxed),
+            Outcome::Answered | Outcome::Overloaded => load.failures.store(0, Relaxed),
             Outcome::Failed => {
                 if load.failures.fetch_add(1, Relaxed) + 1 >= FAILURES {
                     self.endpoint.trouble.notify_one();

@@ -6,6 +6,8 @@
 //! | `channel.rs` | [`Channel`]: what a generated client calls |
 //! | `call.rs` | one call: pick, send, or wait; again, if it was never sent |
 //! | `request.rs` | a request that can be sent again |
+//! | `status.rs` | what a failure means: whether the call may be repeated, what the caller is told |
+//! | `caller.rs` | the caller's name |
 //! | `body.rs` | [`ResponseBody`]: a call lasts until its end |
 //! | `keeper.rs` | the one task of a channel: follows the registry, connects, publishes the ready set |
 //! | `state.rs` | what becomes of an endpoint: a state machine without IO |
@@ -24,17 +26,21 @@
 mod body;
 mod builder;
 mod call;
+mod caller;
 mod channel;
 mod connection;
 mod endpoint;
 mod keeper;
 mod load;
+mod meter;
 mod pick;
 mod ready;
 mod request;
 mod shared;
 mod state;
+mod status;
 
 pub use body::ResponseBody;
 pub use builder::{ChannelBuilder, Strategy};
+pub use caller::{CALLER, Caller, caller};
 pub use channel::Channel;
