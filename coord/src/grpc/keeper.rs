@@ -29,6 +29,7 @@ pub(super) fn start(engine: &Engine, view: ServiceView, settings: Settings) -> C
             .or(engine.module.as_deref())
             .map(Caller::new),
         picker: Picker::new(settings.strategy),
+        view: view.clone(),
         ready: ArcSwap::from_pointee(ReadySet::default()),
         changed: Notify::new(),
         trouble: Arc::new(Notify::new()),

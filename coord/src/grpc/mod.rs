@@ -5,6 +5,9 @@
 //! | `builder.rs` | [`ChannelBuilder`], [`Strategy`]: what the caller wants |
 //! | `channel.rs` | [`Channel`]: what a generated client calls |
 //! | `call.rs` | one call: pick, send, or wait; again, if it was never sent |
+//! | `search.rs` | where a call goes, or how long it waits for a place |
+//! | `deadline.rs` | how long a call may take |
+//! | `underway.rs` | a call on an endpoint, as its channel counts it |
 //! | `request.rs` | a request that can be sent again |
 //! | `status.rs` | what a failure means: whether the call may be repeated, what the caller is told |
 //! | `caller.rs` | the caller's name |
@@ -14,6 +17,7 @@
 //! | `connection.rs` | one HTTP/2 connection |
 //! | `endpoint.rs`, `load.rs` | one instance, as calls and pickers see it |
 //! | `ready.rs` | what is picked from; immutable |
+//! | `probe.rs` | an ejected endpoint that one call may try |
 //! | `pick/` | the strategies |
 //!
 //! # Invariants
@@ -29,16 +33,20 @@ mod call;
 mod caller;
 mod channel;
 mod connection;
+mod deadline;
 mod endpoint;
 mod keeper;
 mod load;
 mod meter;
 mod pick;
+mod probe;
 mod ready;
 mod request;
+mod search;
 mod shared;
 mod state;
 mod status;
+mod underway;
 
 pub use body::ResponseBody;
 pub use builder::{ChannelBuilder, Strategy};

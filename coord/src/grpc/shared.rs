@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::DropGuard;
 
 use super::{builder::Strategy, caller::Caller, meter::Meter, pick::Picker, ready::ReadySet};
-use crate::{clock::Clock, options::TlsOptions};
+use crate::{clock::Clock, options::TlsOptions, registry::ServiceView};
 
 /// What the caller wants; checked by the builder.
 #[derive(Clone, Debug)]
@@ -49,15 +49,27 @@ pub(super) struct Shared {
     pub(super) settings: Settings,
     pub(super) clock: Clock,
     pub(super) picker: Picker,
+    /// What the metrics are told.
     pub(super) meter: Meter,
     /// What goes with each call.
     pub(super) caller: Option<Caller>,
+    /// For its age.
+    pub(super) view: ServiceView,
     /// Written by the keeper alone.
     pub(super) ready: ArcSwap<ReadySet>,
     /// After each change of `ready`: wakes the calls that wait.
     pub(super) changed: Notify,
     /// Something happened to an endpoint: the keeper looks at all of them.
     pub(super) trouble: Arc<Notify>,
+}
+
+impl Shared {
+    /// What the registry and the connections look like, for the text of a call that found no endpoint:
+    /// `registry: 3 instances (1 filtered out), heard of 2s ago; connections: 1 backing off; last
+    /// failure: 10.0.0.5:50051: connection refused`.
+    pub(super) fn describe(&self, set: &ReadySet) -> String {
+        set.summary.describe(self.view.age())
+    }
 }
 
 /// Ends the keeper when the last clone of the channel is gone.
