@@ -38,17 +38,13 @@ pub(super) async fn run(
     let shared = &owned.shared;
     let now = shared.clock.now();
     let set = shared.ready.load_full();
-    let Some((endpoint, connection)) = shared
-        .picker
-        .pick(&set, &[], now)
-        .and_then(|endpoint| Some((endpoint, endpoint.open()?)))
-    else {
+    let Some((endpoint, connection)) = shared.picker.pick(&set, &[], now) else {
         return Err(Status::unavailable(format!(
             "no endpoint for {}",
             shared.service
         )));
     };
-    let flight = InFlight::begin(endpoint.clone(), now);
+    let mut flight = InFlight::begin(endpoint.clone(), now);
     let sent = connection.sender().try_send_request(request);
     match sent.await {
         Ok(response) => {

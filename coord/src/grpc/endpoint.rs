@@ -7,6 +7,7 @@ use http::uri::{Authority, Scheme};
 use tokio::sync::Notify;
 
 use super::{connection::Connection, load::Load};
+use crate::clock::Clock;
 
 /// One instance: where it is, how busy, and the connection to it. Its weight and what else may change
 /// stand in the [`ReadySet`](super::ready::ReadySet), so that a change keeps the connection.
@@ -17,6 +18,8 @@ pub(super) struct Endpoint {
     pub(super) scheme: Scheme,
     pub(super) authority: Authority,
     pub(super) load: Load,
+    /// By which a call that ends without an answer says how long it took.
+    pub(super) clock: Clock,
     /// Set by the keeper. A call that finds it closed looks for another endpoint.
     pub(super) connection: ArcSwapOption<Connection>,
     /// The keeper's: see [`Shared::trouble`](super::shared::Shared::trouble).
@@ -36,6 +39,12 @@ pub(super) enum Outcome {
 }
 
 impl Endpoint {
+    /// Whether [`open`](Self::open) would find a connection now; at a fraction of the cost.
+    pub(super) fn is_open(&self) -> bool {
+        let connection = self.connection.load();
+        connection.as_ref().is_some_and(|one| one.is_open())
+    }
+
     /// The connection, if calls can be sent on it.
     pub(super) fn open(&self) -> Option<Arc<Connection>> {
         self.connection
