@@ -39,10 +39,12 @@ pub(super) enum Outcome {
 }
 
 impl Endpoint {
-    /// Whether [`open`](Self::open) would find a connection now; at a fraction of the cost.
+    /// Whether calls can be sent on its connection: cheaper than to [take](Self::open) it.
     pub(super) fn is_open(&self) -> bool {
-        let connection = self.connection.load();
-        connection.as_ref().is_some_and(|one| one.is_open())
+        self.connection
+            .load()
+            .as_ref()
+            .is_some_and(|connection| connection.is_open())
     }
 
     /// The connection, if calls can be sent on it.

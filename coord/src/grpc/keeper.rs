@@ -21,6 +21,7 @@ pub(super) fn start(engine: &Engine, view: ServiceView, settings: Settings) -> C
         service: view.service().into(),
         clock: engine.clock.clone(),
         picker: Picker::new(settings.strategy),
+        view: view.clone(),
         ready: ArcSwap::from_pointee(ReadySet::default()),
         changed: Notify::new(),
         trouble: Arc::new(Notify::new()),

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use super::endpoint::{Endpoint, Outcome};
+use super::{
+    endpoint::{Endpoint, Outcome},
+    probe::Permit,
+};
 use crate::clock::Instant;
 
 /// Failures in a row after which the keeper is asked to take an endpoint out.
@@ -140,9 +143,18 @@ pub(super) struct InFlight {
     begun: Instant,
     answering: bool,
     outcome: Outcome,
+    /// Of the one call to an ejected endpoint.
+    permit: Option<Permit>,
 }
 
 impl InFlight {
+    /// The one call to an ejected endpoint; its [outcome](Self::ended) decides about that.
+    pub(super) fn probing(permit: Permit, now: Instant) -> Self {
+        let mut flight = Self::begin(permit.endpoint().clone(), now);
+        flight.permit = Some(permit);
+        flight
+    }
+
     pub(super) fn begin(endpoint: Arc<Endpoint>, now: Instant) -> Self {
         endpoint.load.in_flight.fetch_add(1, Relaxed);
         Self {
@@ -150,6 +162,7 @@ impl InFlight {
             begun: now,
             answering: false,
             outcome: Outcome::Unknown,
+            permit: None,
         }
     }
 
@@ -191,6 +204,10 @@ impl Drop for InFlight {
                 }
             }
             Outcome::Unknown => {}
+        }
+        // Last: the keeper then looks at what has just been written.
+        if let Some(permit) = self.permit.take() {
+            permit.ended(self.outcome);
         }
     }
 }

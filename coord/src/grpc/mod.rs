@@ -12,6 +12,7 @@
 //! | `connection.rs` | one HTTP/2 connection |
 //! | `endpoint.rs`, `load.rs` | one instance, as calls and pickers see it |
 //! | `ready.rs` | what is picked from; immutable |
+//! | `probe.rs` | an ejected endpoint that one call may try |
 //! | `pick/` | the strategies |
 //!
 //! # Invariants
@@ -30,6 +31,7 @@ mod endpoint;
 mod keeper;
 mod load;
 mod pick;
+mod probe;
 mod ready;
 mod request;
 mod shared;

@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::DropGuard;
 
 use super::{builder::Strategy, pick::Picker, ready::ReadySet};
-use crate::{clock::Clock, options::TlsOptions};
+use crate::{clock::Clock, options::TlsOptions, registry::ServiceView};
 
 /// What the caller wants; checked by the builder.
 #[derive(Clone, Debug)]
@@ -43,12 +43,23 @@ pub(super) struct Shared {
     pub(super) settings: Settings,
     pub(super) clock: Clock,
     pub(super) picker: Picker,
+    /// For its age.
+    pub(super) view: ServiceView,
     /// Written by the keeper alone.
     pub(super) ready: ArcSwap<ReadySet>,
     /// After each change of `ready`: wakes the calls that wait.
     pub(super) changed: Notify,
     /// Something happened to an endpoint: the keeper looks at all of them.
     pub(super) trouble: Arc<Notify>,
+}
+
+impl Shared {
+    /// What the registry and the connections look like, for the text of a call that found no endpoint:
+    /// `registry: 3 instances (1 filtered out), heard of 2s ago; connections: 1 backing off; last
+    /// failure: 10.0.0.5:50051: connection refused`.
+    pub(super) fn describe(&self, set: &ReadySet) -> String {
+        set.summary.describe(self.view.age())
+    }
 }
 
 /// Ends the keeper when the last clone of the channel is gone.
