@@ -68,12 +68,16 @@ impl Live {
 impl ResponseBody {
     pub(super) fn of(
         response: Response<Incoming>,
-        call: Underway,
+        mut call: Underway,
         deadline: Option<Deadline>,
     ) -> Response<Self> {
         let (head, incoming) = response.into_parts();
+        let told = status::told(&head.headers);
+        if matches!(told, None | Some(Outcome::Answered)) {
+            call.answering();
+        }
         let live = Live {
-            told: status::told(&head.headers),
+            told,
             http: head.status,
             incoming,
             call,

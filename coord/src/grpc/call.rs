@@ -84,7 +84,6 @@ pub(super) async fn run(
         drop(sender);
         match or_late(answer, deadline.as_mut()).instrument(span).await {
             Ok(Ok(response)) => {
-                call.answering();
                 return Ok(ResponseBody::of(response, call, deadline));
             }
             Ok(Err(error)) => request = again(error, kept, call, &mut search)?,

@@ -98,16 +98,11 @@ impl<'c> Search<'c> {
                 sender: connection.sender(),
             });
         }
-        loop {
-            let endpoint = shared.picker.pick(&set, &self.tried, now)?;
-            // Or it has been closed since it was picked, and is not picked again.
-            if let Some(connection) = endpoint.open() {
-                return Some(Found {
-                    flight: InFlight::begin(endpoint.clone(), now),
-                    sender: connection.sender(),
-                });
-            }
-        }
+        let (endpoint, connection) = shared.picker.pick(&set, &self.tried, now)?;
+        Some(Found {
+            flight: InFlight::begin(endpoint.clone(), now),
+            sender: connection.sender(),
+        })
     }
 
     fn has_tried(&self, endpoint: &Arc<Endpoint>) -> bool {

@@ -35,9 +35,10 @@ impl Underway {
         &self.owned.shared
     }
 
-    /// The answer has begun.
-    pub(super) fn answering(&self) {
-        self.flight.answering(self.shared().clock.now());
+    /// The answer has begun, and does not say that the call failed.
+    pub(super) fn answering(&mut self) {
+        let now = self.shared().clock.now();
+        self.flight.answering(now);
     }
 
     /// How it ended.
