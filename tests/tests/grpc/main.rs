@@ -4,4 +4,5 @@
     reason = "helpers of a test fail as the test does"
 )]
 
+mod discovery;
 mod kit;
