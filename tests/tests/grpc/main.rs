@@ -1,0 +1,8 @@
+//! `coord::grpc`: channels that find and balance, and servers that leave in order.
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of a test fail as the test does"
+)]
+
+mod discovery;
+mod kit;
