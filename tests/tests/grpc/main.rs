@@ -4,4 +4,9 @@
     reason = "helpers of a test fail as the test does"
 )]
 
+mod calls;
 mod kit;
+mod retry;
+mod scripted;
+mod waiting;
+mod world;
