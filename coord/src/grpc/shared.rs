@@ -22,6 +22,8 @@ pub(super) struct Settings {
     /// What servers are told of who calls; `None`: the module's name.
     pub(super) caller: Option<String>,
     pub(super) slow_start: Duration,
+    pub(super) connect_timeout: Duration,
+    pub(super) keep_alive: Option<Duration>,
     pub(super) tls: Option<TlsOptions>,
 }
 
@@ -36,6 +38,8 @@ impl Default for Settings {
             timeout: None,
             caller: None,
             slow_start: Duration::ZERO,
+            connect_timeout: Duration::from_secs(5),
+            keep_alive: None,
             tls: None,
         }
     }

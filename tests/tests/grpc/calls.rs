@@ -94,7 +94,10 @@ async fn an_applications_status_comes_as_it_is() {
     for code in [Code::NotFound, Code::Internal, Code::Unavailable] {
         server.handler().set_status(code, "says the application");
         let error = client.echo(say("one", 0)).await.unwrap_err();
-        assert_eq!((error.code(), error.message()), (code, "says the application"));
+        assert_eq!(
+            (error.code(), error.message()),
+            (code, "says the application")
+        );
     }
     assert_eq!(server.handler().calls(), 3);
 }
@@ -158,7 +161,9 @@ async fn the_server_is_told_who_calls() {
         assert_eq!(reply.get_ref().caller, name);
         // Whoever knows better is heard.
         let mut request = Request::new(say("one", 0));
-        request.metadata_mut().insert(CALLER, "else".parse().unwrap());
+        request
+            .metadata_mut()
+            .insert(CALLER, "else".parse().unwrap());
         assert_eq!(caller(request.metadata()), Some("else"));
         let reply = client.echo(request).await.unwrap();
         assert_eq!(reply.get_ref().caller, "else");
@@ -167,7 +172,10 @@ async fn the_server_is_told_who_calls() {
 
 #[tokio::test]
 async fn a_stream_outlives_its_instance_in_the_registry_and_its_channel() {
-    let (old, new) = (EchoServer::start("old").await, EchoServer::start("new").await);
+    let (old, new) = (
+        EchoServer::start("old").await,
+        EchoServer::start("new").await,
+    );
     let mut world = World::of([old.address()]).await;
     let (sender, said) = tokio::sync::mpsc::channel(1);
     let said = stream::unfold(said, async |mut said| Some((said.recv().await?, said)));
@@ -226,12 +234,20 @@ async fn a_deadline_holds_until_the_end_of_a_stream() {
     let mut world = World::of([&server.address]).await;
     let mut request = Request::new(say("one", 0));
     request.set_timeout(Duration::from_millis(500));
-    let mut replies = world.client.server_stream(request).await.unwrap().into_inner();
+    let mut replies = world
+        .client
+        .server_stream(request)
+        .await
+        .unwrap()
+        .into_inner();
     replies.next().await.unwrap().unwrap();
     let error = replies.next().await.unwrap().unwrap_err();
     assert_eq!(error.code(), Code::DeadlineExceeded, "{error:?}");
     let says = error.message();
-    assert!(says.contains(SERVICE) && says.contains(&server.address), "{says}");
+    assert!(
+        says.contains(SERVICE) && says.contains(&server.address),
+        "{says}"
+    );
     assert!(replies.next().await.is_none());
     eventually("it is reset", async || server.resets() == 1).await;
 }

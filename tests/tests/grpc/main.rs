@@ -5,6 +5,7 @@
 )]
 
 mod calls;
+mod discovery;
 mod kit;
 mod retry;
 mod scripted;

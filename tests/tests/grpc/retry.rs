@@ -41,7 +41,10 @@ async fn goes_elsewhere(act: Act) {
     );
     let mut world = World::of([&first.address, &other.address]).await;
     for _ in 0..6 {
-        world.call().await.unwrap_or_else(|e| panic!("{act:?}: {e}"));
+        world
+            .call()
+            .await
+            .unwrap_or_else(|e| panic!("{act:?}: {e}"));
     }
     assert!(first.seen() > 0, "{act:?}");
     assert!(other.seen() > 0, "{act:?}");
@@ -79,11 +82,26 @@ async fn the_last_stream_of_a_connection_that_goes_away_is_answered_on_it() {
 #[tokio::test]
 async fn what_the_server_may_have_processed_is_not_repeated() {
     fails(Act::Cut, Code::Unavailable, "the call broke").await;
-    fails(Act::GoAwayAfter(NO_ERROR), Code::Unavailable, "the call broke").await;
-    fails(Act::GoAwayAfter(ENHANCE_YOUR_CALM), Code::Unavailable, "the call broke").await;
+    fails(
+        Act::GoAwayAfter(NO_ERROR),
+        Code::Unavailable,
+        "the call broke",
+    )
+    .await;
+    fails(
+        Act::GoAwayAfter(ENHANCE_YOUR_CALM),
+        Code::Unavailable,
+        "the call broke",
+    )
+    .await;
     fails(Act::Reset(CANCEL), Code::Cancelled, "the call broke").await;
     fails(Act::Reset(INTERNAL_ERROR), Code::Internal, "the call broke").await;
-    fails(Act::Reset(ENHANCE_YOUR_CALM), Code::ResourceExhausted, "the call broke").await;
+    fails(
+        Act::Reset(ENHANCE_YOUR_CALM),
+        Code::ResourceExhausted,
+        "the call broke",
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -120,7 +138,10 @@ async fn a_server_that_refuses_all_is_not_asked_for_ever() {
     assert_eq!(error.code(), Code::Unavailable);
     let says = error.message();
     assert!(says.contains("within 1s"), "{says}");
-    assert!(says.contains("last try:") && says.contains("refused"), "{says}");
+    assert!(
+        says.contains("last try:") && says.contains("refused"),
+        "{says}"
+    );
     // Pauses grow: far fewer than a loop would send.
     assert!(server.seen() < 500, "{}", server.seen());
 }
@@ -137,7 +158,10 @@ async fn connections_that_close_in_order_cost_no_call() {
             tokio::spawn(async move {
                 let mut calls = 0_u64;
                 loop {
-                    let request = EchoRequest { text: "on".into(), times: 0 };
+                    let request = EchoRequest {
+                        text: "on".into(),
+                        times: 0,
+                    };
                     let answer = client.echo(request).await?;
                     if answer.get_ref().server == "last" {
                         return Ok::<_, tonic::Status>(calls);

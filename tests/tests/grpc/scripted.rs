@@ -71,10 +71,7 @@ struct Inner {
 }
 
 impl Scripted {
-    pub(crate) async fn start(
-        name: &'static str,
-        script: impl IntoIterator<Item = Act>,
-    ) -> Self {
+    pub(crate) async fn start(name: &'static str, script: impl IntoIterator<Item = Act>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let inner = Arc::new(Inner {
@@ -164,9 +161,19 @@ async fn perform(
     id: u32,
     act: Act,
 ) -> std::io::Result<bool> {
-    let begun = frame(HEADERS, END_HEADERS, id, &headers(200, &[("content-type", "application/grpc")]));
+    let begun = frame(
+        HEADERS,
+        END_HEADERS,
+        id,
+        &headers(200, &[("content-type", "application/grpc")]),
+    );
     let alone = |status: u16, headers_: &[(&str, &str)]| {
-        frame(HEADERS, END_HEADERS | END_STREAM, id, &headers(status, headers_))
+        frame(
+            HEADERS,
+            END_HEADERS | END_STREAM,
+            id,
+            &headers(status, headers_),
+        )
     };
     let message = frame(DATA, 0, id, &message(inner.name));
     let ended = {
@@ -176,7 +183,12 @@ async fn perform(
     };
     let reset = |code: u32| frame(RST_STREAM, 0, id, &code.to_be_bytes());
     let go_away = |last: u32, code: u32| {
-        frame(GOAWAY, 0, 0, &[last.to_be_bytes(), code.to_be_bytes()].concat())
+        frame(
+            GOAWAY,
+            0,
+            0,
+            &[last.to_be_bytes(), code.to_be_bytes()].concat(),
+        )
     };
     let (frames, goes_on) = match act {
         Act::Answer => ([begun, message, ended].concat(), true),
@@ -190,7 +202,10 @@ async fn perform(
         // A client's streams have odd numbers.
         Act::GoAwayBefore(code) => (go_away(id - 1, code), false),
         Act::GoAwayAfter(code) => (go_away(id, code), false),
-        Act::GoAwayAnswer => ([go_away(id, NO_ERROR), begun, message, ended].concat(), false),
+        Act::GoAwayAnswer => (
+            [go_away(id, NO_ERROR), begun, message, ended].concat(),
+            false,
+        ),
         Act::Cut => (Vec::new(), false),
         Act::HeadersCut => (begun, false),
         Act::MessageReset(code) => ([begun, message, reset(code)].concat(), true),

@@ -132,7 +132,11 @@ async fn a_closed_coordinator_ends_calls_that_wait_and_refuses_new_ones() {
     let world = World::with::<&str>([], |channel| channel.wait(Duration::from_secs(3600))).await;
     let mut client = world.client.clone();
     let waiting = tokio::spawn(async move { client.echo(EchoRequest::default()).await });
-    let World { mut client, coordinator, .. } = world;
+    let World {
+        mut client,
+        coordinator,
+        ..
+    } = world;
     tokio::task::yield_now().await;
     coordinator.close().await;
     let error = waiting.await.unwrap().unwrap_err();
