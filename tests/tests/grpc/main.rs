@@ -4,5 +4,10 @@
     reason = "helpers of a test fail as the test does"
 )]
 
+mod calls;
 mod discovery;
 mod kit;
+mod retry;
+mod scripted;
+mod waiting;
+mod world;
