@@ -5,6 +5,7 @@
 //!
 //! * [`backend`]: one test body on the embedded server and on a real etcd.
 //! * [`etcd`]: a real etcd, alone or as a cluster, with TLS and authentication on request.
+//! * [`echo`]: a gRPC server that says who it is, counts, and misbehaves on command.
 //! * [`proxy`]: one TCP link that delays, holds, loses or cuts what goes through it.
 //! * [`worker`]: other processes that run a part of the test.
 //! * [`differential`]: the same random operations to two servers, and every answer compared.
@@ -18,6 +19,7 @@
 pub mod backend;
 pub mod differential;
 mod dropped;
+pub mod echo;
 pub mod etcd;
 mod eventually;
 mod guardian;

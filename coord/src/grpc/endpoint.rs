@@ -31,6 +31,9 @@ pub(super) struct Endpoint {
 pub(super) enum Outcome {
     /// The server answered; also with an error of the application's.
     Answered,
+    /// The server answered that it has no room for the call: it serves, but its answers' quickness is
+    /// no reason to send it more.
+    Overloaded,
     /// The connection broke, the time ran out, or the answer's status says that the server cannot
     /// serve.
     Failed,

@@ -188,14 +188,15 @@ impl Drop for InFlight {
             let now = self.endpoint.clock.now();
             let took = now.since(self.begun);
             match self.outcome {
-                Outcome::Failed => load.failed(took, now),
+                // Who answers at once that it has no room is not fast, either.
+                Outcome::Failed | Outcome::Overloaded => load.failed(took, now),
                 // Callers who have a limit of their own, and drop what takes longer, would else go on
                 // being sent to an endpoint that never answers.
                 Outcome::Answered | Outcome::Unknown => load.given_up(took, now),
             }
         }
         match self.outcome {
-            Outcome::Answered => load.failures.store(0, Relaxed),
+            Outcome::Answered | Outcome::Overloaded => load.failures.store(0, Relaxed),
             Outcome::Failed => {
                 if load.failures.fetch_add(1, Relaxed) + 1 >= FAILURES {
                     self.endpoint.trouble.notify_one();

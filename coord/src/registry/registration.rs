@@ -121,6 +121,20 @@ impl Registration {
         });
     }
 
+    /// Whether others are to find it: it is ready, healthy, and not leaving. etcd may not know yet.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.0.wish.borrow().is_shown()
+    }
+
+    /// Waits until [`is_wanted`](Self::is_wanted) is that.
+    #[cfg(feature = "grpc")]
+    pub(crate) async fn until_wanted(&self, wanted: bool) {
+        let mut wish = self.0.wish.subscribe();
+        // Cannot fail: the sender is this registration's.
+        let _ = wish.wait_for(|wish| wish.is_shown() == wanted).await;
+    }
+
     /// Takes it out of the routable ones; returns when etcd has confirmed it, or when that is no
     /// longer needed.
     pub(crate) async fn withdraw(&self) {

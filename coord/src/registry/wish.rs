@@ -64,6 +64,12 @@ impl Wish {
         }
     }
 
+    /// Whether others are to find it.
+    #[cfg(feature = "grpc")]
+    pub(super) fn is_shown(&self) -> bool {
+        self.target().place == Place::Shown
+    }
+
     /// True if that is news.
     pub(super) fn forward(&mut self, to: Stage) -> bool {
         let forward = to > self.stage;

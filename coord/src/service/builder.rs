@@ -19,7 +19,8 @@ pub struct WithId;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Ready {
-    /// Once `main` has called [`Context::ready`].
+    /// Once `main` has called [`Context::ready`]. Where nobody chose, `Context::serve_tonic` (feature
+    /// `grpc`) calls it, too.
     #[default]
     Manual,
     /// Once `main` has taken all of its listeners: from then on it accepts.

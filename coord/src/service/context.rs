@@ -9,8 +9,9 @@ use std::{
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::{listeners::Listeners, signals::Stop};
+use super::{listeners::Listeners, settings::Settings, signals::Stop};
 use crate::{
+    clock::Clock,
     coordinator::Coordinator,
     error::{Context as ErrorContext, Error, Result},
     instance_id::InstanceId,
@@ -32,24 +33,36 @@ struct Inner {
     /// Set before `main` runs; or why there is none.
     registration: OnceLock<Result<Registration, String>>,
     ready: CancellationToken,
+    leaving: CancellationToken,
     /// Why it is to stop, if it is not a signal; then the token is cancelled.
     asked: OnceLock<Stop>,
     stop: CancellationToken,
     shutdown: CancellationToken,
+    #[cfg(feature = "grpc")]
+    serve: super::grpc::Terms,
 }
 
 impl Context {
-    pub(super) fn new(name: &str, coordinator: Coordinator, listeners: Listeners) -> Self {
+    #[cfg_attr(not(feature = "grpc"), expect(unused_variables))]
+    pub(super) fn new(
+        settings: &Settings,
+        clock: &Clock,
+        coordinator: Coordinator,
+        listeners: Listeners,
+    ) -> Self {
         Self(Arc::new(Inner {
-            name: name.to_owned(),
+            name: settings.name.clone(),
             coordinator,
             listeners,
             id: OnceLock::new(),
             registration: OnceLock::new(),
             ready: CancellationToken::new(),
+            leaving: CancellationToken::new(),
             asked: OnceLock::new(),
             stop: CancellationToken::new(),
             shutdown: CancellationToken::new(),
+            #[cfg(feature = "grpc")]
+            serve: super::grpc::Terms::new(settings, clock),
         }))
     }
 
@@ -186,8 +199,18 @@ impl Context {
         self.0.asked.get().copied().unwrap_or(Stop::Asked)
     }
 
+    /// Cancelled when it begins to stop: before others are told, and before the drain.
+    pub(super) fn leaving(&self) -> &CancellationToken {
+        &self.0.leaving
+    }
+
     pub(super) fn tell(&self) {
         self.0.shutdown.cancel();
+    }
+
+    #[cfg(feature = "grpc")]
+    pub(super) fn serve_terms(&self) -> &super::grpc::Terms {
+        &self.0.serve
     }
 }
 

@@ -109,6 +109,15 @@ impl Listeners {
         }
     }
 
+    /// The only one, or of several the one for gRPC.
+    #[cfg(feature = "grpc")]
+    pub(super) fn grpc(&self) -> Result<tokio::net::TcpListener> {
+        match self.0.bound.iter().any(|(name, _)| name == "grpc") {
+            true => self.take("grpc"),
+            false => self.only(),
+        }
+    }
+
     pub(super) fn bound(&self) -> &Named<SocketAddr> {
         &self.0.bound
     }

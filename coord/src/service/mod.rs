@@ -25,6 +25,8 @@ mod builder;
 mod context;
 mod environment;
 mod extract;
+#[cfg(feature = "grpc")]
+mod grpc;
 mod listeners;
 mod prepare;
 mod settings;
@@ -244,7 +246,7 @@ fn start<S>(service: Service<S>) -> Result<Option<Life>> {
     // Looks names up, which blocks: now, when no runtime waits for this thread.
     let etcd = &coordinator.options().endpoints;
     let addresses = address::advertised(&settings, etcd, listeners.bound());
-    let context = Context::new(&settings.name, coordinator, listeners);
+    let context = Context::new(&settings, &clock, coordinator, listeners);
     let stopping = Stopping::new(context.clone(), clock.clone(), &settings);
     let tasks = thread.tasks(&CancellationToken::new());
     tasks.spawn(stopping.clone().watch(signals));

@@ -49,6 +49,12 @@ pub(super) struct Settings {
     pub(super) metadata: Named<String>,
     pub(super) ttl: Duration,
     pub(super) ready: Ready,
+    /// It was asked for in so many words that `main` says when: then nothing else does.
+    #[cfg_attr(
+        not(feature = "grpc"),
+        expect(dead_code, reason = "nothing else would")
+    )]
+    pub(super) ready_by_hand: bool,
     pub(super) id: Option<IdSettings>,
     pub(super) drain: Duration,
     pub(super) shutdown_timeout: Duration,
@@ -121,6 +127,7 @@ impl Settings {
             env.fault("the watchdog's limit must be above zero; `off` switches it off");
         }
         let ready = env.pick("ready", "COORD_READY", given.ready, choice(READY));
+        let ready_by_hand = ready == Some(Ready::Manual);
         let ready = ready.unwrap_or_default();
         if ready == Ready::Listening && listen.is_empty() && env.faults.is_empty() {
             env.fault("`ready = listening` needs `listen`: there is no listener to be taken");
@@ -155,6 +162,7 @@ impl Settings {
             metadata,
             ttl,
             ready,
+            ready_by_hand,
             drain,
             shutdown_timeout,
             etcd_down,

@@ -31,7 +31,6 @@ struct State {
     cause: OnceLock<Stop>,
     /// When `main` was told to stop.
     told: OnceLock<Instant>,
-    begun: CancellationToken,
     forced: CancellationToken,
     main_ended: CancellationToken,
 }
@@ -45,7 +44,6 @@ impl Stopping {
             shutdown_timeout: settings.shutdown_timeout,
             cause: OnceLock::new(),
             told: OnceLock::new(),
-            begun: CancellationToken::new(),
             forced: CancellationToken::new(),
             main_ended: CancellationToken::new(),
         }))
@@ -53,7 +51,7 @@ impl Stopping {
 
     /// Done with the first signal.
     pub(super) async fn begun(&self) {
-        self.0.begun.cancelled().await;
+        self.0.context.leaving().cancelled().await;
     }
 
     /// Done when `main` is to be dropped.
@@ -125,7 +123,7 @@ impl Stopping {
             main_ended,
             ..
         } = &*self.0;
-        self.0.begun.cancel();
+        context.leaving().cancel();
         tokio::select! {
             () = self.withdraw(first) => {}
             () = main_ended.cancelled() => {}

@@ -1,0 +1,13 @@
+//! `coord::grpc`: channels that find and balance, and servers that leave in order.
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of a test fail as the test does"
+)]
+
+mod calls;
+mod discovery;
+mod kit;
+mod retry;
+mod scripted;
+mod waiting;
+mod world;
