@@ -13,3 +13,15 @@ pub(crate) const LOCK_WAIT: &str = "coord_lock_wait_seconds";
 pub(crate) const LOCK_HOLD: &str = "coord_lock_hold_seconds";
 /// Counter, by `lock` (its label) and `reason`: locks that were lost while they were held.
 pub(crate) const LOCKS_LOST: &str = "coord_locks_lost_total";
+/// Gauge, by `service` and `state`: the endpoints of the gRPC channels to it.
+#[cfg(feature = "grpc")]
+pub(crate) const GRPC_ENDPOINTS: &str = "coord_grpc_endpoints";
+/// Counter, by `service`: dials that made no connection.
+#[cfg(feature = "grpc")]
+pub(crate) const GRPC_CONNECT_FAILURES: &str = "coord_grpc_connect_failures_total";
+/// Counter, by `service`: endpoints that were taken out because calls to them failed.
+#[cfg(feature = "grpc")]
+pub(crate) const GRPC_EJECTIONS: &str = "coord_grpc_ejections_total";
+/// Counter, by `service`: how often what a channel picks from has changed.
+#[cfg(feature = "grpc")]
+pub(crate) const GRPC_UPDATES: &str = "coord_grpc_updates_total";

@@ -322,7 +322,7 @@ fn below<'a>(
 }
 
 /// An error and everything below it in one line, each text once.
-pub(super) fn in_one_line(error: &(dyn StdError + 'static)) -> String {
+pub(crate) fn in_one_line(error: &(dyn StdError + 'static)) -> String {
     let mut line = error.to_string();
     for error in below(error) {
         let text = error.to_string();

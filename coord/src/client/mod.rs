@@ -27,6 +27,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use etcd_client::{LeaseGrantOptions, LeaseTimeToLiveOptions};
 
 pub(crate) use dial::Dialer;
+#[cfg(feature = "grpc")]
+pub(crate) use error::in_one_line;
 pub(crate) use error::{CallError, Certainty, Reason};
 pub(crate) use lease::{Granted, KeepAlive, KeepAlives, TimeToLive};
 #[cfg(test)]

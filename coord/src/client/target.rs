@@ -110,7 +110,7 @@ async fn tls(options: &Options) -> Result<Tls, Vec<String>> {
 
     let mut faults = Vec::new();
     let mut read = async |what: &str, pem: &Option<Pem>| match pem {
-        Some(pem) => match contents(pem).await {
+        Some(pem) => match pem.read().await {
             Ok(text) => Some(text),
             Err(error) => {
                 faults.push(format!("`tls.{what}` {pem:?}: {error}"));
@@ -142,14 +142,6 @@ async fn tls(options: &Options) -> Result<Tls, Vec<String>> {
         Ok(Tls(config))
     } else {
         Err(faults)
-    }
-}
-
-#[cfg(feature = "tls")]
-async fn contents(pem: &crate::options::Pem) -> std::io::Result<Vec<u8>> {
-    match pem {
-        crate::options::Pem::Path(path) => tokio::fs::read(path).await,
-        crate::options::Pem::Inline(text) => Ok(text.expose().as_bytes().to_vec()),
     }
 }
 

@@ -2,8 +2,15 @@
 
 use std::{future::IntoFuture, pin::Pin, time::Duration};
 
-use super::{channel::Channel, keeper, shared::Settings};
-use crate::{engine::Engine, error::Result, options::TlsOptions, registry::Registry};
+use super::{channel::Channel, dial::Dialer, filter::Filter, keeper, shared::Settings};
+use crate::{
+    engine::Engine,
+    error::{Context, Error, Result},
+    options::TlsOptions,
+    registry::Registry,
+};
+
+const CHANNEL: &str = "make a channel";
 
 /// Which instance a call goes to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +31,19 @@ pub enum Strategy {
 }
 
 /// Makes a [`Channel`]; await it. Made by [`Coordinator::channel`](crate::Coordinator::channel).
+///
+/// It is made once etcd has said which instances there are, and connects to them in the background: a
+/// first call waits until one is connected, if it has to. It belongs to the runtime that awaits it, and
+/// ends with that, with the coordinator, or with its last clone.
+///
+/// # Errors
+/// [`Invalid`](Error::Invalid), with every fault: a name that cannot be a service's, a version
+/// requirement that is none, certificates that cannot be read, a limit of zero;
+/// [`Unavailable`](Error::Unavailable) if etcd does not answer within the request timeout;
+/// [`Closed`](Error::Closed).
+///
+/// # Cancel safety
+/// Safe.
 #[derive(Debug)]
 #[must_use = "a builder does nothing until it is awaited"]
 pub struct ChannelBuilder {
@@ -31,6 +51,14 @@ pub struct ChannelBuilder {
     engine: Engine,
     service: String,
     settings: Settings,
+}
+
+/// What a keeper is to do, checked.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) settings: Settings,
+    pub(super) filter: Filter,
+    pub(super) dialer: Dialer,
 }
 
 impl ChannelBuilder {
@@ -49,13 +77,15 @@ impl ChannelBuilder {
         self
     }
 
-    /// Calls go to instances in this zone, as long as enough of its share can take them.
+    /// Calls go to instances in this zone as long as those that can take them have 70 % of its weight;
+    /// below that, to all. Default: zones do not count.
     pub fn zone(mut self, zone: impl Into<String>) -> Self {
         self.settings.zone = Some(zone.into());
         self
     }
 
-    /// Only instances whose version fulfils this requirement, in Cargo's notation: `^1.4`.
+    /// Only instances whose version fulfils this requirement, in Cargo's notation: see
+    /// [`Discover::version`](crate::registry::Discover::version).
     pub fn version(mut self, requirement: impl Into<String>) -> Self {
         self.settings.version = Some(requirement.into());
         self
@@ -74,16 +104,85 @@ impl ChannelBuilder {
         self
     }
 
-    /// How long a new endpoint takes to reach its full share. Default: zero.
+    /// How long a new endpoint takes to reach its full share of the calls, from a tenth of it on: for
+    /// servers that are slow until their caches are filled. Those that are there when the channel is
+    /// made have it from the start. Default: zero.
     pub fn slow_start(mut self, ramp: Duration) -> Self {
         self.settings.slow_start = ramp;
         self
     }
 
-    /// Connects with TLS.
+    /// How long a connection may take to be made: TCP, TLS, and the server's first word. Default: 5 s.
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.settings.connect_timeout = limit;
+        self
+    }
+
+    /// Asks a server that has calls and says nothing for this long whether it is there, by an HTTP/2
+    /// PING, and closes the connection if it does not answer for as long. For a proxy between the two
+    /// that goes on living when the server does not: a machine that has died is found without.
+    ///
+    /// A server may close connections that ask more often than it allows. Go's allow one PING in five
+    /// minutes if they are not told otherwise; tonic's do not count. Default: never.
+    pub fn keep_alive(mut self, interval: Duration) -> Self {
+        self.settings.keep_alive = Some(interval);
+        self
+    }
+
+    /// Connects with TLS. What the options say of etcd holds for the instances: the authority that
+    /// signed their certificates, the caller's own certificate and key. Their certificates are checked
+    /// against the hosts of their addresses, or else against
+    /// [`server_name`](TlsOptions::server_name). Default: plain text.
     pub fn tls(mut self, tls: TlsOptions) -> Self {
         self.settings.tls = Some(tls);
         self
+    }
+
+    async fn check(&self) -> Result<(Filter, Dialer)> {
+        let settings = &self.settings;
+        let mut faults = Vec::new();
+        let filter = Filter::new(settings.version.as_deref(), &settings.tags);
+        let filter = filter.map_err(|fault| faults.push(fault)).ok();
+        let limits = [
+            ("connect_timeout", Some(settings.connect_timeout)),
+            ("keep_alive", settings.keep_alive),
+        ];
+        for (what, limit) in limits {
+            if limit.is_some_and(|limit| limit.is_zero()) {
+                faults.push(format!("`{what}` is zero"));
+            }
+        }
+        let tasks = self.engine.tasks.here();
+        let clock = self.engine.clock.clone();
+        let dialer = Dialer::new(tasks, clock, settings.connect_timeout, settings.keep_alive);
+        let dialer = self.secured(dialer).await;
+        let dialer = dialer.map_err(|all| faults.extend(all)).ok();
+        match (filter, dialer) {
+            (Some(filter), Some(dialer)) if faults.is_empty() => Ok((filter, dialer)),
+            _ => Err(Error::Invalid {
+                context: Context::new(CHANNEL).key(&*self.service),
+                faults,
+            }),
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    async fn secured(&self, dialer: Dialer) -> Result<Dialer, Vec<String>> {
+        match &self.settings.tls {
+            Some(options) => {
+                let tls = super::tls::Tls::read(options, &self.engine.tasks).await?;
+                Ok(dialer.tls(tls))
+            }
+            None => Ok(dialer),
+        }
+    }
+
+    #[cfg(not(feature = "tls"))]
+    async fn secured(&self, dialer: Dialer) -> Result<Dialer, Vec<String>> {
+        match &self.settings.tls {
+            Some(_) => Err(vec!["TLS needs the feature `tls` of this crate".into()]),
+            None => Ok(dialer),
+        }
     }
 }
 
@@ -93,8 +192,15 @@ impl IntoFuture for ChannelBuilder {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
+            let (filter, dialer) = self.check().await?;
+            let events = self.registry.watch(&self.service)?;
             let view = self.registry.view(&self.service).await?;
-            Ok(keeper::start(&self.engine, view, self.settings))
+            let wanted = Wanted {
+                settings: self.settings,
+                filter,
+                dialer,
+            };
+            Ok(keeper::start(&self.engine, view, events, wanted))
         })
     }
 }

@@ -36,6 +36,14 @@ pub(super) enum Outcome {
 }
 
 impl Endpoint {
+    /// Whether calls can be sent on its connection: cheaper than to [take](Self::open) it.
+    pub(super) fn is_open(&self) -> bool {
+        self.connection
+            .load()
+            .as_ref()
+            .is_some_and(|connection| connection.is_open())
+    }
+
     /// The connection, if calls can be sent on it.
     pub(super) fn open(&self) -> Option<Arc<Connection>> {
         self.connection

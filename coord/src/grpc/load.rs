@@ -5,7 +5,10 @@ use std::sync::{
     atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
 };
 
-use super::endpoint::{Endpoint, Outcome};
+use super::{
+    endpoint::{Endpoint, Outcome},
+    probe::Permit,
+};
 use crate::clock::Instant;
 
 /// Failures in a row after which the keeper is asked to take an endpoint out.
@@ -32,9 +35,18 @@ pub(super) struct InFlight {
     endpoint: Arc<Endpoint>,
     begun: Instant,
     outcome: Outcome,
+    /// Of the one call to an ejected endpoint.
+    permit: Option<Permit>,
 }
 
 impl InFlight {
+    /// The one call to an ejected endpoint; its [outcome](Self::ended) decides about that.
+    pub(super) fn probing(permit: Permit, now: Instant) -> Self {
+        let mut flight = Self::begin(permit.endpoint().clone(), now);
+        flight.permit = Some(permit);
+        flight
+    }
+
     pub(super) fn begin(endpoint: Arc<Endpoint>, now: Instant) -> Self {
         endpoint.load.in_flight.fetch_add(1, Relaxed);
         endpoint.load.picked.store(now.as_micros(), Relaxed);
@@ -42,6 +54,7 @@ impl InFlight {
             endpoint,
             begun: now,
             outcome: Outcome::Unknown,
+            permit: None,
         }
     }
 
@@ -64,6 +77,9 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         let load = &self.endpoint.load;
         load.in_flight.fetch_sub(1, Relaxed);
+        if let Some(permit) = self.permit.take() {
+            permit.ended(self.outcome);
+        }
         match self.outcome {
             Outcome::Answered => load.failures.store(0, Relaxed),
             Outcome::Failed => {

@@ -8,10 +8,16 @@
 //! | `request.rs` | a request that can be sent again |
 //! | `body.rs` | [`ResponseBody`]: a call lasts until its end |
 //! | `keeper.rs` | the one task of a channel: follows the registry, connects, publishes the ready set |
+//! | `filter.rs` | which instances suit the channel |
+//! | `members.rs` | the endpoints, and what follows for all from what happens to one; without IO |
 //! | `state.rs` | what becomes of an endpoint: a state machine without IO |
+//! | `shares.rs` | which of the ready ones calls go to: zones, slow start |
+//! | `gauges.rs` | the endpoints by state, as a metric |
+//! | `dial.rs`, `tls.rs`, `wire.rs` | how a connection is made, and when it counts as made |
 //! | `connection.rs` | one HTTP/2 connection |
 //! | `endpoint.rs`, `load.rs` | one instance, as calls and pickers see it |
 //! | `ready.rs` | what is picked from; immutable |
+//! | `probe.rs` | an ejected endpoint that one call may try |
 //! | `pick/` | the strategies |
 //!
 //! # Invariants
@@ -26,14 +32,23 @@ mod builder;
 mod call;
 mod channel;
 mod connection;
+mod dial;
 mod endpoint;
+mod filter;
+mod gauges;
 mod keeper;
 mod load;
+mod members;
 mod pick;
+mod probe;
 mod ready;
 mod request;
 mod shared;
+mod shares;
 mod state;
+#[cfg(feature = "tls")]
+mod tls;
+mod wire;
 
 pub use body::ResponseBody;
 pub use builder::{ChannelBuilder, Strategy};

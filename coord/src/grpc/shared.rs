@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::DropGuard;
 
 use super::{builder::Strategy, pick::Picker, ready::ReadySet};
-use crate::{clock::Clock, options::TlsOptions};
+use crate::{clock::Clock, options::TlsOptions, registry::ServiceView};
 
 /// What the caller wants; checked by the builder.
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub(super) struct Settings {
     pub(super) tags: BTreeSet<String>,
     pub(super) wait: Duration,
     pub(super) slow_start: Duration,
+    pub(super) connect_timeout: Duration,
+    pub(super) keep_alive: Option<Duration>,
     pub(super) tls: Option<TlsOptions>,
 }
 
@@ -30,6 +32,8 @@ impl Default for Settings {
             tags: BTreeSet::new(),
             wait: Duration::from_secs(3),
             slow_start: Duration::ZERO,
+            connect_timeout: Duration::from_secs(5),
+            keep_alive: None,
             tls: None,
         }
     }
@@ -43,12 +47,23 @@ pub(super) struct Shared {
     pub(super) settings: Settings,
     pub(super) clock: Clock,
     pub(super) picker: Picker,
+    /// For its age.
+    pub(super) view: ServiceView,
     /// Written by the keeper alone.
     pub(super) ready: ArcSwap<ReadySet>,
     /// After each change of `ready`: wakes the calls that wait.
     pub(super) changed: Notify,
     /// Something happened to an endpoint: the keeper looks at all of them.
     pub(super) trouble: Arc<Notify>,
+}
+
+impl Shared {
+    /// What the registry and the connections look like, for the text of a call that found no endpoint:
+    /// `registry: 3 instances (1 filtered out), heard of 2s ago; connections: 1 backing off; last
+    /// failure: 10.0.0.5:50051: connection refused`.
+    pub(super) fn describe(&self, set: &ReadySet) -> String {
+        set.summary.describe(self.view.age())
+    }
 }
 
 /// Ends the keeper when the last clone of the channel is gone.

@@ -46,6 +46,17 @@ pub enum Pem {
     Inline(Secret),
 }
 
+#[cfg(feature = "tls")]
+impl Pem {
+    /// The PEM text.
+    pub(crate) async fn read(&self) -> std::io::Result<Vec<u8>> {
+        match self {
+            Self::Path(path) => tokio::fs::read(path).await,
+            Self::Inline(text) => Ok(text.expose().as_bytes().to_vec()),
+        }
+    }
+}
+
 impl From<String> for Pem {
     /// Text with a `-----BEGIN` line is PEM; anything else is a path.
     fn from(text: String) -> Self {

@@ -95,22 +95,14 @@ impl Discover {
 
     async fn find(self) -> Result<Vec<Instance>> {
         self.engine.check_open(DISCOVER)?;
-        let parse = |text: &str| {
-            VersionReq::parse(text).map_err(|error| {
-                let fault = format!("{text:?} is no version requirement: {error}");
-                Error::invalid(DISCOVER, fault)
-            })
-        };
+        let parse = |text| requirement(text).map_err(|fault| Error::invalid(DISCOVER, fault));
         let version = self.version.as_deref().map(parse).transpose()?;
         let mut found = match self.healths.as_deref() {
             Some([InstanceHealth::Healthy]) => self.youngest().await?,
             _ => self.all().await?,
         };
         found.retain(|instance| {
-            let suits = |requirement: &VersionReq| {
-                let version = instance.version.as_deref().and_then(lenient);
-                version.is_some_and(|version| requirement.matches(&version))
-            };
+            let suits = |requirement: &VersionReq| satisfies(instance, requirement);
             self.healths
                 .as_ref()
                 .is_none_or(|all| all.contains(&instance.health))
@@ -195,6 +187,17 @@ async fn pages(engine: &Engine, prefix: &Prefix) -> Result<Vec<KeyValue>, CallEr
             _ => return Ok(records),
         }
     }
+}
+
+/// A version requirement; the error is for people.
+pub(crate) fn requirement(text: &str) -> Result<VersionReq, String> {
+    VersionReq::parse(text).map_err(|error| format!("{text:?} is no version requirement: {error}"))
+}
+
+/// Whether the instance's version is one, and satisfies the requirement.
+pub(crate) fn satisfies(instance: &Instance, requirement: &VersionReq) -> bool {
+    let version = instance.version.as_deref().and_then(lenient);
+    version.is_some_and(|version| requirement.matches(&version))
 }
 
 /// A version as services write it: `v1.4` is 1.4.0.

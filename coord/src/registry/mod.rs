@@ -32,6 +32,8 @@ use std::{
 
 use chain::Chain;
 pub use discover::Discover;
+#[cfg(feature = "grpc")]
+pub(crate) use discover::{requirement, satisfies};
 pub use events::{InstanceEvent, InstanceEvents};
 pub use instance::{Instance, InstanceHealth};
 use keeping::Keeping;

@@ -1,0 +1,175 @@
+//! [`Wire`]: what a connection runs over, and whether what comes over it is HTTP/2.
+//!
+//! A client may send as soon as it is connected, and hyper counts a connection as made before the
+//! server has said a word. A server that speaks something else, or nothing, would then take calls and
+//! lose them. So the first bytes are looked at: they must be the header of a SETTINGS frame, which a
+//! server has to begin with.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::oneshot,
+};
+
+/// The length of a frame's header.
+const HEADER: usize = 9;
+
+/// A connection that tells what it begins with.
+#[derive(Debug)]
+pub(super) struct Wire<S> {
+    io: S,
+    /// `None` once that has been told.
+    opening: Option<Opening>,
+}
+
+#[derive(Debug)]
+struct Opening {
+    seen: Vec<u8>,
+    told: oneshot::Sender<Result<(), String>>,
+}
+
+impl<S> Wire<S> {
+    /// The receiver is told whether the server speaks HTTP/2, and if not, what is known instead.
+    pub(super) fn new(io: S) -> (Self, oneshot::Receiver<Result<(), String>>) {
+        let (told, opening) = oneshot::channel();
+        let seen = Vec::with_capacity(HEADER);
+        let wire = Self {
+            io,
+            opening: Some(Opening { seen, told }),
+        };
+        (wire, opening)
+    }
+
+    /// `read`: what came; nothing: the server has closed the connection.
+    fn look(&mut self, read: &[u8]) {
+        if let Some(opening) = &mut self.opening {
+            let missing = HEADER - opening.seen.len();
+            let more = &read[..read.len().min(missing)];
+            opening.seen.extend_from_slice(more);
+            if opening.seen.len() == HEADER || read.is_empty() {
+                let judged = judge(&opening.seen);
+                self.tell(judged);
+            }
+        }
+    }
+
+    fn tell(&mut self, judged: Result<(), String>) {
+        if let Some(opening) = self.opening.take() {
+            // Nobody may be waiting any more.
+            let _ = opening.told.send(judged);
+        }
+    }
+}
+
+/// What a connection is that begins like this. Less than a header: nothing follows.
+fn judge(seen: &[u8]) -> Result<(), String> {
+    match seen {
+        // Length; SETTINGS; flags, not of an acknowledgement; stream 0.
+        [_, _, _, 4, flags, 0, 0, 0, 0] if flags & 1 == 0 => Ok(()),
+        [] => Err("the server closed the connection without a word".into()),
+        [b'H', b'T', b'T', b'P', b'/', b'1', ..] => {
+            Err("the server speaks HTTP/1, not HTTP/2".into())
+        }
+        // An alert or a handshake.
+        [0x15 | 0x16, 0x03, ..] => Err("the server speaks TLS, and the channel does not".into()),
+        _ => Err("the server does not speak HTTP/2".into()),
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.opening.is_none() {
+            return Pin::new(&mut self.io).poll_read(cx, buf);
+        }
+        let before = buf.filled().len();
+        let read = ready!(Pin::new(&mut self.io).poll_read(cx, buf));
+        match &read {
+            Ok(()) => self.look(&buf.filled()[before..]),
+            Err(error) => {
+                let error = format!("before its first word: {error}");
+                self.tell(Err(error));
+            }
+        }
+        Poll::Ready(read)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SETTINGS: &[u8] = &[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 100];
+
+    fn told(reads: &[&[u8]]) -> Option<Result<(), String>> {
+        let (mut wire, mut told) = Wire::new(());
+        for read in reads {
+            wire.look(read);
+        }
+        told.try_recv().ok()
+    }
+
+    #[test]
+    fn settings_come_first_however_they_are_cut() {
+        assert_eq!(told(&[SETTINGS]), Some(Ok(())));
+        assert_eq!(told(&[&SETTINGS[..8]]), None);
+        let bytes: Vec<_> = SETTINGS.chunks(1).collect();
+        assert_eq!(told(&bytes), Some(Ok(())));
+    }
+
+    #[test]
+    fn anything_else_is_told_in_words() {
+        for (reads, word) in [
+            (&[&b"HTTP/1.1 400 Bad Request\r\n"[..]][..], "HTTP/1"),
+            (&[&[0x15, 3, 3, 0, 2, 2, 70], &[]], "TLS"),
+            (&[&[]], "without a word"),
+            (&[b"SSH-2.0-OpenSSH"], "does not speak HTTP/2"),
+            // The acknowledgement of ours, before its own.
+            (&[&[0, 0, 0, 4, 1, 0, 0, 0, 0]], "does not speak HTTP/2"),
+            (&[&SETTINGS[..5], &[]], "does not speak HTTP/2"),
+        ] {
+            let told = told(reads)
+                .expect("it is clear")
+                .expect_err("it is not HTTP/2");
+            assert!(told.contains(word), "{told}");
+        }
+    }
+}
