@@ -4,5 +4,6 @@
     reason = "helpers of a test fail as the test does"
 )]
 
+mod interop;
 mod kit;
 mod serve;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use coord_tests::{
     Backend, Worker,
     echo::{EchoClient, EchoRequest},
+    etcd::Tls,
     eventually, on_both,
 };
 use etcd_client::{Client, EventType, GetOptions, WatchOptions};
@@ -12,7 +13,10 @@ use futures_util::StreamExt as _;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::net::TcpStream;
-use tonic::{Code, transport::Channel};
+use tonic::{
+    Code,
+    transport::{Certificate, Channel, ClientTlsConfig},
+};
 use tonic_health::pb::{
     HealthCheckRequest,
     health_check_response::ServingStatus::{self, NotServing, Serving},
@@ -32,18 +36,9 @@ struct Running {
 
 impl Running {
     async fn start(server: &Backend, environment: &[(&str, &str)]) -> Self {
-        let endpoint = server.endpoint();
-        let mut all = vec![("COORD_ENDPOINTS", endpoint.as_str())];
-        all.extend(environment);
-        let worker = Worker::spawn_with("service-grpc", &["a"], &all);
+        let worker = spawn(server, &["a"], environment);
         let client = server.client().await;
-        let address = eventually("it is known", async || {
-            let [record] = &found(&client, "coord/inst/echo/").await[..] else {
-                return None;
-            };
-            Some(record["Coord"]["endpoints"]["grpc"].as_str()?.to_owned())
-        })
-        .await;
+        let address = address(&client).await;
         let channel = Channel::from_shared(format!("http://{address}")).unwrap();
         // Its listener is bound: from here on it may take its time, and is waited for.
         let channel = channel.connect().await.unwrap();
@@ -85,6 +80,24 @@ impl Running {
     }
 }
 
+fn spawn(server: &Backend, arguments: &[&str], environment: &[(&str, &str)]) -> Worker {
+    let endpoint = server.endpoint();
+    let mut all = vec![("COORD_ENDPOINTS", endpoint.as_str())];
+    all.extend(environment);
+    Worker::spawn_with("service-grpc", arguments, &all)
+}
+
+/// Of the listener that is for gRPC.
+async fn address(client: &Client) -> String {
+    eventually("it is known", async || {
+        let [record] = &found(client, "coord/inst/echo/").await[..] else {
+            return None;
+        };
+        Some(record["Coord"]["endpoints"]["grpc"].as_str()?.to_owned())
+    })
+    .await
+}
+
 async fn found(client: &Client, prefix: &str) -> Vec<Value> {
     let options = Some(GetOptions::new().with_prefix());
     let found = client.clone().get(prefix, options).await.unwrap();
@@ -105,6 +118,7 @@ on_both! {
     it_leaves_in_order_and_finishes_what_has_begun,
     a_stream_without_end_is_cut_in_time_for_main_to_return,
     a_second_signal_ends_it_whatever_is_in_flight,
+    it_serves_with_tls_and_leaves_in_order_too,
 }
 
 async fn its_health_is_what_others_are_to_find(server: Backend) {
@@ -229,4 +243,38 @@ async fn a_second_signal_ends_it_whatever_is_in_flight(server: Backend) {
     assert_eq!(running.worker.ended().await.code(), Some(128 + 15));
     call.await.unwrap().unwrap_err();
     assert!(found(&running.client, RECORDS).await.is_empty());
+}
+
+async fn it_serves_with_tls_and_leaves_in_order_too(server: Backend) {
+    let tls = Tls::generate().unwrap();
+    let (certificate, key) = (tls.server_cert_path(), tls.server_key_path());
+    let files = [&certificate, &key].map(|path| path.to_str().unwrap());
+    let worker = spawn(
+        &server,
+        &["a", files[0], files[1]],
+        &[("COORD_DRAIN", "0s")],
+    );
+    let address = address(&server.client().await).await;
+    let authority = Certificate::from_pem(tls.ca());
+    let secured = ClientTlsConfig::new()
+        .ca_certificate(authority)
+        .domain_name("localhost");
+    let channel = Channel::from_shared(format!("https://{address}")).unwrap();
+    let channel = channel
+        .tls_config(secured)
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
+    let mut echo = EchoClient::new(channel);
+    // Whoever speaks no TLS is not served, and holds nobody up.
+    let plain = TcpStream::connect(&address).await.unwrap();
+    echo.echo(say("secret", 0)).await.unwrap();
+    let mut caller = echo.clone();
+    let long = tokio::spawn(async move { caller.echo(say("long", 1_000)).await });
+    echo.echo(say("after it", 0)).await.unwrap();
+    worker.terminate();
+    assert_eq!(long.await.unwrap().unwrap().get_ref().text, "long");
+    assert_eq!(worker.ended().await.code(), Some(0));
+    drop(plain);
 }
