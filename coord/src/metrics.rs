@@ -25,3 +25,13 @@ pub(crate) const GRPC_EJECTIONS: &str = "coord_grpc_ejections_total";
 /// Counter, by `service`: how often what a channel picks from has changed.
 #[cfg(feature = "grpc")]
 pub(crate) const GRPC_UPDATES: &str = "coord_grpc_updates_total";
+/// Counter, by `service` and `outcome`: calls through a channel that have ended: `answered` (also with
+/// an application's error), `overloaded`, `failed`, `dropped` by the caller, `unserved` (no endpoint).
+#[cfg(feature = "grpc")]
+pub(crate) const GRPC_CALLS: &str = "coord_grpc_calls_total";
+/// Counter, by `service`: calls that an endpoint has not taken and that went to another.
+#[cfg(feature = "grpc")]
+pub(crate) const GRPC_RESENDS: &str = "coord_grpc_resends_total";
+/// Histogram, by `service`: how long calls have waited for an endpoint that had to, in seconds.
+#[cfg(feature = "grpc")]
+pub(crate) const GRPC_WAIT: &str = "coord_grpc_wait_seconds";

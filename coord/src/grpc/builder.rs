@@ -104,6 +104,20 @@ impl ChannelBuilder {
         self
     }
 
+    /// How long a call may take at most, from the call to the end of its answer: a caller's own deadline
+    /// (`Request::set_timeout`) counts if it is earlier. The server is told of it. Default: no limit.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.settings.timeout = Some(limit);
+        self
+    }
+
+    /// What servers are told of who calls, in the header [`CALLER`](super::CALLER); they read it with
+    /// [`caller`](super::caller()). Default: the name of the service or the module, if there is one.
+    pub fn caller(mut self, name: impl Into<String>) -> Self {
+        self.settings.caller = Some(name.into());
+        self
+    }
+
     /// How long a new endpoint takes to reach its full share of the calls, from a tenth of it on: for
     /// servers that are slow until their caches are filled. Those that are there when the channel is
     /// made have it from the start. Default: zero.

@@ -1,22 +1,23 @@
 //! [`Connection`]: one HTTP/2 connection to an endpoint.
 
 use hyper::client::conn::http2::SendRequest;
-use tonic::body::Body;
+
+use super::request::RequestBody;
 
 /// One HTTP/2 connection. Calls clone the sender; the connection ends when the last sender is gone and
 /// the last answer has ended.
 #[derive(Debug)]
 pub(super) struct Connection {
-    sender: SendRequest<Body>,
+    sender: SendRequest<RequestBody>,
 }
 
 impl Connection {
-    pub(super) fn new(sender: SendRequest<Body>) -> Self {
+    pub(super) fn new(sender: SendRequest<RequestBody>) -> Self {
         Self { sender }
     }
 
     /// To send one request on.
-    pub(super) fn sender(&self) -> SendRequest<Body> {
+    pub(super) fn sender(&self) -> SendRequest<RequestBody> {
         self.sender.clone()
     }
 

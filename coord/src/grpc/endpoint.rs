@@ -7,6 +7,7 @@ use http::uri::{Authority, Scheme};
 use tokio::sync::Notify;
 
 use super::{connection::Connection, load::Load};
+use crate::clock::Clock;
 
 /// One instance: where it is, how busy, and the connection to it. Its weight and what else may change
 /// stand in the [`ReadySet`](super::ready::ReadySet), so that a change keeps the connection.
@@ -17,6 +18,8 @@ pub(super) struct Endpoint {
     pub(super) scheme: Scheme,
     pub(super) authority: Authority,
     pub(super) load: Load,
+    /// By which a call that ends without an answer says how long it took.
+    pub(super) clock: Clock,
     /// Set by the keeper. A call that finds it closed looks for another endpoint.
     pub(super) connection: ArcSwapOption<Connection>,
     /// The keeper's: see [`Shared::trouble`](super::shared::Shared::trouble).
@@ -28,6 +31,9 @@ pub(super) struct Endpoint {
 pub(super) enum Outcome {
     /// The server answered; also with an error of the application's.
     Answered,
+    /// The server answered that it has no room for the call: it serves, but its answers' quickness is
+    /// no reason to send it more.
+    Overloaded,
     /// The connection broke, the time ran out, or the answer's status says that the server cannot
     /// serve.
     Failed,

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     builder::Wanted,
+    caller::Caller,
     channel::Channel,
     connection::Connection,
     dial::Dialer,
@@ -22,6 +23,7 @@ use super::{
     gauges::Gauges,
     load::Load,
     members::{Dial, Members, Name, Seen, name},
+    meter::Meter,
     pick::Picker,
     ready::{ReadySet, Summary},
     shared::{Owned, Shared},
@@ -61,6 +63,12 @@ pub(super) fn start(
     let shared = Arc::new(Shared {
         service: service.clone(),
         clock: engine.clock.clone(),
+        meter: Meter::new(view.service()),
+        caller: settings
+            .caller
+            .as_deref()
+            .or(engine.module.as_deref())
+            .map(Caller::new),
         picker: Picker::new(settings.strategy),
         view: view.clone(),
         ready: ArcSwap::from_pointee(ReadySet::default()),
@@ -210,8 +218,10 @@ impl Keeper {
             let (dialer, broken) = (self.dialer.clone(), self.broken.clone());
             self.dials.push(Box::pin(async move {
                 let number = dial.number;
-                // An error: the keeper has ended.
-                let ended = move || drop(broken.send(number));
+                let ended = move || {
+                    // An error: the keeper has ended.
+                    let _ = broken.send(number);
+                };
                 let made = dialer.dial(&dial.authority, ended).await;
                 (dial, made)
             }));
@@ -236,6 +246,7 @@ impl Keeper {
             scheme: self.scheme.clone(),
             authority: dial.authority.clone(),
             load: Load::default(),
+            clock: self.shared.clock.clone(),
             connection: ArcSwapOption::from_pointee(connection),
             trouble: self.shared.trouble.clone(),
         });

@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::Arc,
 };
 
 use http::uri::Authority;
@@ -287,7 +287,7 @@ impl Members {
         }
         let failing = |entry: &Entry| {
             let endpoint = entry.endpoint.as_ref();
-            endpoint.is_some_and(|e| e.load.failures.load(Relaxed) >= FAILURES)
+            endpoint.is_some_and(|endpoint| endpoint.load.failures() >= FAILURES)
         };
         for number in self.those(failing) {
             if self.may_eject() {
@@ -351,7 +351,7 @@ impl Members {
             }
             Some(Action::Pardon) => {
                 if let Some(endpoint) = &entry.endpoint {
-                    endpoint.load.failures.store(0, Relaxed);
+                    endpoint.load.renew();
                 }
                 tracing::info!(target: "coord::grpc", service, address, instance = entry.record.instance,
                     "the instance takes calls again");

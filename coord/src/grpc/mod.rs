@@ -5,7 +5,12 @@
 //! | `builder.rs` | [`ChannelBuilder`], [`Strategy`]: what the caller wants |
 //! | `channel.rs` | [`Channel`]: what a generated client calls |
 //! | `call.rs` | one call: pick, send, or wait; again, if it was never sent |
+//! | `search.rs` | where a call goes, or how long it waits for a place |
+//! | `deadline.rs` | how long a call may take |
+//! | `underway.rs` | a call on an endpoint, as its channel counts it |
 //! | `request.rs` | a request that can be sent again |
+//! | `status.rs` | what a failure means: whether the call may be repeated, what the caller is told |
+//! | `caller.rs` | the caller's name |
 //! | `body.rs` | [`ResponseBody`]: a call lasts until its end |
 //! | `keeper.rs` | the one task of a channel: follows the registry, connects, publishes the ready set |
 //! | `filter.rs` | which instances suit the channel |
@@ -30,8 +35,10 @@
 mod body;
 mod builder;
 mod call;
+mod caller;
 mod channel;
 mod connection;
+mod deadline;
 mod dial;
 mod endpoint;
 mod filter;
@@ -39,17 +46,22 @@ mod gauges;
 mod keeper;
 mod load;
 mod members;
+mod meter;
 mod pick;
 mod probe;
 mod ready;
 mod request;
+mod search;
 mod shared;
 mod shares;
 mod state;
+mod status;
 #[cfg(feature = "tls")]
 mod tls;
+mod underway;
 mod wire;
 
 pub use body::ResponseBody;
 pub use builder::{ChannelBuilder, Strategy};
+pub use caller::{CALLER, Caller, caller};
 pub use channel::Channel;

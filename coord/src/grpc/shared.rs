@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use tokio_util::sync::DropGuard;
 
-use super::{builder::Strategy, pick::Picker, ready::ReadySet};
+use super::{builder::Strategy, caller::Caller, meter::Meter, pick::Picker, ready::ReadySet};
 use crate::{clock::Clock, options::TlsOptions, registry::ServiceView};
 
 /// What the caller wants; checked by the builder.
@@ -17,6 +17,10 @@ pub(super) struct Settings {
     pub(super) version: Option<String>,
     pub(super) tags: BTreeSet<String>,
     pub(super) wait: Duration,
+    /// Of each call that has no earlier deadline; `None`: as long as it takes.
+    pub(super) timeout: Option<Duration>,
+    /// What servers are told of who calls; `None`: the module's name.
+    pub(super) caller: Option<String>,
     pub(super) slow_start: Duration,
     pub(super) connect_timeout: Duration,
     pub(super) keep_alive: Option<Duration>,
@@ -31,6 +35,8 @@ impl Default for Settings {
             version: None,
             tags: BTreeSet::new(),
             wait: Duration::from_secs(3),
+            timeout: None,
+            caller: None,
             slow_start: Duration::ZERO,
             connect_timeout: Duration::from_secs(5),
             keep_alive: None,
@@ -47,6 +53,10 @@ pub(super) struct Shared {
     pub(super) settings: Settings,
     pub(super) clock: Clock,
     pub(super) picker: Picker,
+    /// What the metrics are told.
+    pub(super) meter: Meter,
+    /// What goes with each call.
+    pub(super) caller: Option<Caller>,
     /// For its age.
     pub(super) view: ServiceView,
     /// Written by the keeper alone.

@@ -4,6 +4,7 @@
     reason = "helpers of a test fail as the test does"
 )]
 
+mod discovery;
 mod interop;
 mod kit;
 mod serve;
