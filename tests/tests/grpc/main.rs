@@ -4,7 +4,12 @@
     reason = "helpers of a test fail as the test does"
 )]
 
+mod calls;
 mod discovery;
 mod interop;
 mod kit;
+mod retry;
+mod scripted;
 mod serve;
+mod waiting;
+mod world;
