@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::guardian;
 
-/// What a client needs to reach an etcd with TLS, as PEM and as the paths of PEM files.
+/// What a server with TLS and its clients need, as PEM and as the paths of PEM files.
 ///
 /// The server's certificate is good for `localhost` and `127.0.0.1`.
 #[derive(Debug)]
@@ -24,7 +24,12 @@ pub struct Tls {
 }
 
 impl Tls {
-    pub(super) fn generate() -> anyhow::Result<Self> {
+    /// New ones.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be made or written.
+    pub fn generate() -> anyhow::Result<Self> {
         let mut params = CertificateParams::new([])?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params
@@ -86,11 +91,15 @@ impl Tls {
         self.file("client-key.pem")
     }
 
-    pub(super) fn server_cert_path(&self) -> PathBuf {
+    /// The file with the server's certificate.
+    #[must_use]
+    pub fn server_cert_path(&self) -> PathBuf {
         self.file("server.pem")
     }
 
-    pub(super) fn server_key_path(&self) -> PathBuf {
+    /// The file with the server's key.
+    #[must_use]
+    pub fn server_key_path(&self) -> PathBuf {
         self.file("server-key.pem")
     }
 

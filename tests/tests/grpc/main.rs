@@ -6,8 +6,10 @@
 
 mod calls;
 mod discovery;
+mod interop;
 mod kit;
 mod retry;
 mod scripted;
+mod serve;
 mod waiting;
 mod world;
