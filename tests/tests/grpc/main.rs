@@ -5,4 +5,5 @@
 )]
 
 mod discovery;
+mod failure;
 mod kit;
