@@ -423,3 +423,6 @@ fn authority(address: &str) -> Option<Authority> {
         && !address.contains('@');
     usable.then_some(authority)
 }
+
+#[cfg(test)]
+mod tests;

@@ -265,7 +265,10 @@ async fn a_call_that_is_dropped_at_any_await_is_reset() {
         };
         match dropped_after(polls, call).await {
             None => dropped += 1,
-            Some(done) => break done.unwrap(),
+            Some(done) => {
+                done.unwrap();
+                break;
+            }
         }
         eventually("its end", async || server.handler().in_flight() == 0).await;
     }

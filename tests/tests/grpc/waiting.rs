@@ -16,6 +16,8 @@ use tonic::{Code, Request, Status};
 
 use crate::world::{SERVICE, World};
 
+const NOBODY: [&str; 0] = [];
+
 /// What a call ends with that has this long; it is not to hang.
 async fn ended(client: &EchoClient<Channel>, deadline: Duration) -> Result<(), Status> {
     let mut request = Request::new(EchoRequest::default());
@@ -47,7 +49,7 @@ async fn fails(world: &World, parts: &[&str]) {
 
 #[tokio::test]
 async fn a_name_that_nobody_serves_is_told() {
-    let world = World::of::<&str>([]).await;
+    let world = World::of(NOBODY).await;
     fails(&world, &["registry: no instance has this name"]).await;
 }
 
@@ -86,12 +88,12 @@ async fn a_server_that_speaks_no_http2_is_told() {
 
 #[tokio::test]
 async fn without_a_deadline_the_channels_limit_counts() {
-    let world = World::with::<&str>([], |channel| channel.wait(Duration::from_millis(50))).await;
+    let world = World::with(NOBODY, |channel| channel.wait(Duration::from_millis(50))).await;
     let error = world.client.clone().echo(EchoRequest::default()).await;
     let error = error.unwrap_err();
     assert_eq!(error.code(), Code::Unavailable);
     assert!(error.message().contains("within 50ms"), "{error:?}");
-    let world = World::with::<&str>([], |channel| channel.wait(Duration::ZERO)).await;
+    let world = World::with(NOBODY, |channel| channel.wait(Duration::ZERO)).await;
     let error = world.client.clone().echo(EchoRequest::default()).await;
     let error = error.unwrap_err();
     assert_eq!(error.code(), Code::Unavailable);
@@ -100,7 +102,7 @@ async fn without_a_deadline_the_channels_limit_counts() {
 
 #[tokio::test]
 async fn a_call_is_served_once_there_is_somebody() {
-    let mut world = World::of::<&str>([]).await;
+    let mut world = World::of(NOBODY).await;
     let calls: Vec<_> = (0..64)
         .map(|_| {
             let mut client = world.client.clone();
@@ -116,7 +118,7 @@ async fn a_call_is_served_once_there_is_somebody() {
 
 #[tokio::test]
 async fn a_call_that_waits_can_be_dropped() {
-    let world = World::of::<&str>([]).await;
+    let world = World::of(NOBODY).await;
     for polls in 1..4 {
         let mut client = world.client.clone();
         let call = client.echo(EchoRequest::default());
@@ -129,7 +131,7 @@ async fn a_call_that_waits_can_be_dropped() {
 
 #[tokio::test]
 async fn a_closed_coordinator_ends_calls_that_wait_and_refuses_new_ones() {
-    let world = World::with::<&str>([], |channel| channel.wait(Duration::from_secs(3600))).await;
+    let world = World::with(NOBODY, |channel| channel.wait(Duration::from_secs(3600))).await;
     let mut client = world.client.clone();
     let waiting = tokio::spawn(async move { client.echo(EchoRequest::default()).await });
     let World {
