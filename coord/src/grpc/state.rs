@@ -9,7 +9,8 @@
 //! |---|---|---|---|
 //! | any | registered | Registered | |
 //! | Registered | vanished | Orphan if connected, else gone | forget |
-//! | any | left; an orphan's address was taken over | Leaving if connected, else gone | forget |
+//! | any | left | Leaving if connected, else gone | forget |
+//! | Orphan | its address was taken over | gone | forget |
 //! | Leaving | [`LINGER`] is over | gone | forget |
 //!
 //! | link | what happens | next | done |
@@ -94,7 +95,7 @@ pub(super) enum Event {
     Vanished,
     /// It said that it leaves.
     Left,
-    /// Another one that is connected has its address.
+    /// Another one is connected that has its address, or its name.
     Replaced,
     Connected,
     Refused,
@@ -118,7 +119,8 @@ pub(super) enum Action {
     Eject(Duration),
     /// It is taken in again, and its failures are forgotten.
     Pardon,
-    /// Drop the connection, if there is one, and all that is known of it.
+    /// Drop the connection, if there is one, and all that is known of it. What is in flight goes on to
+    /// its end.
     Forget,
 }
 
@@ -221,7 +223,7 @@ impl Life {
                 self.standing = Standing::Orphan;
                 self.kept()
             }
-            Event::Replaced if self.standing == Standing::Orphan => self.leave(now),
+            Event::Replaced if self.standing == Standing::Orphan => Some(self.forget()),
             Event::Left if !self.is_leaving() => self.leave(now),
             Event::Connected if self.link == Link::Connecting => {
                 self.link = Link::Up { since: now };

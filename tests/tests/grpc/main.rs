@@ -7,6 +7,7 @@
 mod calls;
 mod discovery;
 mod interop;
+mod failure;
 mod kit;
 mod load;
 mod retry;
