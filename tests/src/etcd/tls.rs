@@ -12,11 +12,7 @@ use tempfile::TempDir;
 
 use crate::guardian;
 
-<<<<<<< HEAD
 /// What a server with TLS and its clients need, as PEM and as the paths of PEM files.
-=======
-/// What a client needs to reach an etcd, or another server, with TLS, as PEM and as the paths of PEM files.
->>>>>>> keeper
 ///
 /// The server's certificate is good for `localhost` and `127.0.0.1`.
 #[derive(Debug)]
@@ -30,19 +26,11 @@ pub struct Tls {
 }
 
 impl Tls {
-<<<<<<< HEAD
     /// New ones.
     ///
     /// # Errors
     ///
     /// If they cannot be made or written.
-=======
-    /// An authority, and what it signed.
-    ///
-    /// # Errors
-    ///
-    /// If the files cannot be written.
->>>>>>> keeper
     pub fn generate() -> anyhow::Result<Self> {
         let mut params = CertificateParams::new([])?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

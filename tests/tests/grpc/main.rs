@@ -6,8 +6,8 @@
 
 mod calls;
 mod discovery;
-mod interop;
 mod failure;
+mod interop;
 mod kit;
 mod load;
 mod retry;
