@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Response, StatusCode};
+use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tonic::{Status, codegen::Bytes};
@@ -28,16 +28,14 @@ struct Live {
     incoming: Incoming,
     call: Underway,
     deadline: Option<Deadline>,
-    http: StatusCode,
     /// By the headers.
     told: Option<Outcome>,
 }
 
 impl Live {
     fn end(self, told: Option<Outcome>) {
-        let outcome = told
-            .or(self.told)
-            .unwrap_or_else(|| status::told_by_http(self.http));
+        // Without a word it was cut short.
+        let outcome = told.or(self.told).unwrap_or(Outcome::Failed);
         self.call.ended(outcome);
     }
 
@@ -72,13 +70,12 @@ impl ResponseBody {
         deadline: Option<Deadline>,
     ) -> Response<Self> {
         let (head, incoming) = response.into_parts();
-        let told = status::told(&head.headers);
+        let told = status::told(&head.headers).or_else(|| status::told_by_http(head.status));
         if matches!(told, None | Some(Outcome::Answered)) {
             call.answering();
         }
         let live = Live {
             told,
-            http: head.status,
             incoming,
             call,
             deadline,

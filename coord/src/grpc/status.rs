@@ -135,14 +135,14 @@ pub(super) fn told(headers: &HeaderMap) -> Option<Outcome> {
 
 const GRPC_STATUS: &str = "grpc-status";
 
-/// The same of an answer that ends without a status of gRPC's: a proxy's, or one cut short.
-pub(super) fn told_by_http(status: StatusCode) -> Outcome {
+/// The same of an answer that is not gRPC's: a proxy's.
+pub(super) fn told_by_http(status: StatusCode) -> Option<Outcome> {
     match status {
-        StatusCode::TOO_MANY_REQUESTS => Outcome::Overloaded,
-        StatusCode::OK
-        | StatusCode::BAD_GATEWAY
-        | StatusCode::SERVICE_UNAVAILABLE
-        | StatusCode::GATEWAY_TIMEOUT => Outcome::Failed,
-        _ => Outcome::Answered,
+        StatusCode::OK => None,
+        StatusCode::TOO_MANY_REQUESTS => Some(Outcome::Overloaded),
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
+            Some(Outcome::Failed)
+        }
+        _ => Some(Outcome::Answered),
     }
 }

@@ -4,6 +4,13 @@
     reason = "helpers of a test fail as the test does"
 )]
 
+mod calls;
 mod discovery;
 mod failure;
+mod interop;
 mod kit;
+mod retry;
+mod scripted;
+mod serve;
+mod waiting;
+mod world;

@@ -1,0 +1,61 @@
+//! A channel, and what is needed for one.
+
+use std::time::Duration;
+
+use coord::{
+    Coordinator, InstanceSpec, Options, Registration,
+    embedded::Server,
+    grpc::{Channel, ChannelBuilder, Strategy},
+};
+use coord_tests::echo::{EchoClient, EchoRequest};
+use tonic::Status;
+
+pub(crate) const SERVICE: &str = "user-service";
+
+/// A channel to some servers: round robin, so that a test knows where its calls go, and patient.
+pub(crate) struct World {
+    pub(crate) client: EchoClient<Channel>,
+    pub(crate) coordinator: Coordinator,
+    pub(crate) registrations: Vec<Registration>,
+    _etcd: Server,
+}
+
+impl World {
+    pub(crate) async fn of(addresses: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        Self::with(addresses, |channel| channel).await
+    }
+
+    /// With a channel that is made otherwise.
+    pub(crate) async fn with(
+        addresses: impl IntoIterator<Item = impl AsRef<str>>,
+        otherwise: impl FnOnce(ChannelBuilder) -> ChannelBuilder,
+    ) -> Self {
+        let etcd = Server::start().await.unwrap();
+        let options = Options::test().endpoints([etcd.endpoint()]);
+        let coordinator = Coordinator::connect(options).await.unwrap();
+        let channel = coordinator.channel(SERVICE).strategy(Strategy::RoundRobin);
+        let channel = otherwise(channel.wait(Duration::from_secs(30)));
+        let mut world = Self {
+            client: EchoClient::new(channel.await.unwrap()),
+            coordinator,
+            registrations: Vec::new(),
+            _etcd: etcd,
+        };
+        for address in addresses {
+            world.register(address).await;
+        }
+        world
+    }
+
+    pub(crate) async fn register(&mut self, address: impl AsRef<str>) {
+        let spec = InstanceSpec::new(SERVICE, address.as_ref());
+        let registered = self.coordinator.registry().register(spec).await;
+        self.registrations.push(registered.unwrap());
+    }
+
+    /// A unary call; the name of the server that answers.
+    pub(crate) async fn call(&mut self) -> Result<String, Status> {
+        let answer = self.client.echo(EchoRequest::default()).await?;
+        Ok(answer.into_inner().server)
+    }
+}
