@@ -386,7 +386,8 @@ impl Coordinator {
 
     /// A gRPC channel to `service`, for every client that tonic generates:
     /// `UserClient::new(coordinator.channel("user-service").await?)`. It finds the instances in the
-    /// registry, follows them, and balances calls over them.
+    /// registry, follows them, and balances calls over them. Of an instance with several addresses it
+    /// uses the one called `grpc`, else the first.
     #[cfg(feature = "grpc")]
     pub fn channel(&self, service: impl Into<String>) -> crate::grpc::ChannelBuilder {
         crate::grpc::ChannelBuilder::new(self.registry(), self.engine.clone(), service)

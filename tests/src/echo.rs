@@ -6,7 +6,7 @@
 //!
 //! let server = EchoServer::start("a").await;
 //! let mut client = EchoClient::connect(server.uri()).await.unwrap();
-//! let reply = client.echo(EchoRequest { text: "hi".into(), times: 0 }).await.unwrap();
+//! let reply = client.echo(EchoRequest { text: "hi".into(), ..EchoRequest::default() }).await.unwrap();
 //! assert_eq!(reply.get_ref().server, "a");
 //! assert_eq!(server.handler().calls(), 1);
 //! server.kill().await;
@@ -112,8 +112,8 @@ impl EchoHandler {
         InFlight(self.clone())
     }
 
-    async fn answer(&self) -> Result<(), Status> {
-        let latency = *lock(&self.0.latency);
+    async fn answer(&self, delay_ms: u32) -> Result<(), Status> {
+        let latency = *lock(&self.0.latency) + Duration::from_millis(delay_ms.into());
         if !latency.is_zero() {
             tokio::time::sleep(latency).await;
         }
@@ -148,11 +148,10 @@ type Replies = Pin<Box<dyn Stream<Item = Result<EchoReply, Status>> + Send>>;
 impl pb::echo_server::Echo for EchoHandler {
     async fn echo(&self, request: Request<EchoRequest>) -> Result<Response<EchoReply>, Status> {
         let _call = self.begin();
-        self.answer().await?;
         let caller = caller(request.metadata());
-        Ok(Response::new(
-            self.reply(request.into_inner().text, &caller),
-        ))
+        let EchoRequest { text, delay_ms, .. } = request.into_inner();
+        self.answer(delay_ms).await?;
+        Ok(Response::new(self.reply(text, &caller)))
     }
 
     type ServerStreamStream = Replies;
@@ -163,14 +162,18 @@ impl pb::echo_server::Echo for EchoHandler {
     ) -> Result<Response<Replies>, Status> {
         let call = self.begin();
         let caller = caller(request.metadata());
-        let EchoRequest { text, times } = request.into_inner();
+        let EchoRequest {
+            text,
+            times,
+            delay_ms,
+        } = request.into_inner();
         let replies = stream::try_unfold((self.clone(), call, 0), move |(this, call, said)| {
             let (text, caller) = (text.clone(), caller.clone());
             async move {
                 if times != 0 && said == times {
                     return Ok(None);
                 }
-                this.answer().await?;
+                this.answer(delay_ms).await?;
                 // A stream without latency shares its thread.
                 tokio::task::yield_now().await;
                 let reply = this.reply(text, &caller);
@@ -191,7 +194,7 @@ impl pb::echo_server::Echo for EchoHandler {
             .map_ok(|said| said.text)
             .try_collect()
             .await?;
-        self.answer().await?;
+        self.answer(0).await?;
         Ok(Response::new(self.reply(texts.concat(), &caller)))
     }
 
@@ -209,7 +212,7 @@ impl pb::echo_server::Echo for EchoHandler {
             let _ = &call;
             async move {
                 let said = said?;
-                this.answer().await?;
+                this.answer(said.delay_ms).await?;
                 Ok(this.reply(said.text, &caller))
             }
         });

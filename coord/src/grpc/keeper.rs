@@ -77,7 +77,7 @@ pub(super) fn start(
         settings,
     });
     let (broken, breaks) = mpsc::unbounded_channel();
-    let keeper = Keeper {
+    let mut keeper = Keeper {
         gauges: Gauges::new(&service),
         members: Members::new(service),
         shared: shared.clone(),
@@ -93,6 +93,9 @@ pub(super) fn start(
         breaks,
         ramp: None,
     };
+    // A first call finds out whom it waits for.
+    keeper.see(&keeper.view.load());
+    keeper.publish(engine.clock.now());
     let tasks = engine.tasks.here();
     let end = ended.clone();
     drop(tasks.spawn(async move { end.run_until_cancelled(keeper.run()).await }));
@@ -138,10 +141,8 @@ enum Happened {
 
 impl Keeper {
     async fn run(mut self) {
-        let set = self.view.load();
-        self.see(&set);
         // Events since a set was published.
-        let mut unpublished = 1;
+        let mut unpublished = 0;
         loop {
             self.dial();
             let due = self.members.due_at().into_iter().chain(self.ramp).min();

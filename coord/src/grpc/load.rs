@@ -72,12 +72,10 @@ impl Load {
         let took = whole_nanos(took);
         let kept = kept(self.stamp(now));
         self.update(|latency| {
-            let old = nanos(latency) * kept;
-            let new = nanos(took);
-            if new > old {
+            if took > latency {
                 took
             } else {
-                rounded(old + (new - old) * (1.0 - kept))
+                rounded(nanos(latency) * kept + nanos(took) * (1.0 - kept))
             }
         });
     }
@@ -102,7 +100,7 @@ impl Load {
     /// The time since the last measurement. Of two at once one gets the time and the other none: the
     /// times add up to what has passed.
     fn stamp(&self, now: Instant) -> Duration {
-        let before = self.measured.swap(now.as_micros(), Relaxed);
+        let before = self.measured.fetch_max(now.as_micros(), Relaxed);
         now.since(Instant::from_micros(before))
     }
 
@@ -210,5 +208,149 @@ impl Drop for InFlight {
         if let Some(permit) = self.permit.take() {
             permit.ended(self.outcome);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grpc::{builder::Strategy, pick::tests::fleet::Fleet};
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn fleet() -> Fleet {
+        Fleet::even(Strategy::P2c, 1)
+    }
+
+    /// A call that takes so long.
+    fn call(fleet: &mut Fleet, took: Duration, answering: bool, outcome: Outcome) {
+        let mut flight = fleet.begin().1;
+        fleet.hand.advance(took);
+        if answering {
+            flight.answering(fleet.clock.now());
+        }
+        flight.ended(outcome);
+    }
+
+    fn answer(fleet: &mut Fleet, took: Duration) {
+        call(fleet, took, true, Outcome::Answered);
+    }
+
+    /// In milliseconds; zero: there is none.
+    fn latency(fleet: &Fleet) -> f64 {
+        let latency = fleet.endpoint(0).load.latency(fleet.clock.now());
+        latency.unwrap_or(0.0) / 1e6
+    }
+
+    fn assert_about(seen: f64, expected: f64) {
+        let close = (seen - expected).abs() <= expected * 0.01;
+        assert!(close, "{seen} ms instead of about {expected} ms");
+    }
+
+    #[test]
+    fn a_slow_answer_counts_at_once_and_a_fast_one_by_time() {
+        let mut fleet = fleet();
+        assert_about(latency(&fleet), 0.0);
+        answer(&mut fleet, 2 * MS);
+        assert_about(latency(&fleet), 2.0);
+        answer(&mut fleet, 100 * MS);
+        assert_about(latency(&fleet), 100.0);
+        // As many fast ones as there may be, in hardly any time.
+        for _ in 0..1_000 {
+            answer(&mut fleet, MS / 1_000);
+        }
+        assert_about(latency(&fleet), 100.0);
+        // After the time in which it falls to 1/e, one fast one.
+        fleet.hand.advance(DECAY);
+        answer(&mut fleet, MS);
+        assert_about(latency(&fleet), 1.0 + 99.0 / std::f64::consts::E);
+    }
+
+    #[test]
+    fn a_peak_falls_while_nothing_is_measured() {
+        let mut fleet = fleet();
+        answer(&mut fleet, 100 * MS);
+        fleet.hand.advance(DECAY);
+        assert_about(latency(&fleet), 100.0 / std::f64::consts::E);
+        fleet.hand.advance(1_000 * DECAY);
+        assert_about(latency(&fleet), 1e-6);
+        fleet.endpoint(0).load.renew();
+        assert_about(latency(&fleet), 0.0);
+    }
+
+    #[test]
+    fn a_failure_never_makes_an_endpoint_faster() {
+        let mut fleet = fleet();
+        call(&mut fleet, MS / 1_000, false, Outcome::Failed);
+        assert_about(latency(&fleet), 1.0);
+        answer(&mut fleet, 100 * MS);
+        fleet.hand.advance(DECAY);
+        call(&mut fleet, MS, false, Outcome::Failed);
+        assert_about(latency(&fleet), 100.0);
+        call(&mut fleet, 300 * MS, false, Outcome::Failed);
+        assert_about(latency(&fleet), 300.0);
+    }
+
+    #[test]
+    fn a_call_that_is_given_up_took_at_least_that_long() {
+        let mut fleet = fleet();
+        // It never left, or hardly.
+        call(&mut fleet, MS / 2, false, Outcome::Unknown);
+        assert_about(latency(&fleet), 0.0);
+        call(&mut fleet, 20 * MS, false, Outcome::Unknown);
+        assert_about(latency(&fleet), 20.0);
+        answer(&mut fleet, 100 * MS);
+        // That says nothing, and does not hold up its fall.
+        fleet.hand.advance(DECAY - 20 * MS);
+        call(&mut fleet, 20 * MS, false, Outcome::Unknown);
+        assert_about(latency(&fleet), 100.0 / std::f64::consts::E);
+        // What began to be answered has been measured then.
+        call(&mut fleet, 500 * MS, true, Outcome::Answered);
+        fleet.hand.advance(DECAY);
+        call(&mut fleet, MS, true, Outcome::Unknown);
+        assert!(latency(&fleet) < 200.0);
+    }
+
+    #[tokio::test]
+    async fn failures_in_a_row_are_told_and_a_success_ends_the_row() {
+        let mut fleet = fleet();
+        let trouble = fleet.endpoint(0).trouble.clone();
+        let load = |fleet: &Fleet| fleet.endpoint(0).load.failures();
+        for failed in 1..FAILURES {
+            call(&mut fleet, MS, false, Outcome::Failed);
+            call(&mut fleet, MS, false, Outcome::Unknown);
+            assert_eq!(load(&fleet), failed);
+        }
+        assert!(futures_util::poll!(Box::pin(trouble.notified())).is_pending());
+        answer(&mut fleet, MS);
+        assert_eq!(load(&fleet), 0);
+        for _ in 0..FAILURES {
+            call(&mut fleet, MS, true, Outcome::Failed);
+        }
+        assert_eq!(load(&fleet), FAILURES);
+        assert!(futures_util::poll!(Box::pin(trouble.notified())).is_ready());
+        fleet.endpoint(0).load.renew();
+        assert_eq!(load(&fleet), 0);
+    }
+
+    #[test]
+    fn what_is_in_flight_is_exact_and_no_peak_is_lost_under_threads() {
+        let fleet = fleet();
+        let now = fleet.clock.now();
+        std::thread::scope(|scope| {
+            for thread in 1..=8_u32 {
+                let fleet = &fleet;
+                scope.spawn(move || {
+                    for call in 1..=5_000 {
+                        let endpoint = fleet.endpoint(0).clone();
+                        let mut flight = InFlight::begin(endpoint, now);
+                        flight.answering(now + Duration::from_nanos((thread * call).into()));
+                    }
+                });
+            }
+        });
+        assert_eq!(fleet.in_flight(), [0]);
+        let peak = fleet.endpoint(0).load.latency.load(Relaxed);
+        assert!((39_990..=40_000).contains(&peak), "{peak}");
     }
 }

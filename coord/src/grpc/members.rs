@@ -148,7 +148,7 @@ impl Members {
         for record in seen.suitable {
             let name = name(record);
             let known = self.named.get(&name).copied();
-            let same = known.filter(|number| self.all[number].record.address == record.address);
+            let same = known.filter(|number| address(&self.all[number].record) == address(record));
             if let Some(number) = same {
                 gone.remove(&number);
                 self.registered(number, record, now);
@@ -158,16 +158,16 @@ impl Members {
                 // Until the new one is connected.
                 gone.insert(moved, Event::Vanished);
             }
-            match authority(&record.address) {
+            match authority(address(record)) {
                 Some(authority) => self.insert(name, record.clone(), authority, warm, now),
                 None => {
-                    let known = odd.get(&name).filter(|known| ***known == *record.address);
+                    let known = odd.get(&name).filter(|known| ***known == *address(record));
                     if known.is_none() {
                         tracing::warn!(target: "coord::grpc", service = &*self.service,
-                            instance = record.instance, address = record.address,
+                            instance = record.instance, address = address(record),
                             "the address is not host:port; the instance is left out");
                     }
-                    self.odd.insert(name, record.address.as_str().into());
+                    self.odd.insert(name, address(record).into());
                 }
             }
         }
@@ -227,10 +227,11 @@ impl Members {
         };
         entry.endpoint = Some(endpoint);
         entry.failure = None;
-        let (name, address) = (name(&entry.record), entry.record.address.clone());
+        let (name, address) = (name(&entry.record), address(&entry.record).to_owned());
         self.step(id, Event::Connected, now);
-        let replaced = self
-            .those(|other| other.record.address == address || self::name(&other.record) == name);
+        let replaced = self.those(|other| {
+            self::address(&other.record) == address || self::name(&other.record) == name
+        });
         for number in replaced {
             // Of those only an orphan takes notice.
             self.step(number, Event::Replaced, now);
@@ -244,7 +245,7 @@ impl Members {
             return;
         };
         if let Some(entry) = self.all.get_mut(&id) {
-            let text = format!("{}: {reason}", entry.record.address);
+            let text = format!("{}: {reason}", address(&entry.record));
             entry.failure = Some((now, text.into()));
         }
         self.step(id, Event::Refused, now);
@@ -327,7 +328,7 @@ impl Members {
         let Some(entry) = self.all.get_mut(&number) else {
             return;
         };
-        let (service, address) = (&*self.service, entry.record.address.as_str());
+        let (service, address) = (&*self.service, address(&entry.record));
         let before = entry.life.place();
         let action = entry.life.step(event, now);
         self.changed |= before != entry.life.place();
@@ -409,6 +410,12 @@ impl Members {
 }
 
 /// `host:port`, or nothing.
+/// Where its gRPC is: of several listeners the one of that name.
+fn address(instance: &Instance) -> &str {
+    let named = instance.endpoints.get("grpc");
+    named.unwrap_or(&instance.address)
+}
+
 fn authority(address: &str) -> Option<Authority> {
     let authority = Authority::try_from(address).ok()?;
     let usable = authority.port_u16().is_some_and(|port| port > 0)
@@ -416,3 +423,6 @@ fn authority(address: &str) -> Option<Authority> {
         && !address.contains('@');
     usable.then_some(authority)
 }
+
+#[cfg(test)]
+mod tests;

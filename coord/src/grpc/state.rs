@@ -9,7 +9,8 @@
 //! |---|---|---|---|
 //! | any | registered | Registered | |
 //! | Registered | vanished | Orphan if connected, else gone | forget |
-//! | any | left; an orphan's address was taken over | Leaving if connected, else gone | forget |
+//! | any | left | Leaving if connected, else gone | forget |
+//! | Orphan | its address was taken over | gone | forget |
 //! | Leaving | [`LINGER`] is over | gone | forget |
 //!
 //! | link | what happens | next | done |
@@ -94,7 +95,7 @@ pub(super) enum Event {
     Vanished,
     /// It said that it leaves.
     Left,
-    /// Another one that is connected has its address.
+    /// Another one is connected that has its address, or its name.
     Replaced,
     Connected,
     Refused,
@@ -118,7 +119,8 @@ pub(super) enum Action {
     Eject(Duration),
     /// It is taken in again, and its failures are forgotten.
     Pardon,
-    /// Drop the connection, if there is one, and all that is known of it.
+    /// Drop the connection, if there is one, and all that is known of it. What is in flight goes on to
+    /// its end.
     Forget,
 }
 
@@ -221,7 +223,7 @@ impl Life {
                 self.standing = Standing::Orphan;
                 self.kept()
             }
-            Event::Replaced if self.standing == Standing::Orphan => self.leave(now),
+            Event::Replaced if self.standing == Standing::Orphan => Some(self.forget()),
             Event::Left if !self.is_leaving() => self.leave(now),
             Event::Connected if self.link == Link::Connecting => {
                 self.link = Link::Up { since: now };
@@ -310,5 +312,145 @@ impl Life {
     fn forget(&mut self) -> Action {
         self.link = Link::Gone;
         Action::Forget
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Instant = Instant::from_micros(1_000_000_000);
+
+    /// Dialled, at the start.
+    fn dialled() -> Life {
+        let mut life = Life::new(START);
+        assert_eq!(life.step(Event::Due, START), Some(Action::Dial));
+        life
+    }
+
+    fn connected() -> Life {
+        let mut life = dialled();
+        assert_eq!(life.step(Event::Connected, START), None);
+        life
+    }
+
+    fn ejected() -> Life {
+        let mut life = connected();
+        let ejected = life.step(Event::Failing, START);
+        assert_eq!(ejected, Some(Action::Eject(EJECTION)));
+        life
+    }
+
+    /// The wait after a refusal.
+    fn refused(life: &mut Life, now: Instant) -> Duration {
+        assert_eq!(life.step(Event::Refused, now), None);
+        life.due().expect("it is dialled again").since(now)
+    }
+
+    #[test]
+    fn the_wait_grows_up_to_its_bound_and_starts_anew_after_a_connection_that_held() {
+        let mut longest = Duration::ZERO;
+        // The waits are drawn: of so many, one is beyond the first bounds.
+        for _ in 0..50 {
+            let (mut life, mut now) = (dialled(), START);
+            for round in 0..12 {
+                let wait = refused(&mut life, now);
+                let bound = BACKOFF.0 * 2_u32.pow(round);
+                assert!(wait <= bound.min(BACKOFF.1), "{wait:?} in round {round}");
+                longest = longest.max(wait);
+                now = now + wait;
+                assert_eq!(life.step(Event::Due, now), Some(Action::Dial));
+            }
+            life.step(Event::Connected, now);
+            now = now + HELD;
+            assert_eq!(life.step(Event::Broke, now), Some(Action::Dial));
+            assert!(refused(&mut life, now) <= BACKOFF.0);
+        }
+        assert!(longest > Duration::from_secs(10), "{longest:?}");
+    }
+
+    #[test]
+    fn a_connection_that_breaks_at_once_is_a_failure_to_connect() {
+        let mut life = connected();
+        assert_eq!(life.step(Event::Broke, START), None);
+        let due = life.due().expect("it waits");
+        assert_eq!(life.step(Event::Due, due), Some(Action::Dial));
+    }
+
+    #[test]
+    fn a_changed_record_ends_the_wait() {
+        let mut life = dialled();
+        refused(&mut life, START);
+        assert_eq!(life.step(Event::Changed, START), Some(Action::Dial));
+        assert_eq!(life.step(Event::Changed, START), None);
+    }
+
+    #[test]
+    fn an_orphan_lives_as_long_as_its_connection_and_comes_back() {
+        let mut life = connected();
+        assert_eq!(life.step(Event::Vanished, START), None);
+        assert_eq!(life.ready_since(), Some(START));
+        assert_eq!((life.due(), life.step(Event::Due, START)), (None, None));
+        assert_eq!(life.step(Event::Registered, START), None);
+        life.step(Event::Vanished, START);
+        assert_eq!(life.step(Event::Broke, START), Some(Action::Forget));
+        // One that was never connected is nothing to wait for.
+        assert_eq!(dialled().step(Event::Vanished, START), Some(Action::Forget));
+    }
+
+    #[test]
+    fn one_that_leaves_takes_no_calls_and_keeps_its_connection_for_a_while() {
+        let mut life = connected();
+        assert_eq!(life.step(Event::Left, START), None);
+        assert_eq!(life.ready_since(), None);
+        life.step(Event::Registered, START);
+        assert_eq!(life.ready_since(), Some(START));
+        life.step(Event::Left, START);
+        assert_eq!(life.due(), Some(START + LINGER));
+        assert_eq!(life.step(Event::Due, START + LINGER), Some(Action::Forget));
+    }
+
+    #[test]
+    fn an_ejected_one_comes_back_by_a_probe_that_passes() {
+        let mut life = ejected();
+        let mut now = START;
+        for times in 2..20 {
+            assert_eq!(life.ready_since(), None);
+            assert!(!life.wants_probe());
+            now = life.due().expect("it is probed");
+            life.step(Event::Due, now);
+            assert!(life.wants_probe() && life.ready_since().is_none());
+            let failed = life.step(Event::Probed { passed: false }, now);
+            let time = (EJECTION * times).min(EJECTION_MAX);
+            assert_eq!(failed, Some(Action::Eject(time)));
+            assert_eq!(life.due(), Some(now + time));
+        }
+        now = now + EJECTION_MAX;
+        life.step(Event::Due, now);
+        let passed = life.step(Event::Probed { passed: true }, now);
+        assert_eq!(passed, Some(Action::Pardon));
+        assert_eq!(life.ready_since(), Some(now));
+        // Soon again it is longer still; after a calm time it is as short as the first.
+        assert_eq!(
+            life.step(Event::Failing, now),
+            Some(Action::Eject(EJECTION_MAX))
+        );
+        life.step(Event::Needed, now);
+        assert_eq!(
+            life.step(Event::Failing, now + EJECTION_MAX),
+            Some(Action::Eject(EJECTION))
+        );
+    }
+
+    #[test]
+    fn a_new_connection_does_not_end_an_ejection() {
+        let mut life = ejected();
+        life.step(Event::Broke, START + HELD);
+        life.step(Event::Connected, START + HELD);
+        assert!(life.is_ejected() && !life.wants_probe());
+        // Unless its time was over meanwhile.
+        life.step(Event::Broke, START + EJECTION);
+        life.step(Event::Connected, START + EJECTION);
+        assert!(life.wants_probe());
     }
 }

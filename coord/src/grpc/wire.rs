@@ -52,9 +52,19 @@ impl<S> Wire<S> {
             let more = &read[..read.len().min(missing)];
             opening.seen.extend_from_slice(more);
             if opening.seen.len() == HEADER || read.is_empty() {
-                let judged = judge(&opening.seen);
-                self.tell(judged);
+                self.end(None);
             }
+        }
+    }
+
+    /// Nothing more comes.
+    fn end(&mut self, error: Option<&io::Error>) {
+        if let Some(opening) = &self.opening {
+            let judged = match error {
+                Some(error) if opening.seen.is_empty() => Err(error.to_string()),
+                _ => judge(&opening.seen),
+            };
+            self.tell(judged);
         }
     }
 
@@ -94,10 +104,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         let read = ready!(Pin::new(&mut self.io).poll_read(cx, buf));
         match &read {
             Ok(()) => self.look(&buf.filled()[before..]),
-            Err(error) => {
-                let error = format!("before its first word: {error}");
-                self.tell(Err(error));
-            }
+            Err(error) => self.end(Some(error)),
         }
         Poll::Ready(read)
     }
@@ -133,6 +140,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     }
 }
 
+impl<S> Drop for Wire<S> {
+    /// Writing to it may have failed first.
+    fn drop(&mut self) {
+        self.end(None);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,13 +158,15 @@ mod tests {
         for read in reads {
             wire.look(read);
         }
-        told.try_recv().ok()
+        let judged = told.try_recv().ok();
+        // What follows changes nothing.
+        drop(wire);
+        judged.or_else(|| told.try_recv().ok())
     }
 
     #[test]
     fn settings_come_first_however_they_are_cut() {
         assert_eq!(told(&[SETTINGS]), Some(Ok(())));
-        assert_eq!(told(&[&SETTINGS[..8]]), None);
         let bytes: Vec<_> = SETTINGS.chunks(1).collect();
         assert_eq!(told(&bytes), Some(Ok(())));
     }
@@ -160,6 +176,8 @@ mod tests {
         for (reads, word) in [
             (&[&b"HTTP/1.1 400 Bad Request\r\n"[..]][..], "HTTP/1"),
             (&[&[0x15, 3, 3, 0, 2, 2, 70], &[]], "TLS"),
+            (&[&[0x15, 3, 3, 0, 2, 2, 70]], "TLS"),
+            (&[], "without a word"),
             (&[&[]], "without a word"),
             (&[b"SSH-2.0-OpenSSH"], "does not speak HTTP/2"),
             // The acknowledgement of ours, before its own.

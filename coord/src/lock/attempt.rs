@@ -3,7 +3,8 @@
 //! # The transaction
 //! If the entry does not exist and the session's incarnation is the expected one, list who is there
 //! and put the entry; else read the entry and the session key. The list is made before the put, so it
-//! holds exactly those ahead. A try lists nobody: it compares that nobody is there to conflict with.
+//! holds exactly those ahead. The first copy has no such reads, which etcd would decode twice for
+//! nothing: should it find the conditions false, it has done nothing, and a second copy tells why. A try lists nobody: it compares that nobody is there to conflict with.
 //! Only permits cannot be compared: a try for them joins the queue, and leaves it at once unless it
 //! owns.
 //!
@@ -184,9 +185,11 @@ impl Acquire<'_> {
         let mut lost = pin!(session.session().lost());
         let mut backoff = Backoff::endless(Duration::from_millis(20), Duration::from_secs(1));
 
+        // A busy try is common, and needs no second copy.
+        let mut explained = !self.joins();
         let (revision, granted) = loop {
             let expected = session.incarnation();
-            let request = self.transaction(&entry, session, expected);
+            let request = self.transaction(&entry, session, expected, explained);
             entry.sent();
             let answer = tokio::select! {
                 biased;
@@ -237,6 +240,10 @@ impl Acquire<'_> {
                     entry.forget();
                     return Ok(Ended::Again);
                 }
+                Ok(Answer::Unexplained) => {
+                    entry.refused();
+                    explained = true;
+                }
                 Ok(Answer::Busy { first }) => {
                     entry.refused();
                     return Err(self.busy(Some(&first)));
@@ -253,6 +260,7 @@ impl Acquire<'_> {
                     return Ok(Ended::Again);
                 }
                 Err(error) => {
+                    explained = true;
                     match error.certainty {
                         Certainty::Unknown => entry.unknown(),
                         Certainty::NotSent | Certainty::Refused => entry.refused(),
@@ -358,7 +366,13 @@ impl Acquire<'_> {
         self.waits || matches!(self.mode, Mode::Permits(_))
     }
 
-    fn transaction(&self, entry: &LeasedKey, session: &LockSession, incarnation: i64) -> Txn {
+    fn transaction(
+        &self,
+        entry: &LeasedKey,
+        session: &LockSession,
+        incarnation: i64,
+        explained: bool,
+    ) -> Txn {
         let own_session = Span::key(session.key());
         let own = || entry.keys().iter().map(Span::key);
         let equal = |span, revision| Compare::create_revision(span, CompareOp::Equal, revision);
@@ -369,11 +383,12 @@ impl Acquire<'_> {
                 .chain([incarnation])
                 .collect(),
             then: Vec::new(),
-            otherwise: own()
-                .chain([own_session])
-                .map(|key| Op::Get(Range::new(key)))
-                .collect(),
+            otherwise: Vec::new(),
         };
+        if explained {
+            let reads = own().chain([own_session]);
+            txn.otherwise = reads.map(|key| Op::Get(Range::new(key))).collect();
+        }
         for queue in self.queues {
             if self.joins() {
                 let ranges = queue::ahead_of_new(queue, self.mode).into_iter();

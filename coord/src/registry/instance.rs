@@ -127,7 +127,7 @@ impl Family {
 
 impl Instance {
     /// What a record says that has only an address.
-    pub(super) fn bare(service: &str, instance: &str, address: &str) -> Self {
+    pub(crate) fn bare(service: &str, instance: &str, address: &str) -> Self {
         Self {
             service: service.to_owned(),
             instance: instance.to_owned(),

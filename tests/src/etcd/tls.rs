@@ -12,7 +12,11 @@ use tempfile::TempDir;
 
 use crate::guardian;
 
-/// What a client needs to reach an etcd with TLS, as PEM and as the paths of PEM files.
+<<<<<<< HEAD
+/// What a server with TLS and its clients need, as PEM and as the paths of PEM files.
+=======
+/// What a client needs to reach an etcd, or another server, with TLS, as PEM and as the paths of PEM files.
+>>>>>>> keeper
 ///
 /// The server's certificate is good for `localhost` and `127.0.0.1`.
 #[derive(Debug)]
@@ -21,10 +25,25 @@ pub struct Tls {
     ca: String,
     client_cert: String,
     client_key: String,
+    server_cert: String,
+    server_key: String,
 }
 
 impl Tls {
-    pub(super) fn generate() -> anyhow::Result<Self> {
+<<<<<<< HEAD
+    /// New ones.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be made or written.
+=======
+    /// An authority, and what it signed.
+    ///
+    /// # Errors
+    ///
+    /// If the files cannot be written.
+>>>>>>> keeper
+    pub fn generate() -> anyhow::Result<Self> {
         let mut params = CertificateParams::new([])?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params
@@ -41,12 +60,14 @@ impl Tls {
             ca,
             client_cert,
             client_key,
+            server_cert,
+            server_key,
         };
         fs::write(tls.ca_path(), &tls.ca)?;
         fs::write(tls.client_cert_path(), &tls.client_cert)?;
         fs::write(tls.client_key_path(), &tls.client_key)?;
-        fs::write(tls.server_cert_path(), server_cert)?;
-        fs::write(tls.server_key_path(), server_key)?;
+        fs::write(tls.server_cert_path(), &tls.server_cert)?;
+        fs::write(tls.server_key_path(), &tls.server_key)?;
         Ok(tls)
     }
 
@@ -68,6 +89,18 @@ impl Tls {
         &self.client_key
     }
 
+    /// A server's certificate.
+    #[must_use]
+    pub fn server_cert(&self) -> &str {
+        &self.server_cert
+    }
+
+    /// That server's key.
+    #[must_use]
+    pub fn server_key(&self) -> &str {
+        &self.server_key
+    }
+
     /// The file with the authority's certificate.
     #[must_use]
     pub fn ca_path(&self) -> PathBuf {
@@ -86,11 +119,15 @@ impl Tls {
         self.file("client-key.pem")
     }
 
-    pub(super) fn server_cert_path(&self) -> PathBuf {
+    /// The file with the server's certificate.
+    #[must_use]
+    pub fn server_cert_path(&self) -> PathBuf {
         self.file("server.pem")
     }
 
-    pub(super) fn server_key_path(&self) -> PathBuf {
+    /// The file with the server's key.
+    #[must_use]
+    pub fn server_key_path(&self) -> PathBuf {
         self.file("server-key.pem")
     }
 

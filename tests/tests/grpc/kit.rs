@@ -13,6 +13,7 @@ fn say(text: &str, times: u32) -> EchoRequest {
     EchoRequest {
         text: text.into(),
         times,
+        delay_ms: 0,
     }
 }
 

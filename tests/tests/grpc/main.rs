@@ -6,8 +6,13 @@
 
 mod calls;
 mod discovery;
+mod interop;
+mod failure;
 mod kit;
+mod load;
 mod retry;
 mod scripted;
+mod rolling;
+mod serve;
 mod waiting;
 mod world;

@@ -22,7 +22,7 @@ mod random;
 mod round_robin;
 mod shares;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod weighted;
 
 use std::sync::{

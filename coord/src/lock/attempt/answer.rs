@@ -10,6 +10,8 @@ pub(super) enum Answer {
     Put { revision: i64, ahead: Vec<Listed> },
     /// The entries were there already: an earlier copy was applied.
     There { revision: i64 },
+    /// Nothing was put, and it was not asked why.
+    Unexplained,
     /// Some of the attempt's keys are there, others are not.
     Torn,
     /// The session key is gone, and with it the lease.
@@ -37,6 +39,9 @@ impl Answer {
                 revision,
                 ahead: ahead.collect(),
             };
+        }
+        if ranges.is_empty() {
+            return Self::Unexplained;
         }
         let mut rest = ranges.split_off(keys.min(ranges.len()));
         let fronts = rest.split_off(rest.len().min(1));
@@ -79,6 +84,12 @@ mod tests {
             ..TxnReply::default()
         };
         Answer::of(reply, 1, 1)
+    }
+
+    #[test]
+    fn who_asks_no_reason_is_told_none() {
+        let answer = otherwise(Vec::new());
+        assert!(matches!(answer, Answer::Unexplained), "{answer:?}");
     }
 
     #[test]

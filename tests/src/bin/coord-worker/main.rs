@@ -6,6 +6,7 @@
 mod echo;
 mod etcd;
 mod global;
+mod grpc;
 mod instance_id;
 mod lock;
 mod member;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     match name.as_str() {
         "service" => return service::main(),
         "service-by-hand" => return service::by_hand(),
+        "service-grpc" => return grpc::main(),
         "service-member" => return member::main(),
         "service-sync" => return service_words::blocking(),
         "service-words" => return service_words::every(),

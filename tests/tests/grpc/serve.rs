@@ -1,0 +1,280 @@
+//! `Context::serve_tonic` in a process of its own, seen from outside.
+
+use std::time::Duration;
+
+use coord_tests::{
+    Backend, Worker,
+    echo::{EchoClient, EchoRequest},
+    etcd::Tls,
+    eventually, on_both,
+};
+use etcd_client::{Client, EventType, GetOptions, WatchOptions};
+use futures_util::StreamExt as _;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tonic::{
+    Code,
+    transport::{Certificate, Channel, ClientTlsConfig},
+};
+use tonic_health::pb::{
+    HealthCheckRequest,
+    health_check_response::ServingStatus::{self, NotServing, Serving},
+    health_client::HealthClient,
+};
+
+const RECORDS: &str = "coord/svc/echo/";
+
+/// A service in a process of its own, and a client of each of its services.
+struct Running {
+    client: Client,
+    worker: Worker,
+    address: String,
+    echo: EchoClient<Channel>,
+    health: HealthClient<Channel>,
+}
+
+impl Running {
+    async fn start(server: &Backend, environment: &[(&str, &str)]) -> Self {
+        let worker = spawn(server, &["a"], environment);
+        let client = server.client().await;
+        let address = address(&client).await;
+        let channel = Channel::from_shared(format!("http://{address}")).unwrap();
+        // Its listener is bound: from here on it may take its time, and is waited for.
+        let channel = channel.connect().await.unwrap();
+        Self {
+            client,
+            worker,
+            address,
+            echo: EchoClient::new(channel.clone()),
+            health: HealthClient::new(channel),
+        }
+    }
+
+    async fn routable(&self) {
+        let found = async || !found(&self.client, RECORDS).await.is_empty();
+        eventually("it is routable", found).await;
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.worker.pid()).unwrap();
+        kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+    }
+
+    async fn health(&mut self, service: &str) -> ServingStatus {
+        let request = HealthCheckRequest {
+            service: service.to_owned(),
+        };
+        let answer = self.health.check(request).await.unwrap().into_inner();
+        ServingStatus::try_from(answer.status).unwrap()
+    }
+
+    /// What it tells of its health from now on; `None` at the end.
+    async fn health_watch(&mut self) -> impl AsyncFnMut() -> Option<ServingStatus> + use<> {
+        let answers = self.health.watch(HealthCheckRequest::default()).await;
+        let mut answers = answers.unwrap().into_inner();
+        async move || {
+            let answer = answers.message().await.unwrap()?;
+            Some(ServingStatus::try_from(answer.status).unwrap())
+        }
+    }
+}
+
+fn spawn(server: &Backend, arguments: &[&str], environment: &[(&str, &str)]) -> Worker {
+    let endpoint = server.endpoint();
+    let mut all = vec![("COORD_ENDPOINTS", endpoint.as_str())];
+    all.extend(environment);
+    Worker::spawn_with("service-grpc", arguments, &all)
+}
+
+/// Of the listener that is for gRPC.
+async fn address(client: &Client) -> String {
+    eventually("it is known", async || {
+        let [record] = &found(client, "coord/inst/echo/").await[..] else {
+            return None;
+        };
+        Some(record["Coord"]["endpoints"]["grpc"].as_str()?.to_owned())
+    })
+    .await
+}
+
+async fn found(client: &Client, prefix: &str) -> Vec<Value> {
+    let options = Some(GetOptions::new().with_prefix());
+    let found = client.clone().get(prefix, options).await.unwrap();
+    let read = |kv: &etcd_client::KeyValue| serde_json::from_slice(kv.value()).unwrap();
+    found.kvs().iter().map(read).collect()
+}
+
+fn say(text: &str, delay_ms: u32) -> EchoRequest {
+    EchoRequest {
+        text: text.into(),
+        delay_ms,
+        ..EchoRequest::default()
+    }
+}
+
+on_both! {
+    its_health_is_what_others_are_to_find,
+    it_leaves_in_order_and_finishes_what_has_begun,
+    a_stream_without_end_is_cut_in_time_for_main_to_return,
+    a_second_signal_ends_it_whatever_is_in_flight,
+    it_serves_with_tls_and_leaves_in_order_too,
+}
+
+async fn its_health_is_what_others_are_to_find(server: Backend) {
+    let mut running = Running::start(&server, &[("COORD_READY", "manual")]).await;
+    let mut told = running.health_watch().await;
+    assert_eq!(told().await, Some(NotServing));
+    assert_eq!(running.health("").await, NotServing);
+    assert!(found(&running.client, RECORDS).await.is_empty());
+    // Those who know its address are served all the same.
+    running.echo.echo(say("early", 0)).await.unwrap();
+
+    running.worker.say("ready");
+    assert_eq!(told().await, Some(Serving));
+    for name in ["", "coord.tests.Echo"] {
+        assert_eq!(running.health(name).await, Serving);
+    }
+    running.routable().await;
+
+    running.worker.say("unhealthy");
+    assert_eq!(told().await, Some(NotServing));
+    let gone = async || found(&running.client, RECORDS).await.is_empty();
+    eventually("it is not routable", gone).await;
+    running.worker.say("healthy");
+    assert_eq!(told().await, Some(Serving));
+    running.routable().await;
+}
+
+async fn it_leaves_in_order_and_finishes_what_has_begun(server: Backend) {
+    let mut running = Running::start(&server, &[("COORD_DRAIN", "4s")]).await;
+    running.routable().await;
+    let mut told = running.health_watch().await;
+    assert_eq!(told().await, Some(Serving));
+    let options = Some(WatchOptions::new().with_prefix());
+    let mut records = running
+        .client
+        .clone()
+        .watch(RECORDS, options)
+        .await
+        .unwrap();
+    // Longer than the drain.
+    let mut echo = running.echo.clone();
+    let long = tokio::spawn(async move { echo.echo(say("long", 6_000)).await });
+    // In flight before the signal: its connection answers in order of arrival.
+    running.echo.echo(say("before", 0)).await.unwrap();
+
+    running.signal(Signal::TERM);
+    let mut seen = Vec::new();
+    while seen.len() < 2 {
+        let message = records.next().await.unwrap().unwrap();
+        for event in message.events() {
+            let kv = event.kv().unwrap();
+            let value: Value = match event.event_type() {
+                EventType::Put => serde_json::from_slice(kv.value()).unwrap(),
+                EventType::Delete => Value::Null,
+            };
+            seen.push(
+                value["Coord"]["status"]
+                    .as_str()
+                    .unwrap_or("gone")
+                    .to_owned(),
+            );
+        }
+        // It was so before the first of them. (The watch's first message has no events.)
+        if seen.is_empty() {
+            continue;
+        }
+        assert_eq!(running.health("").await, NotServing);
+    }
+    assert_eq!(seen, ["draining", "gone"]);
+    assert_eq!(told().await, Some(NotServing));
+    // Others may not have heard of it: both on a connection that is there and on a new one.
+    running.echo.echo(say("late", 0)).await.unwrap();
+    let uri = format!("http://{}", running.address);
+    let mut newcomer = EchoClient::connect(uri).await.unwrap();
+    newcomer.echo(say("later", 0)).await.unwrap();
+
+    // The end of the drain: the watch ends, the listener closes.
+    assert_eq!(told().await, None);
+    let refused = async || TcpStream::connect(&running.address).await.is_err();
+    eventually("the listener is closed", refused).await;
+    assert_eq!(long.await.unwrap().unwrap().get_ref().text, "long");
+    running.worker.expect("ended").await;
+    assert_eq!(running.worker.ended().await.code(), Some(0));
+}
+
+async fn a_stream_without_end_is_cut_in_time_for_main_to_return(server: Backend) {
+    let limits = [("COORD_DRAIN", "0s"), ("COORD_SHUTDOWN_TIMEOUT", "2s")];
+    let mut running = Running::start(&server, &limits).await;
+    running.routable().await;
+    let endless = running
+        .echo
+        .server_stream(say("on and on", 10))
+        .await
+        .unwrap();
+    let mut endless = endless.into_inner();
+    endless.next().await.unwrap().unwrap();
+    running.signal(Signal::TERM);
+    let broken = loop {
+        match endless.message().await {
+            Ok(said) => assert!(said.is_some(), "it does not end by itself"),
+            Err(broken) => break broken,
+        }
+    };
+    assert_ne!(broken.code(), Code::Ok);
+    running.worker.expect("ended").await;
+    // It has returned: one that is dropped has failed.
+    assert_eq!(running.worker.ended().await.code(), Some(0));
+    assert!(running.worker.errors().contains("cutting them off"));
+}
+
+async fn a_second_signal_ends_it_whatever_is_in_flight(server: Backend) {
+    let limits = [("COORD_DRAIN", "1h"), ("COORD_SHUTDOWN_TIMEOUT", "1h")];
+    let mut running = Running::start(&server, &limits).await;
+    running.routable().await;
+    let mut told = running.health_watch().await;
+    assert_eq!(told().await, Some(Serving));
+    let mut echo = running.echo.clone();
+    let call = tokio::spawn(async move { echo.echo(say("for ever", u32::MAX)).await });
+    running.signal(Signal::TERM);
+    assert_eq!(told().await, Some(NotServing));
+    running.signal(Signal::TERM);
+    assert_eq!(running.worker.ended().await.code(), Some(128 + 15));
+    call.await.unwrap().unwrap_err();
+    assert!(found(&running.client, RECORDS).await.is_empty());
+}
+
+async fn it_serves_with_tls_and_leaves_in_order_too(server: Backend) {
+    let tls = Tls::generate().unwrap();
+    let (certificate, key) = (tls.server_cert_path(), tls.server_key_path());
+    let files = [&certificate, &key].map(|path| path.to_str().unwrap());
+    let worker = spawn(
+        &server,
+        &["a", files[0], files[1]],
+        &[("COORD_DRAIN", "0s")],
+    );
+    let address = address(&server.client().await).await;
+    let authority = Certificate::from_pem(tls.ca());
+    let secured = ClientTlsConfig::new()
+        .ca_certificate(authority)
+        .domain_name("localhost");
+    let channel = Channel::from_shared(format!("https://{address}")).unwrap();
+    let channel = channel
+        .tls_config(secured)
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
+    let mut echo = EchoClient::new(channel);
+    // Whoever speaks no TLS is not served, and holds nobody up.
+    let plain = TcpStream::connect(&address).await.unwrap();
+    echo.echo(say("secret", 0)).await.unwrap();
+    let mut caller = echo.clone();
+    let long = tokio::spawn(async move { caller.echo(say("long", 1_000)).await });
+    echo.echo(say("after it", 0)).await.unwrap();
+    worker.terminate();
+    assert_eq!(long.await.unwrap().unwrap().get_ref().text, "long");
+    assert_eq!(worker.ended().await.code(), Some(0));
+    drop(plain);
+}
