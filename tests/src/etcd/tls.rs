@@ -12,11 +12,7 @@ use tempfile::TempDir;
 
 use crate::guardian;
 
-<<<<<<< HEAD
 /// What a server with TLS and its clients need, as PEM and as the paths of PEM files.
-=======
-/// What a client needs to reach an etcd, or another server, with TLS, as PEM and as the paths of PEM files.
->>>>>>> keeper
 ///
 /// The server's certificate is good for `localhost` and `127.0.0.1`.
 #[derive(Debug)]
@@ -25,24 +21,14 @@ pub struct Tls {
     ca: String,
     client_cert: String,
     client_key: String,
-    server_cert: String,
-    server_key: String,
 }
 
 impl Tls {
-<<<<<<< HEAD
     /// New ones.
     ///
     /// # Errors
     ///
     /// If they cannot be made or written.
-=======
-    /// An authority, and what it signed.
-    ///
-    /// # Errors
-    ///
-    /// If the files cannot be written.
->>>>>>> keeper
     pub fn generate() -> anyhow::Result<Self> {
         let mut params = CertificateParams::new([])?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -60,14 +46,12 @@ impl Tls {
             ca,
             client_cert,
             client_key,
-            server_cert,
-            server_key,
         };
         fs::write(tls.ca_path(), &tls.ca)?;
         fs::write(tls.client_cert_path(), &tls.client_cert)?;
         fs::write(tls.client_key_path(), &tls.client_key)?;
-        fs::write(tls.server_cert_path(), &tls.server_cert)?;
-        fs::write(tls.server_key_path(), &tls.server_key)?;
+        fs::write(tls.server_cert_path(), server_cert)?;
+        fs::write(tls.server_key_path(), server_key)?;
         Ok(tls)
     }
 
@@ -87,18 +71,6 @@ impl Tls {
     #[must_use]
     pub fn client_key(&self) -> &str {
         &self.client_key
-    }
-
-    /// A server's certificate.
-    #[must_use]
-    pub fn server_cert(&self) -> &str {
-        &self.server_cert
-    }
-
-    /// That server's key.
-    #[must_use]
-    pub fn server_key(&self) -> &str {
-        &self.server_key
     }
 
     /// The file with the authority's certificate.

@@ -21,6 +21,7 @@ fn say(text: &str, times: u32) -> EchoRequest {
     EchoRequest {
         text: text.into(),
         times,
+        ..EchoRequest::default()
     }
 }
 

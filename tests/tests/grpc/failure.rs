@@ -322,7 +322,9 @@ async fn keep_alive_finds_a_server_that_went_without_a_word() {
 
 /// A server with this certificate, that asks for the client's if it is to be `mutual`.
 async fn secured(name: &str, certificates: &Tls, mutual: bool) -> EchoServer {
-    let identity = Identity::from_pem(certificates.server_cert(), certificates.server_key());
+    let read = |path| std::fs::read(path).unwrap();
+    let cert = read(certificates.server_cert_path());
+    let identity = Identity::from_pem(cert, read(certificates.server_key_path()));
     let mut tls = ServerTlsConfig::new().identity(identity);
     if mutual {
         tls = tls.client_ca_root(Certificate::from_pem(certificates.ca()));

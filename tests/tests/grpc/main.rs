@@ -6,13 +6,13 @@
 
 mod calls;
 mod discovery;
-mod interop;
 mod failure;
+mod interop;
 mod kit;
 mod load;
 mod retry;
-mod scripted;
 mod rolling;
+mod scripted;
 mod serve;
 mod waiting;
 mod world;

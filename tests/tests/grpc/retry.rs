@@ -162,6 +162,7 @@ async fn connections_that_close_in_order_cost_no_call() {
                     let request = EchoRequest {
                         text: "on".into(),
                         times: 0,
+                        ..EchoRequest::default()
                     };
                     let answer = client.echo(request).await?;
                     if answer.get_ref().server == "last" {

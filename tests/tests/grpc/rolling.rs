@@ -73,7 +73,7 @@ async fn ten_servers_are_replaced_one_by_one_and_no_call_fails(backend: Backend)
 
 async fn etcd_is_silent_for_longer_than_the_ttl_and_no_call_fails(backend: Backend) {
     let (callee, caller) = (backend.coordinator().await, backend.coordinator().await);
-    let all = three(&callee).await;
+    let _servers = three(&callee).await;
     let names = ["a", "b", "c"];
     let load = Load::start(&channel(&caller).await);
     load.reaches(&names).await;
