@@ -7,6 +7,7 @@
 //! * [`etcd`]: a real etcd, alone or as a cluster, with TLS and authentication on request.
 //! * [`echo`]: a gRPC server that says who it is, counts, and misbehaves on command.
 //! * [`proxy`]: one TCP link that delays, holds, loses or cuts what goes through it.
+//! * [`crowd`]: callers who call again as soon as they are answered.
 //! * [`worker`]: other processes that run a part of the test.
 //! * [`differential`]: the same random operations to two servers, and every answer compared.
 //! * [`history`]: what happened to a lock, and whether it was right.
@@ -17,6 +18,7 @@
 //! What the kit starts ends with the test process, however that ends.
 
 pub mod backend;
+pub mod crowd;
 pub mod differential;
 mod dropped;
 pub mod echo;
@@ -33,6 +35,7 @@ mod runtime;
 pub mod worker;
 
 pub use backend::Backend;
+pub use crowd::Crowd;
 pub use dropped::dropped_after;
 pub use etcd::{Cluster, Etcd, EtcdConfig, ROOT_PASSWORD, ROOT_USER};
 pub use eventually::{Outcome, eventually, eventually_within};

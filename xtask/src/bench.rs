@@ -8,7 +8,7 @@ use crate::cargo;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Measure one part alone: `config`, `embedded`.
+    /// Measure one part alone: `config`, `embedded`, `grpc`, `instance_id`, `lock`, `registry`.
     part: Option<String>,
 }
 

@@ -13,20 +13,32 @@ use crate::{
 const CHANNEL: &str = "make a channel";
 
 /// Which instance a call goes to.
+///
+/// All of them pass over instances that are not connected, and those that have refused this call. The
+/// weights of the instances count in all but [`RoundRobin`](Self::RoundRobin) and
+/// [`Random`](Self::Random), and so does the [slow start](ChannelBuilder::slow_start); a change of weight
+/// counts from the next call on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Strategy {
-    /// Of two drawn at random the one with the smaller expected wait: the peak of its recent
-    /// latencies times the calls that it has, over its weight. The default.
+    /// Of two, drawn at random by weight, the one that is likely to answer first. The default.
+    ///
+    /// Compared is the time until an answer begins, times the calls that the new one would share the
+    /// instance with, relative to its weight. That time is an average which rises at once with a slow
+    /// answer and falls within some ten seconds: so an instance that becomes slow soon has fewer calls,
+    /// and has its share again within a minute after it has become fast. One that fails fast counts as
+    /// slow until it answers; a new one as fast as the others, until it has answered.
     #[default]
     P2c,
-    /// One after the other.
+    /// One after the other, from a random one on: each has as many calls.
     RoundRobin,
-    /// Any.
+    /// Any, each as likely.
     Random,
-    /// In proportion to the weights, evenly spread.
+    /// In proportion to the weights, evenly spread: also a few calls are in proportion.
     Weighted,
-    /// The one with the fewest calls in flight, relative to its weight.
+    /// The one with the fewest calls in flight, relative to its weight; of more than eight instances
+    /// the best of three that are drawn by weight. A call is in flight until the end of its answer: for
+    /// streams that live long.
     LeastConnections,
 }
 

@@ -24,6 +24,14 @@ impl Channel {
     pub(super) fn new(owned: Owned) -> Self {
         Self(Arc::new(owned))
     }
+
+    /// Picks an endpoint as a call does, and sends nothing; whether there is one. For benchmarks.
+    #[doc(hidden)]
+    pub fn picks(&self) -> bool {
+        let shared = &self.0.shared;
+        let (set, now) = (shared.ready.load(), shared.clock.now());
+        shared.picker.pick(&set, &[], now).is_some()
+    }
 }
 
 impl Service<Request<Body>> for Channel {

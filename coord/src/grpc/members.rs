@@ -259,10 +259,11 @@ impl Members {
             return;
         };
         // Else its dial has not come back yet, and will say so itself.
-        if entry.endpoint.take().is_some() {
+        if let Some(endpoint) = entry.endpoint.take() {
             entry.warm = false;
             self.dialled.remove(&number);
-            self.step(id, Event::Broke, now);
+            let served = endpoint.load.latency(now).is_some();
+            self.step(id, Event::Broke { served }, now);
             self.look(now);
         }
     }

@@ -18,7 +18,7 @@
 //! | Waiting | its time has come; the record changed | Connecting | dial |
 //! | Connecting | connected | Up | |
 //! | Connecting | refused | Waiting, longer each time | |
-//! | Up | broke, after [`HELD`] | Connecting | dial; the wait starts small again |
+//! | Up | broke, after [`HELD`] or an answer | Connecting | dial; the wait starts small again |
 //! | Up | broke, before | Waiting, longer each time | |
 //! | Up | broke, and it is not Registered | gone | forget |
 //!
@@ -37,8 +37,8 @@ use crate::{clock::Instant, retry::Backoff};
 
 /// Bounds of the wait before it is dialled again.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
-/// A connection that broke sooner was none: a server that accepts and dies would be dialled without a
-/// pause.
+/// A connection that broke sooner, and without an answer, was none: a server that accepts and dies would
+/// be dialled without a pause.
 pub(super) const HELD: Duration = Duration::from_secs(1);
 /// How long one that left keeps its connection, in case it comes back. What is in flight on it goes on
 /// to its end in any case.
@@ -100,7 +100,10 @@ pub(super) enum Event {
     Connected,
     Refused,
     /// No more calls can be sent on its connection.
-    Broke,
+    Broke {
+        /// Some were answered on it.
+        served: bool,
+    },
     /// So many calls in a row failed that it is to be ejected.
     Failing,
     /// How the one call to it ended.
@@ -233,7 +236,7 @@ impl Life {
                 self.wait(now);
                 None
             }
-            Event::Broke => self.broke(now),
+            Event::Broke { served } => self.broke(served, now),
             Event::Failing if self.ready_since().is_some() => Some(self.eject(now)),
             Event::Probed { passed } if self.trust == Trust::Probing => Some(if passed {
                 self.pardon(now)
@@ -270,14 +273,14 @@ impl Life {
         (!self.is_up()).then(|| self.forget())
     }
 
-    fn broke(&mut self, now: Instant) -> Option<Action> {
+    fn broke(&mut self, served: bool, now: Instant) -> Option<Action> {
         let Link::Up { since } = self.link else {
             return None;
         };
         if !self.is_registered() {
             return Some(self.forget());
         }
-        if now.since(since) < HELD {
+        if !served && now.since(since) < HELD {
             self.wait(now);
             return None;
         }
@@ -363,7 +366,10 @@ mod tests {
             }
             life.step(Event::Connected, now);
             now = now + HELD;
-            assert_eq!(life.step(Event::Broke, now), Some(Action::Dial));
+            assert_eq!(
+                life.step(Event::Broke { served: false }, now),
+                Some(Action::Dial)
+            );
             assert!(refused(&mut life, now) <= BACKOFF.0);
         }
         assert!(longest > Duration::from_secs(10), "{longest:?}");
@@ -372,9 +378,13 @@ mod tests {
     #[test]
     fn a_connection_that_breaks_at_once_is_a_failure_to_connect() {
         let mut life = connected();
-        assert_eq!(life.step(Event::Broke, START), None);
+        assert_eq!(life.step(Event::Broke { served: false }, START), None);
         let due = life.due().expect("it waits");
         assert_eq!(life.step(Event::Due, due), Some(Action::Dial));
+        // It served before: it restarts, or sends its callers away now and then.
+        life.step(Event::Connected, due);
+        let served = Event::Broke { served: true };
+        assert_eq!(life.step(served, due), Some(Action::Dial));
     }
 
     #[test]
@@ -393,7 +403,10 @@ mod tests {
         assert_eq!((life.due(), life.step(Event::Due, START)), (None, None));
         assert_eq!(life.step(Event::Registered, START), None);
         life.step(Event::Vanished, START);
-        assert_eq!(life.step(Event::Broke, START), Some(Action::Forget));
+        assert_eq!(
+            life.step(Event::Broke { served: false }, START),
+            Some(Action::Forget)
+        );
         // One that was never connected is nothing to wait for.
         assert_eq!(dialled().step(Event::Vanished, START), Some(Action::Forget));
     }
@@ -445,11 +458,11 @@ mod tests {
     #[test]
     fn a_new_connection_does_not_end_an_ejection() {
         let mut life = ejected();
-        life.step(Event::Broke, START + HELD);
+        life.step(Event::Broke { served: false }, START + HELD);
         life.step(Event::Connected, START + HELD);
         assert!(life.is_ejected() && !life.wants_probe());
         // Unless its time was over meanwhile.
-        life.step(Event::Broke, START + EJECTION);
+        life.step(Event::Broke { served: false }, START + EJECTION);
         life.step(Event::Connected, START + EJECTION);
         assert!(life.wants_probe());
     }

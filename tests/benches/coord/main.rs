@@ -6,6 +6,7 @@
 
 mod config;
 mod embedded;
+mod grpc;
 mod instance_id;
 mod lock;
 mod registry;
@@ -40,6 +41,9 @@ async fn measure(part: Option<&str>) -> Table {
     }
     if wanted("embedded") {
         embedded::measure(&mut table).await;
+    }
+    if wanted("grpc") {
+        grpc::measure(&mut table).await;
     }
     if wanted("instance_id") {
         instance_id::measure(&mut table).await;

@@ -13,6 +13,15 @@ pub(crate) enum Goal {
     Time(Duration),
 }
 
+/// Something that was counted.
+#[derive(Debug)]
+struct Count {
+    what: &'static str,
+    seen: usize,
+    of: usize,
+    at_most: usize,
+}
+
 #[derive(Debug)]
 struct Row {
     what: &'static str,
@@ -22,13 +31,13 @@ struct Row {
     goal: Goal,
 }
 
-/// The rows, in the order of their measurement.
+/// What was measured, in its order; and below it what was counted.
 #[derive(Debug, Default)]
-pub(crate) struct Table(Vec<Row>);
+pub(crate) struct Table(Vec<Row>, Vec<Count>);
 
 impl Table {
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_empty() && self.1.is_empty()
     }
 
     /// Adds something compared with something else.
@@ -57,9 +66,19 @@ impl Table {
         });
     }
 
+    /// Adds a number of things that should not be, of so many that were.
+    pub(crate) fn count(&mut self, what: &'static str, seen: usize, of: usize, at_most: usize) {
+        self.1.push(Count {
+            what,
+            seen,
+            of,
+            at_most,
+        });
+    }
+
     /// Whether every figure reached its goal.
     pub(crate) fn verdict(&self) -> ExitCode {
-        if self.0.iter().all(Row::reached) {
+        if self.0.iter().all(Row::reached) && self.1.iter().all(Count::reached) {
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE
@@ -81,6 +100,20 @@ impl Row {
     }
 }
 
+impl Count {
+    fn reached(&self) -> bool {
+        self.seen <= self.at_most
+    }
+}
+
+fn judged(reached: bool) -> &'static str {
+    if reached {
+        " reached |"
+    } else {
+        " **missed** |"
+    }
+}
+
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
@@ -88,7 +121,11 @@ impl fmt::Display for Table {
             "| what | median | p99 | beside | median | p99 | ratio | goal | |"
         )?;
         writeln!(f, "|---|--:|--:|---|--:|--:|--:|--:|---|")?;
-        self.0.iter().try_for_each(|row| writeln!(f, "{row}"))
+        self.0.iter().try_for_each(|row| writeln!(f, "{row}"))?;
+        if !self.1.is_empty() {
+            writeln!(f, "\n| what | seen | of | goal | |\n|---|--:|--:|--:|---|")?;
+        }
+        self.1.iter().try_for_each(|count| writeln!(f, "{count}"))
     }
 }
 
@@ -115,10 +152,19 @@ impl fmt::Display for Row {
             Goal::Ratio(goal) => write!(f, " ≤ {goal:.3} |")?,
             Goal::Time(goal) => write!(f, " ≤ {goal:?} |")?,
         }
-        f.write_str(if self.reached() {
-            " reached |"
-        } else {
-            " **missed** |"
-        })
+        f.write_str(judged(self.reached()))
+    }
+}
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            what,
+            seen,
+            of,
+            at_most,
+        } = self;
+        let judged = judged(self.reached());
+        write!(f, "| {what} | {seen} | {of} | ≤ {at_most} |{judged}")
     }
 }
