@@ -2,26 +2,26 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
 use http::uri::{Authority, Scheme};
 use tokio::sync::Notify;
 
 use super::{connection::Connection, load::Load};
 use crate::clock::Clock;
 
-/// One instance: where it is, how busy, and the connection to it. Its weight and what else may change
-/// stand in the [`ReadySet`](super::ready::ReadySet), so that a change keeps the connection.
+/// One instance while it is connected: where it is, how busy, and the connection to it. Its weight and
+/// what else may change stand in the [`ReadySet`](super::ready::ReadySet), so that a change keeps the
+/// connection. A new connection is a new endpoint: what calls say that were on the old one does not
+/// count against it.
 #[derive(Debug)]
 pub(super) struct Endpoint {
-    /// The instance's key in the registry.
-    pub(super) instance: Arc<str>,
     pub(super) scheme: Scheme,
     pub(super) authority: Authority,
     pub(super) load: Load,
     /// By which a call that ends without an answer says how long it took.
     pub(super) clock: Clock,
-    /// Set by the keeper. A call that finds it closed looks for another endpoint.
-    pub(super) connection: ArcSwapOption<Connection>,
+    /// It ends with the last call on it, once the keeper has let go of the endpoint. A call that finds
+    /// it closed looks for another.
+    pub(super) connection: Connection,
     /// The keeper's: see [`Shared::trouble`](super::shared::Shared::trouble).
     pub(super) trouble: Arc<Notify>,
 }
@@ -42,18 +42,8 @@ pub(super) enum Outcome {
 }
 
 impl Endpoint {
-    /// Whether calls can be sent on its connection: cheaper than to [take](Self::open) it.
+    /// Whether calls can be sent on its connection.
     pub(super) fn is_open(&self) -> bool {
-        self.connection
-            .load()
-            .as_ref()
-            .is_some_and(|connection| connection.is_open())
-    }
-
-    /// The connection, if calls can be sent on it.
-    pub(super) fn open(&self) -> Option<Arc<Connection>> {
-        self.connection
-            .load_full()
-            .filter(|connection| connection.is_open())
+        self.connection.is_open()
     }
 }

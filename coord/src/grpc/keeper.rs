@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use http::uri::Scheme;
 use tokio::sync::{Notify, mpsc};
@@ -243,12 +243,11 @@ impl Keeper {
         };
         tracing::debug!(target: "coord::grpc", service, address, "connected");
         let endpoint = Arc::new(Endpoint {
-            instance: dial.instance.clone(),
             scheme: self.scheme.clone(),
             authority: dial.authority.clone(),
             load: Load::default(),
             clock: self.shared.clock.clone(),
-            connection: ArcSwapOption::from_pointee(connection),
+            connection,
             trouble: self.shared.trouble.clone(),
         });
         self.members.connected(dial.number, endpoint.clone(), now);

@@ -50,7 +50,6 @@ pub(super) struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Dial {
     pub(super) number: u64,
-    pub(super) instance: Arc<str>,
     pub(super) authority: Authority,
 }
 
@@ -340,7 +339,6 @@ impl Members {
                 self.dialled.insert(entry.dial, number);
                 self.dials.push(Dial {
                     number: entry.dial,
-                    instance: entry.record.instance.as_str().into(),
                     authority: entry.authority.clone(),
                 });
             }
@@ -410,13 +408,13 @@ impl Members {
     }
 }
 
-/// `host:port`, or nothing.
 /// Where its gRPC is: of several listeners the one of that name.
 fn address(instance: &Instance) -> &str {
     let named = instance.endpoints.get("grpc");
     named.unwrap_or(&instance.address)
 }
 
+/// `host:port`, or nothing.
 fn authority(address: &str) -> Option<Authority> {
     let authority = Authority::try_from(address).ok()?;
     let usable = authority.port_u16().is_some_and(|port| port > 0)

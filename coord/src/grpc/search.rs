@@ -91,17 +91,16 @@ impl<'c> Search<'c> {
         let now = shared.clock.now();
         if let Some(permit) = set.probe()
             && !self.has_tried(permit.endpoint())
-            && let Some(connection) = permit.endpoint().open()
         {
             return Some(Found {
+                sender: permit.endpoint().connection.sender(),
                 flight: InFlight::probing(permit, now),
-                sender: connection.sender(),
             });
         }
-        let (endpoint, connection) = shared.picker.pick(&set, &self.tried, now)?;
+        let endpoint = shared.picker.pick(&set, &self.tried, now)?;
         Some(Found {
             flight: InFlight::begin(endpoint.clone(), now),
-            sender: connection.sender(),
+            sender: endpoint.connection.sender(),
         })
     }
 

@@ -1,12 +1,12 @@
 //! Random histories keep the laws.
 
 use std::{
+    any::Any,
     collections::{BTreeSet, HashSet},
     sync::Arc,
     time::Duration,
 };
 
-use arc_swap::ArcSwapOption;
 use http::uri::Scheme;
 use proptest::prelude::*;
 use tokio::sync::Notify;
@@ -17,6 +17,7 @@ use crate::{
     grpc::{
         endpoint::Outcome,
         load::{InFlight, Load},
+        pick::tests::fleet::connection,
         shares::shares,
         state::{LINGER, Standing},
     },
@@ -72,6 +73,8 @@ struct World {
     dials: Vec<Dial>,
     live: Vec<u64>,
     trouble: Arc<Notify>,
+    /// What keeps the connections open.
+    open: Vec<Box<dyn Any + Send + Sync>>,
 }
 
 impl World {
@@ -84,6 +87,7 @@ impl World {
             dials: Vec::new(),
             live: Vec::new(),
             trouble: Arc::default(),
+            open: Vec::new(),
         }
     }
 
@@ -106,17 +110,18 @@ impl World {
         let dial = self.dials.remove(0);
         let now = self.clock.now();
         if connected {
+            let (connection, open) = connection();
             let endpoint = Endpoint {
-                instance: dial.instance.clone(),
                 scheme: Scheme::HTTP,
                 authority: dial.authority.clone(),
                 load: Load::default(),
                 clock: self.clock.clone(),
-                connection: ArcSwapOption::empty(),
+                connection,
                 trouble: self.trouble.clone(),
             };
             self.members.connected(dial.number, Arc::new(endpoint), now);
             self.live.push(dial.number);
+            self.open.push(open);
         } else {
             self.members.refused(dial.number, "refused", now);
         }

@@ -36,7 +36,6 @@ use self::candidates::Candidates;
 pub(super) use self::shares::Shares as Tables;
 use super::{
     builder::Strategy,
-    connection::Connection,
     endpoint::Endpoint,
     ready::{Member, ReadySet},
 };
@@ -71,14 +70,13 @@ impl Picker {
         }
     }
 
-    /// One whose connection is open and that is not among `tried`, and that connection; `None`: there
-    /// is none.
+    /// One whose connection is open and that is not among `tried`; `None`: there is none.
     pub(super) fn pick<'s>(
         &self,
         set: &'s ReadySet,
         tried: &[Arc<Endpoint>],
         now: Instant,
-    ) -> Option<(&'s Arc<Endpoint>, Arc<Connection>)> {
+    ) -> Option<&'s Arc<Endpoint>> {
         self.pick_with(set, tried, now, &mut rand::rng())
     }
 
@@ -88,16 +86,14 @@ impl Picker {
         tried: &[Arc<Endpoint>],
         now: Instant,
         dice: &mut impl RngCore,
-    ) -> Option<(&'s Arc<Endpoint>, Arc<Connection>)> {
-        let candidates = Candidates::of(set, tried, now);
-        // A choice that is in vain has seen a connection close: one less each time.
-        for _ in 0..set.members.len() {
-            let endpoint = &set.members[self.choose(&candidates, dice)?].endpoint;
-            if let Some(connection) = endpoint.open() {
-                return Some((endpoint, connection));
-            }
+    ) -> Option<&'s Arc<Endpoint>> {
+        // No strategy has to think of that.
+        if set.members.is_empty() {
+            return None;
         }
-        None
+        let candidates = Candidates::of(set, tried, now);
+        let chosen = self.choose(&candidates, dice)?;
+        Some(&set.members[chosen].endpoint)
     }
 
     fn choose(&self, candidates: &Candidates<'_>, dice: &mut impl RngCore) -> Option<usize> {

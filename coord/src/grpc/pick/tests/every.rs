@@ -76,12 +76,11 @@ fn from_many_threads_all_picks_are_counted_and_given_back() {
                     for _ in 0..PICKS {
                         let now = fleet.clock.now();
                         let picked = fleet.picker.pick(&fleet.set, &[], now);
-                        let (endpoint, _) = picked.expect("one can be used");
+                        let endpoint = picked.expect("one can be used");
                         let mut flight = InFlight::begin(endpoint.clone(), now);
                         assert!(endpoint.load.in_flight() > 0);
                         flight.answering(now);
-                        let index: usize = endpoint.instance.parse().expect("an index");
-                        counts[index].fetch_add(1, Relaxed);
+                        counts[fleet.index(endpoint)].fetch_add(1, Relaxed);
                     }
                 });
             }

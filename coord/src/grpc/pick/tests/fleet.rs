@@ -62,14 +62,12 @@ impl Fleet {
     /// One more, without a latency.
     pub(in crate::grpc) fn join(&mut self, weight: f64) {
         let (connection, open) = connection();
-        let index = self.open.len();
         let endpoint = Arc::new(Endpoint {
-            instance: index.to_string().into(),
             scheme: Scheme::HTTP,
             authority: Authority::from_static("10.0.0.5:50051"),
             load: Default::default(),
             clock: self.clock.clone(),
-            connection: Some(Arc::new(connection)).into(),
+            connection,
             trouble: Arc::new(Notify::new()),
         });
         self.open.push(Some(open));
@@ -117,7 +115,12 @@ impl Fleet {
         let picked = self
             .picker
             .pick_with(&self.set, &tried, now, &mut self.dice);
-        picked.map(|(endpoint, _)| endpoint.instance.parse().expect("an index"))
+        picked.map(|endpoint| self.index(endpoint))
+    }
+
+    pub(in crate::grpc) fn index(&self, endpoint: &Arc<Endpoint>) -> usize {
+        let own = |member: &Member| Arc::ptr_eq(&member.endpoint, endpoint);
+        self.set.members.iter().position(own).expect("one of them")
     }
 
     pub(in crate::grpc) fn begin(&mut self) -> (usize, InFlight) {
@@ -142,7 +145,7 @@ impl Fleet {
 }
 
 /// A connection whose other end nobody reads, and what it is open for as long as that lives.
-fn connection() -> (Connection, Box<dyn Any + Send + Sync>) {
+pub(in crate::grpc) fn connection() -> (Connection, Box<dyn Any + Send + Sync>) {
     #[derive(Clone)]
     struct Nowhere;
     impl<F> hyper::rt::Executor<F> for Nowhere {
