@@ -4,6 +4,8 @@
 //! server has said a word. A server that speaks something else, or nothing, would then take calls and
 //! lose them. So the first bytes are looked at: they must be the header of a SETTINGS frame, which a
 //! server has to begin with.
+//!
+//! It also ends with the channel's tasks, and so ends all that hyper has spawned for the connection.
 
 use std::{
     io,
@@ -15,6 +17,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::oneshot,
 };
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// The length of a frame's header.
 const HEADER: usize = 9;
@@ -25,6 +28,7 @@ pub(super) struct Wire<S> {
     io: S,
     /// `None` once that has been told.
     opening: Option<Opening>,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 #[derive(Debug)]
@@ -34,15 +38,28 @@ struct Opening {
 }
 
 impl<S> Wire<S> {
-    /// The receiver is told whether the server speaks HTTP/2, and if not, what is known instead.
-    pub(super) fn new(io: S) -> (Self, oneshot::Receiver<Result<(), String>>) {
+    /// The receiver is told whether the server speaks HTTP/2, and if not, what is known instead. Once
+    /// `cut` is cancelled, nothing can be read or written any more.
+    pub(super) fn new(
+        io: S,
+        cut: &CancellationToken,
+    ) -> (Self, oneshot::Receiver<Result<(), String>>) {
         let (told, opening) = oneshot::channel();
         let seen = Vec::with_capacity(HEADER);
         let wire = Self {
             io,
             opening: Some(Opening { seen, told }),
+            cut: Box::pin(cut.clone().cancelled_owned()),
         };
         (wire, opening)
+    }
+
+    /// Whether it may still be used; whoever asks is woken when it may not.
+    fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        match self.cut.as_mut().poll(cx) {
+            Poll::Ready(()) => Err(io::Error::other("the channel is closed")),
+            Poll::Pending => Ok(()),
+        }
     }
 
     /// `read`: what came; nothing: the server has closed the connection.
@@ -97,6 +114,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.check(cx)?;
         if self.opening.is_none() {
             return Pin::new(&mut self.io).poll_read(cx, buf);
         }
@@ -116,10 +134,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.check(cx)?;
         Pin::new(&mut self.io).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check(cx)?;
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
@@ -132,6 +152,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.check(cx)?;
         Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
     }
 
@@ -154,7 +175,7 @@ mod tests {
     const SETTINGS: &[u8] = &[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 100];
 
     fn told(reads: &[&[u8]]) -> Option<Result<(), String>> {
-        let (mut wire, mut told) = Wire::new(());
+        let (mut wire, mut told) = Wire::new((), &CancellationToken::new());
         for read in reads {
             wire.look(read);
         }
