@@ -42,6 +42,45 @@ pub async fn serve_both(
 
 pub fn init_logging() {}
 
+pub use users::{UserClient, UserId, UserServer, Users};
+
+/// As tonic would generate it.
+mod users {
+    use coord::grpc::Channel;
+    use coord_tests::echo::{EchoHandler, pb::echo_server::EchoServer};
+    use tonic::{Response, Status};
+
+    pub struct UserId {
+        pub id: u64,
+    }
+
+    pub struct User {
+        pub name: String,
+    }
+
+    pub struct UserClient(Channel);
+
+    impl UserClient {
+        pub fn new(channel: Channel) -> Self {
+            Self(channel)
+        }
+
+        pub async fn get(&mut self, _id: UserId) -> Result<Response<User>, Status> {
+            Err(Status::unimplemented(""))
+        }
+    }
+
+    pub struct Users;
+
+    pub struct UserServer;
+
+    impl UserServer {
+        pub fn new(_users: Users) -> EchoServer<EchoHandler> {
+            EchoHandler::new("users").service()
+        }
+    }
+}
+
 pub async fn write_with_token(_order: u64, _token: i64) -> Result<(), coord::Error> {
     Ok(())
 }

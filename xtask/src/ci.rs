@@ -29,6 +29,10 @@ const STEPS: &[Step] = &[
         command: no_features,
     },
     Step {
+        name: "gRPC alone",
+        command: grpc_alone,
+    },
+    Step {
         name: "documentation",
         command: documentation,
     },
@@ -62,6 +66,13 @@ fn no_features() -> anyhow::Result<Command> {
         "coord",
         "--no-default-features",
     ]))
+}
+
+/// So it does with gRPC as the only one, which brings no TLS with it.
+fn grpc_alone() -> anyhow::Result<Command> {
+    let mut command = no_features()?;
+    command.args(["--features", "grpc"]);
+    Ok(command)
 }
 
 fn documentation() -> anyhow::Result<Command> {

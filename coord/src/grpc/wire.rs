@@ -1,9 +1,15 @@
-//! [`Wire`]: what a connection runs over, and whether what comes over it is HTTP/2.
+//! [`Wire`]: what a connection runs over: whether what comes over it is HTTP/2, and all of it.
 //!
 //! A client may send as soon as it is connected, and hyper counts a connection as made before the
 //! server has said a word. A server that speaks something else, or nothing, would then take calls and
 //! lose them. So the first bytes are looked at: they must be the header of a SETTINGS frame, which a
 //! server has to begin with.
+//!
+//! And what the server has said last is read, although nothing can be written any more: a server that
+//! goes away names the last stream that it has processed, closes, and breaks the connection of a client
+//! that is still sending. h2 gives up at the first error of a write, with that word unread: then nobody
+//! knows of any call on the connection whether it was processed. So a write that fails is none to h2,
+//! until all that has come is read.
 //!
 //! It also ends with the channel's tasks, and so ends all that hyper has spawned for the connection.
 
@@ -29,6 +35,8 @@ pub(super) struct Wire<S> {
     /// `None` once that has been told.
     opening: Option<Opening>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Nothing can be written any more.
+    broken: bool,
 }
 
 #[derive(Debug)]
@@ -50,6 +58,7 @@ impl<S> Wire<S> {
             io,
             opening: Some(Opening { seen, told }),
             cut: Box::pin(cut.clone().cancelled_owned()),
+            broken: false,
         };
         (wire, opening)
     }
@@ -122,9 +131,32 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         let read = ready!(Pin::new(&mut self.io).poll_read(cx, buf));
         match &read {
             Ok(()) => self.look(&buf.filled()[before..]),
-            Err(error) => self.end(Some(error)),
+            Err(error) => {
+                let error = format!("before its first word: {error}");
+                self.tell(Err(error));
+            }
         }
         Poll::Ready(read)
+    }
+}
+
+impl<S> Wire<S> {
+    /// What was written; all of it, if nothing can be any more.
+    fn written<T>(&mut self, written: Poll<io::Result<T>>, all: T) -> Poll<io::Result<T>> {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+        match written {
+            // Then reading comes to an end by itself.
+            Poll::Ready(Err(error))
+                if matches!(
+                    error.kind(),
+                    BrokenPipe | ConnectionAborted | ConnectionReset
+                ) =>
+            {
+                self.broken = true;
+                Poll::Ready(Ok(all))
+            }
+            written => written,
+        }
     }
 }
 
@@ -135,12 +167,20 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.check(cx)?;
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        if self.broken {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        let written = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.written(written, buf.len())
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.check(cx)?;
-        Pin::new(&mut self.io).poll_flush(cx)
+        if self.broken {
+            return Poll::Ready(Ok(()));
+        }
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        self.written(flushed, ())
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -152,19 +192,17 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let all = bufs.iter().map(|buf| buf.len()).sum();
         self.check(cx)?;
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        if self.broken {
+            return Poll::Ready(Ok(all));
+        }
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.written(written, all)
     }
 
     fn is_write_vectored(&self) -> bool {
         self.io.is_write_vectored()
-    }
-}
-
-impl<S> Drop for Wire<S> {
-    /// Writing to it may have failed first.
-    fn drop(&mut self) {
-        self.end(None);
     }
 }
 
@@ -210,5 +248,52 @@ mod tests {
                 .expect_err("it is not HTTP/2");
             assert!(told.contains(word), "{told}");
         }
+    }
+
+    /// Has one word left to be read, and cannot be written.
+    struct Broken(&'static [u8]);
+
+    impl AsyncRead for Broken {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            buf.put_slice(std::mem::take(&mut self.0));
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Broken {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_came_before_a_write_failed_is_read() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let (mut wire, _told) = Wire::new(Broken(b"go away"));
+        for _ in 0..2 {
+            wire.write_all(b"one more request")
+                .await
+                .expect("it seems so");
+            wire.flush().await.expect("it seems so");
+        }
+        let mut read = Vec::new();
+        wire.read_to_end(&mut read).await.expect("it ends");
+        assert_eq!(read, b"go away");
     }
 }
