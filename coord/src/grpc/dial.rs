@@ -126,14 +126,16 @@ impl Dialer {
         let shake = self.http.handshake(TokioIo::new(wire));
         let shaken = self.within(until, "no HTTP/2", shake).await?;
         let (sender, driver) = shaken.map_err(|error| in_one_line(&error))?;
-        let ended = Ended(Some(ended));
+        let connection = Connection::new(sender);
+        let (ended, driven) = (Ended(Some(ended)), connection.driven());
         drop(self.tasks.spawn(async move {
             let _ended = ended;
+            let _driven = driven;
             // How it ended is told to the calls that were on it.
             let _ = driver.await;
         }));
         match self.within(until, "no HTTP/2", opening).await? {
-            Ok(judged) => judged.map(|()| Connection::new(sender)),
+            Ok(judged) => judged.map(|()| connection),
             // The wire is gone, and has told nothing.
             Err(_) => Err("the connection was closed before it was used".into()),
         }
