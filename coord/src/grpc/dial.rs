@@ -122,7 +122,7 @@ impl Dialer {
         io: S,
         ended: impl FnOnce() + Send + 'static,
     ) -> Result<Connection, String> {
-        let (wire, opening) = Wire::new(io);
+        let (wire, opening) = Wire::new(io, self.tasks.cancelled());
         let shake = self.http.handshake(TokioIo::new(wire));
         let shaken = self.within(until, "no HTTP/2", shake).await?;
         let (sender, driver) = shaken.map_err(|error| in_one_line(&error))?;
@@ -183,7 +183,8 @@ impl<F: FnOnce()> Drop for Ended<F> {
     }
 }
 
-/// Spawns a connection's tasks among those of the channel.
+/// Spawns a connection's tasks among those of the channel: one that drives it, and for each call on it
+/// one or two. All end with what the connection runs over, which ends with the channel's tasks.
 #[derive(Clone, Debug)]
 struct Spawn(Tasks);
 
@@ -193,7 +194,7 @@ where
     F::Output: Send + 'static,
 {
     fn execute(&self, task: F) {
-        drop(self.0.spawn(task));
+        self.0.spawn_bound(task);
     }
 }
 

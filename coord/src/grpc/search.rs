@@ -81,7 +81,8 @@ impl<'c> Search<'c> {
     ) -> Result<Found, Status> {
         match self.look() {
             Some(found) => Ok(found),
-            None => self.wait(deadline).await,
+            // On the heap: few calls wait, and all would have to be so much larger.
+            None => Box::pin(self.wait(deadline)).await,
         }
     }
 
