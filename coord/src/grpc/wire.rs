@@ -131,10 +131,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         let read = ready!(Pin::new(&mut self.io).poll_read(cx, buf));
         match &read {
             Ok(()) => self.look(&buf.filled()[before..]),
-            Err(error) => {
-                let error = format!("before its first word: {error}");
-                self.tell(Err(error));
-            }
+            Err(error) => self.end(Some(error)),
         }
         Poll::Ready(read)
     }
@@ -203,6 +200,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
 
     fn is_write_vectored(&self) -> bool {
         self.io.is_write_vectored()
+    }
+}
+
+impl<S> Drop for Wire<S> {
+    /// The connection may have been given up before the end was read.
+    fn drop(&mut self) {
+        self.end(None);
     }
 }
 
