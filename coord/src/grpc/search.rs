@@ -30,7 +30,7 @@ pub(super) struct Search<'c> {
     /// Why the last of them has not.
     why: Option<Status>,
     /// Since there was none for the first time.
-    patience: Option<Patience>,
+    patience: Option<Box<Patience>>,
 }
 
 #[derive(Debug)]
@@ -118,9 +118,11 @@ impl<'c> Search<'c> {
             return Err(self.none("now".into()));
         }
         let began = clock.now();
-        let mut patience = self.patience.take().unwrap_or_else(|| Patience {
-            limit: clock.sleep(wait),
-            backoff: Backoff::endless(PAUSE.0, PAUSE.1),
+        let mut patience = self.patience.take().unwrap_or_else(|| {
+            Box::new(Patience {
+                limit: clock.sleep(wait),
+                backoff: Backoff::endless(PAUSE.0, PAUSE.1),
+            })
         });
         // Whoever has refused it gets it again, but not at once.
         let refused = !std::mem::take(&mut self.tried).is_empty();
