@@ -164,6 +164,13 @@ impl ChannelBuilder {
         self
     }
 
+    /// With another clock.
+    #[cfg(test)]
+    pub(super) fn clock(mut self, clock: crate::clock::Clock) -> Self {
+        self.engine.clock = clock;
+        self
+    }
+
     async fn check(&self) -> Result<(Filter, Dialer)> {
         let settings = &self.settings;
         let mut faults = Vec::new();

@@ -424,4 +424,4 @@ fn authority(address: &str) -> Option<Authority> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -71,3 +71,72 @@ pub(super) fn shares(
         until: ramping.then(|| now + ramp / STEPS),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashSet, sync::Arc};
+
+    use super::*;
+    use crate::{
+        grpc::members::tests::{World, record},
+        registry::Instance,
+    };
+
+    const RAMP: Duration = Duration::from_secs(10);
+
+    fn weights(world: &World, zone: Option<&str>) -> (Vec<f64>, Option<Duration>) {
+        let now = world.clock.now();
+        let shares = shares(&world.members, zone, RAMP, now);
+        let weights = shares.members.iter().map(|member| member.weight);
+        // As whole numbers: a tenth is none.
+        let weights = weights.map(f64::round).collect();
+        (weights, shares.until.map(|at| at.since(now)))
+    }
+
+    #[test]
+    fn who_comes_later_starts_with_a_tenth_and_has_its_whole_share_at_the_end() {
+        let first = [record(1, 1), record(2, 2)];
+        let mut world = World::connected(&first);
+        world.hand.advance(RAMP);
+        assert_eq!(weights(&world, None), (vec![100.0, 100.0], None));
+        let [a, b] = first;
+        world.see(&[a, b, record(3, 3)], &HashSet::new());
+        world.dialled(true);
+        for percent in [10.0, 19.0, 28.0, 37.0, 46.0, 55.0, 64.0, 73.0, 82.0, 91.0] {
+            let (shares, until) = weights(&world, None);
+            assert_eq!(shares, [100.0, 100.0, percent]);
+            assert_eq!(until, Some(RAMP / STEPS));
+            world.hand.advance(RAMP / STEPS);
+        }
+        assert_eq!(weights(&world, None), (vec![100.0; 3], None));
+        // One of the first starts slowly when it has been away.
+        world.breaks(0);
+        world.dialled(true);
+        assert_eq!(weights(&world, None).0, [10.0, 100.0, 100.0]);
+    }
+
+    #[test]
+    fn calls_stay_at_home_while_seven_tenths_of_it_are_ready() {
+        let at = |zone: &str, name, weight| {
+            let mut instance = Instance::clone(&record(name, name));
+            instance.zone = Some(zone.into());
+            instance.weight = weight;
+            Arc::new(instance)
+        };
+        let all = [at("a", 1, 30), at("a", 2, 70), at("b", 3, 500)];
+        let mut world = World::connected(&all);
+        world.hand.advance(RAMP);
+        assert_eq!(weights(&world, None).0.len(), 3);
+        assert_eq!(weights(&world, Some("c")).0.len(), 3);
+        assert_eq!(weights(&world, Some("a")).0, [30.0, 70.0]);
+        // Vanished, and still there.
+        world.see(&[], &HashSet::new());
+        assert_eq!(weights(&world, Some("a")).0, [30.0, 70.0]);
+        world.see(&all, &HashSet::new());
+        world.breaks(0);
+        assert_eq!(weights(&world, Some("a")).0, [70.0]);
+        world.dialled(true);
+        world.breaks(0);
+        assert_eq!(weights(&world, Some("a")).0, [3.0, 500.0]);
+    }
+}

@@ -58,7 +58,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn record(name: u8, address: u8) -> Arc<Instance> {
+pub(in crate::grpc) fn record(name: u8, address: u8) -> Arc<Instance> {
     Arc::new(Instance::bare(
         "s",
         &name.to_string(),
@@ -66,10 +66,10 @@ fn record(name: u8, address: u8) -> Arc<Instance> {
     ))
 }
 
-struct World {
-    members: Members,
-    clock: Clock,
-    hand: crate::clock::ManualClock,
+pub(in crate::grpc) struct World {
+    pub(in crate::grpc) members: Members,
+    pub(in crate::grpc) clock: Clock,
+    pub(in crate::grpc) hand: crate::clock::ManualClock,
     dials: Vec<Dial>,
     live: Vec<u64>,
     trouble: Arc<Notify>,
@@ -91,7 +91,17 @@ impl World {
         }
     }
 
-    fn see(&mut self, suitable: &[Arc<Instance>], left: &HashSet<Name>) {
+    /// With these, all connected from the start.
+    pub(in crate::grpc) fn connected(records: &[Arc<Instance>]) -> Self {
+        let mut world = Self::new();
+        world.see(records, &HashSet::new());
+        for _ in records {
+            world.dialled(true);
+        }
+        world
+    }
+
+    pub(in crate::grpc) fn see(&mut self, suitable: &[Arc<Instance>], left: &HashSet<Name>) {
         let seen = Seen {
             suitable,
             filtered: &[],
@@ -102,7 +112,7 @@ impl World {
     }
 
     /// The oldest dial ends.
-    fn dialled(&mut self, connected: bool) {
+    pub(in crate::grpc) fn dialled(&mut self, connected: bool) {
         self.settle();
         if self.dials.is_empty() {
             return;
@@ -125,6 +135,13 @@ impl World {
         } else {
             self.members.refused(dial.number, "refused", now);
         }
+        self.settle();
+    }
+
+    /// One of those that are connected is not any more.
+    pub(in crate::grpc) fn breaks(&mut self, index: usize) {
+        let number = self.live.remove(index);
+        self.members.broke(number, self.clock.now());
         self.settle();
     }
 
@@ -279,18 +296,9 @@ proptest! {
     }
 }
 
-fn connected(records: &[Arc<Instance>]) -> World {
-    let mut world = World::new();
-    world.see(records, &HashSet::new());
-    for _ in records {
-        world.dialled(true);
-    }
-    world
-}
-
 #[test]
 fn an_orphan_serves_until_its_address_is_taken_over() {
-    let mut world = connected(&[record(1, 1)]);
+    let mut world = World::connected(&[record(1, 1)]);
     // The same place under a new key: a restarted process, whose old record has not run out.
     world.see(&[record(2, 1)], &HashSet::new());
     assert_eq!(world.ready().len(), 1);
@@ -311,7 +319,7 @@ fn an_orphan_serves_until_its_address_is_taken_over() {
 
 #[test]
 fn one_that_moves_is_used_where_it_was_until_it_is_connected_where_it_is() {
-    let mut world = connected(&[record(1, 1)]);
+    let mut world = World::connected(&[record(1, 1)]);
     world.see(&[record(1, 2)], &HashSet::new());
     assert_eq!(world.ready(), ["10.0.0.1:1".to_owned()].into());
     world.dialled(true);
@@ -322,7 +330,7 @@ fn one_that_moves_is_used_where_it_was_until_it_is_connected_where_it_is() {
 fn at_most_a_tenth_is_ejected_at_once() {
     for (all, most) in [(1, 0), (2, 1), (9, 1), (20, 2), (35, 3)] {
         let records: Vec<_> = (0..all).map(|one| record(one, one)).collect();
-        let world = &mut connected(&records);
+        let world = &mut World::connected(&records);
         for entry in world.members.entries() {
             world.fail(entry.endpoint.as_ref().expect("connected"));
         }
@@ -335,7 +343,7 @@ fn at_most_a_tenth_is_ejected_at_once() {
 
 #[test]
 fn the_last_one_standing_is_used_whatever_it_answered() {
-    let mut world = connected(&[record(1, 1), record(2, 2)]);
+    let mut world = World::connected(&[record(1, 1), record(2, 2)]);
     let failing = world
         .members
         .entries()
@@ -344,8 +352,7 @@ fn the_last_one_standing_is_used_whatever_it_answered() {
     world.fail(&failing.expect("connected"));
     world.members.trouble(world.clock.now());
     assert_eq!(world.ready(), ["10.0.0.2:1".to_owned()].into());
-    let other = world.live[1];
-    world.members.broke(other, world.clock.now());
+    world.breaks(1);
     assert_eq!(world.ready(), ["10.0.0.1:1".to_owned()].into());
     // And begins anew: its failures do not eject it at once when the other is back.
     world.members.trouble(world.clock.now());
@@ -355,7 +362,7 @@ fn the_last_one_standing_is_used_whatever_it_answered() {
 #[test]
 fn an_address_that_is_none_is_told_and_holds_up_nobody() {
     let bad = Arc::new(Instance::bare("s", "9", "unix:///tmp/s"));
-    let mut world = connected(&[record(1, 1)]);
+    let mut world = World::connected(&[record(1, 1)]);
     world.see(&[record(1, 1), bad], &HashSet::new());
     let summary = world.members.summary();
     assert_eq!((summary.registered, summary.ready), (2, 1));
