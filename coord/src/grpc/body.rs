@@ -57,8 +57,9 @@ impl Live {
 
     fn broken(self, error: hyper::Error) -> Status {
         let (shared, endpoint) = (self.call.shared(), self.call.endpoint());
+        let outcome = status::blame(&error);
         let status = status::broken(&shared.service, endpoint, When::Answering, error);
-        self.call.ended(Outcome::Failed);
+        self.call.ended(outcome);
         status
     }
 }

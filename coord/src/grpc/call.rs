@@ -57,6 +57,12 @@ pub(super) async fn run(
     let limit = shared.settings.timeout;
     let now = shared.clock.now();
     let mut deadline = Deadline::new(&mut head.headers, limit, &shared.clock, now);
+    if deadline
+        .as_ref()
+        .is_some_and(|deadline| deadline.limit.is_zero())
+    {
+        return Err(status::over(&shared.service));
+    }
     introduce(&mut head.headers, shared);
     let mut request = Request::from_parts(head, RequestBody::new(body).await?);
 
@@ -107,7 +113,7 @@ fn again(
     let returned = error.take_message();
     let error = error.into_error();
     let refused = status::refused(&error);
-    let kept = kept.filter(|kept| refused || !kept.begun());
+    let kept = kept.filter(|kept| refused || !(kept.begun() || status::reset(&error)));
     let (shared, endpoint) = (call.shared(), call.endpoint());
     if let Some(request) = returned.or_else(|| kept.map(Kept::again)) {
         let why = status::unprocessed(&shared.service, endpoint, error);
@@ -120,8 +126,9 @@ fn again(
         call.ended(Outcome::Unknown);
         return Err(status);
     }
+    let outcome = status::blame(&error);
     let status = status::broken(&shared.service, endpoint, When::Sent, error);
-    call.ended(Outcome::Failed);
+    call.ended(outcome);
     Err(status)
 }
 

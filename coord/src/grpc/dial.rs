@@ -35,6 +35,9 @@ const SILENCE: Duration = Duration::from_secs(20);
 /// Between two probes.
 const PROBE: Duration = Duration::from_secs(5);
 
+/// No keep-alive is longer: hyper adds it to the time, which has an end.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// Makes connections. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Dialer {
@@ -68,7 +71,7 @@ impl Dialer {
         tcp.set_tcp_user_timeout(Some(SILENCE));
         let mut http = http2::Builder::new(Spawn(tasks.clone()));
         http.timer(Timer(clock.clone()));
-        if let Some(interval) = keep_alive {
+        if let Some(interval) = keep_alive.map(|interval| interval.min(LONGEST)) {
             http.keep_alive_interval(interval)
                 .keep_alive_timeout(interval);
         }

@@ -34,9 +34,13 @@ pub(super) enum Outcome {
     /// The server answered that it has no room for the call: it serves, but its answers' quickness is
     /// no reason to send it more.
     Overloaded,
-    /// The connection broke, the time ran out, or the answer's status says that the server cannot
+    /// The server reset the call, the time ran out, or the answer's status says that the server cannot
     /// serve.
     Failed,
+    /// The connection broke, and all calls on it with that. It ends the endpoint; nothing else follows:
+    /// many calls in flight on a server that is restarted are one failure, and none of the next
+    /// connection's.
+    Broken,
     /// Neither: the caller gave up, or the call never reached the server.
     Unknown,
 }

@@ -172,6 +172,10 @@ impl InFlight {
     pub(super) fn answering(&mut self, now: Instant) {
         self.answering = true;
         self.endpoint.load.answered(now.since(self.begun), now);
+        // A stream may go on for days, and nobody else can try meanwhile.
+        if let Some(permit) = self.permit.take() {
+            permit.ended(Outcome::Answered);
+        }
     }
 
     /// How it ended; the last word counts, when this is dropped.
@@ -189,7 +193,7 @@ impl Drop for InFlight {
             let took = now.since(self.begun);
             match self.outcome {
                 // Who answers at once that it has no room is not fast, either.
-                Outcome::Failed | Outcome::Overloaded => load.failed(took, now),
+                Outcome::Failed | Outcome::Broken | Outcome::Overloaded => load.failed(took, now),
                 // Callers who have a limit of their own, and drop what takes longer, would else go on
                 // being sent to an endpoint that never answers.
                 Outcome::Answered | Outcome::Unknown => load.given_up(took, now),
@@ -202,7 +206,7 @@ impl Drop for InFlight {
                     self.endpoint.trouble.notify_one();
                 }
             }
-            Outcome::Unknown => {}
+            Outcome::Broken | Outcome::Unknown => {}
         }
         // Last: the keeper then looks at what has just been written.
         if let Some(permit) = self.permit.take() {
@@ -214,7 +218,7 @@ impl Drop for InFlight {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::grpc::{builder::Strategy, pick::tests::fleet::Fleet};
+    use crate::grpc::{builder::Strategy, pick::tests::fleet::Fleet, probe::Probe};
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -331,6 +335,32 @@ mod tests {
         assert!(futures_util::poll!(Box::pin(trouble.notified())).is_ready());
         fleet.endpoint(0).load.renew();
         assert_eq!(load(&fleet), 0);
+    }
+
+    /// However long it goes on after that.
+    #[test]
+    fn a_probe_passes_as_soon_as_its_answer_begins() {
+        let fleet = fleet();
+        let probe = Probe::new(fleet.endpoint(0).clone());
+        let mut flight = InFlight::probing(probe.take().unwrap(), fleet.clock.now());
+        assert_eq!(probe.passed(), None);
+        flight.answering(fleet.clock.now());
+        assert_eq!(probe.passed(), Some(true));
+        // How its connection ends decides nothing more.
+        flight.ended(Outcome::Broken);
+        drop(flight);
+        assert_eq!(probe.passed(), Some(true));
+    }
+
+    #[test]
+    fn calls_that_break_with_their_connection_are_no_failures_in_a_row() {
+        let mut fleet = fleet();
+        for _ in 0..2 * FAILURES {
+            call(&mut fleet, MS, false, Outcome::Broken);
+        }
+        assert_eq!(fleet.endpoint(0).load.failures(), 0);
+        // Nor does it look fast.
+        assert_about(latency(&fleet), 1.0);
     }
 
     #[test]

@@ -72,13 +72,13 @@ impl Permit {
         &self.0.endpoint
     }
 
-    /// How the call ended. Of an [unknown](Outcome::Unknown) end nothing follows: another call may
-    /// try.
+    /// How the call ended, or began to be answered. Of a [broken](Outcome::Broken) connection and an
+    /// [unknown](Outcome::Unknown) end nothing follows: another call may try.
     pub(super) fn ended(self, outcome: Outcome) {
         let state = match outcome {
             Outcome::Answered | Outcome::Overloaded => PASSED,
             Outcome::Failed => FAILED,
-            Outcome::Unknown => return,
+            Outcome::Broken | Outcome::Unknown => return,
         };
         self.0.state.store(state, Release);
         self.0.endpoint.trouble.notify_one();

@@ -18,6 +18,23 @@ pub(super) fn refused(error: &(dyn Error + 'static)) -> bool {
     })
 }
 
+/// The server has seen the call, and ended it: some of it may have been processed, if it was not
+/// [refused].
+pub(super) fn reset(error: &(dyn Error + 'static)) -> bool {
+    http2(error).is_some_and(|error| error.is_remote() && error.is_reset())
+}
+
+/// What a call that broke says of its endpoint.
+pub(super) fn blame(error: &(dyn Error + 'static)) -> Outcome {
+    match http2(error).filter(|error| error.is_reset()) {
+        // The server ended this one call, or what it sent is against the protocol.
+        Some(error) if error.is_remote() || error.is_library() => Outcome::Failed,
+        // We did, since the caller's request could not be read to its end.
+        Some(_) => Outcome::Unknown,
+        None => Outcome::Broken,
+    }
+}
+
 fn http2<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e h2::Error> {
     causes(error).find_map(|cause| cause.downcast_ref())
 }
@@ -89,6 +106,13 @@ pub(super) fn unprocessed(
     );
     say(&mut text, &error);
     with_cause(Status::unavailable(text), error)
+}
+
+/// For a call whose caller had no time left: it passes on what remains of its own.
+pub(super) fn over(service: &str) -> Status {
+    Status::deadline_exceeded(format!(
+        "{service}: the deadline had passed before the call was sent"
+    ))
 }
 
 /// For a call whose time ran out on an endpoint.

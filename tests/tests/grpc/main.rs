@@ -4,10 +4,10 @@
     reason = "helpers of a test fail as the test does"
 )]
 
-mod adversary;
 mod calls;
 mod discovery;
 mod failure;
+mod hard;
 mod interop;
 mod kit;
 mod load;
