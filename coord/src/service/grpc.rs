@@ -6,17 +6,19 @@ mod incoming;
 use std::{error::Error as StdError, pin::pin, time::Duration};
 
 use http::{Request, Response};
-use tokio_util::sync::CancellationToken;
 use tonic::{body::Body, codegen::Bytes, service::Routes, transport::server::Router};
 use tonic_health::pb::health_server::HealthServer;
 use tower::{Layer, Service};
 
-use self::health::Health;
+use self::{health::Health, incoming::Ends};
 use super::{Context, settings::Settings};
 use crate::{
     clock::Clock,
     error::{Context as ErrorContext, Error, Result},
 };
+
+/// A client that has connected just before the server stops has so long for its first word.
+const GREETING: Duration = Duration::from_secs(1);
 
 /// What [`Context::serve_tonic`] needs of the settings.
 #[derive(Debug)]
@@ -96,17 +98,20 @@ impl Context {
         } = self.serve_terms();
         let listener = self.listeners().grpc()?;
         let router = router.add_service(HealthServer::new(Health::new(self.clone())));
-        let cut = CancellationToken::new();
-        let incoming = incoming::accept(listener, clock.clone(), cut.clone());
+        let ends = Ends::default();
+        let incoming = incoming::accept(listener, clock.clone(), ends.clone());
         // tonic's connections are tasks of their own: they must not outlive this.
-        let _cut_at_the_end = cut.clone().drop_guard();
+        let _cut_at_the_end = ends.cut.clone().drop_guard();
         if !ready_by_hand {
             self.ready();
         }
         let mut serving = pin!(router.serve_with_incoming_shutdown(incoming, self.shutdown()));
         let limit_passed = async {
             self.shutdown().await;
-            clock.sleep(*limit).await;
+            let greeting = GREETING.min(*limit);
+            clock.sleep(greeting).await;
+            ends.silent.cancel();
+            clock.sleep(*limit - greeting).await;
         };
         let served = tokio::select! {
             served = &mut serving => served,
@@ -114,7 +119,7 @@ impl Context {
                 tracing::warn!(target: "coord::service", service = self.service(),
                     "calls have not ended {} after the server was told to stop: cutting them off",
                     humantime::format_duration(*limit));
-                cut.cancel();
+                ends.cut.cancel();
                 serving.await
             }
         };

@@ -61,6 +61,11 @@ async fn a_connection_that_breaks_under_many_calls_is_one_failure_and_not_many()
             .collect();
         eventually("they are in flight", async || a.handler().in_flight() == 32).await;
         a.cut();
+        eventually("they have failed", async || {
+            calls.iter().filter(|call| call.is_finished()).count() == 32
+        })
+        .await;
+        // From then on none does.
         soon_answered_by(&mut world, "a").await;
         soon_answered_by(&mut world, "b").await;
         calls.into_iter().for_each(|call| call.abort());

@@ -121,6 +121,7 @@ on_both! {
     it_leaves_in_order_and_finishes_what_has_begun,
     a_stream_without_end_is_cut_in_time_for_main_to_return,
     a_second_signal_ends_it_whatever_is_in_flight,
+    a_connection_without_a_word_does_not_hold_it_up,
     it_serves_with_tls_and_leaves_in_order_too,
     a_channel_calls_it_with_tls,
 }
@@ -247,6 +248,21 @@ async fn a_second_signal_ends_it_whatever_is_in_flight(server: Backend) {
     assert_eq!(running.worker.ended().await.code(), Some(128 + 15));
     call.await.unwrap().unwrap_err();
     assert!(found(&running.client, RECORDS).await.is_empty());
+}
+
+/// As a check of the port leaves it, or a client whose machine is gone.
+async fn a_connection_without_a_word_does_not_hold_it_up(server: Backend) {
+    let limits = [("COORD_DRAIN", "0s"), ("COORD_SHUTDOWN_TIMEOUT", "1h")];
+    let mut running = Running::start(&server, &limits).await;
+    let silent = TcpStream::connect(&running.address).await.unwrap();
+    // Accepted after it: it has been, too.
+    let uri = format!("http://{}", running.address);
+    let mut after = EchoClient::connect(uri).await.unwrap();
+    after.echo(say("after it", 0)).await.unwrap();
+    running.signal(Signal::TERM);
+    running.worker.expect("ended").await;
+    assert_eq!(running.worker.ended().await.code(), Some(0));
+    drop(silent);
 }
 
 async fn it_serves_with_tls_and_leaves_in_order_too(server: Backend) {

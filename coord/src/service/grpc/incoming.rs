@@ -22,19 +22,29 @@ const EXHAUSTED: Duration = Duration::from_millis(100);
 /// How long a client that was told that nothing more comes is given to end the connection.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// The connections that come in; they break when `cut` is cancelled.
+/// What ends connections.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ends {
+    /// All of them: they break.
+    pub(super) cut: CancellationToken,
+    /// Those on which the client has not said a word: it seems to have gone. HTTP/2 takes leave only of
+    /// who has greeted.
+    pub(super) silent: CancellationToken,
+}
+
+/// The connections that come in.
 pub(super) fn accept(
     listener: TcpListener,
     clock: Clock,
-    cut: CancellationToken,
+    ends: Ends,
 ) -> impl Stream<Item = io::Result<Connection>> {
-    let state = (listener, clock, cut);
-    stream::unfold(state, async |(listener, clock, cut)| {
+    let state = (listener, clock, ends);
+    stream::unfold(state, async |(listener, clock, ends)| {
         loop {
             let error = match listener.accept().await {
                 Ok((stream, _)) => {
-                    let connection = Connection::new(stream, cut.child_token(), clock.clone());
-                    return Some((Ok(connection), (listener, clock, cut)));
+                    let connection = Connection::new(stream, &ends, clock.clone());
+                    return Some((Ok(connection), (listener, clock, ends)));
                 }
                 Err(error) => error,
             };
@@ -58,18 +68,21 @@ pub(super) struct Connection {
     /// Of a token of its own: looking at one that all connections share would make them wait for one
     /// another.
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Until the client's first word.
+    silent: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     clock: Clock,
     /// Since nothing more is sent.
     linger: Option<Sleep>,
 }
 
 impl Connection {
-    fn new(stream: TcpStream, cut: CancellationToken, clock: Clock) -> Self {
+    fn new(stream: TcpStream, ends: &Ends, clock: Clock) -> Self {
         // Refused only by a connection that is gone already, as its first read will tell.
         let _ = stream.set_nodelay(true);
         Self {
             stream,
-            cut: Box::pin(cut.cancelled_owned()),
+            cut: Box::pin(ends.cut.child_token().cancelled_owned()),
+            silent: Some(Box::pin(ends.silent.child_token().cancelled_owned())),
             clock,
             linger: None,
         }
@@ -99,7 +112,15 @@ impl AsyncRead for Connection {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.check(cx)?;
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if let Some(silent) = &mut self.silent {
+            if read.is_pending() {
+                // As if the client had closed it.
+                return silent.as_mut().poll(cx).map(Ok);
+            }
+            self.silent = None;
+        }
+        read
     }
 }
 
