@@ -42,7 +42,7 @@
 //! | `macros` | yes | the macros; off: no proc-macro to build, the library alone |
 //! | `tls` | yes | TLS to etcd (rustls with ring); off: plain endpoints only |
 //! | `embedded` | no | an etcd in memory, for development and tests: `coord::embedded`, `#[coord::test]`, `coord::testing`, [`Mode::Off`]; off: no server in the program |
-//! | `grpc` | no | balanced channels and servers for tonic: [`grpc`], `Context::serve_tonic`; off: no gRPC in the API |
+//! | `grpc` | no | balanced channels and servers for tonic 0.14: `coord::grpc`, `Context::serve_tonic`; off: no gRPC in the API |
 //! | `toml` | no | config documents in TOML: `document = toml`, `codec = toml`; off: JSON alone |
 //!
 //! # Where to go on
@@ -52,7 +52,7 @@
 //! | [`#[derive(CoordConfig)]`](derive@CoordConfig) | [`Coordinator::config`]; single values, history: [`ConfigCenter`] |
 //! | [`#[locked]`](macro@locked) | [`Coordinator::lock`], [`lock_all`](Coordinator::lock_all); [`Coordinator::election`] |
 //! | [`#[coord::service]`](macro@service) | [`Service`]; [`Registry`], [`InstanceIds`], [`Snowflakes`] |
-//! | `Context::serve_tonic` (feature `grpc`) | [`Coordinator::channel`]: [`grpc`] |
+//! | `Context::serve_tonic` (feature `grpc`) | `Coordinator::channel`, `coord::grpc` |
 //! | `#[coord::test]` (feature `embedded`) | `coord::embedded::Server`, `coord::testing` |
 //!
 //! What can be set: [`Options`]; what can go wrong: [`Error`]; what is told: `tracing` and

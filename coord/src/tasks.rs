@@ -1,7 +1,8 @@
 //! The one place that spawns: threads with a runtime of coord's own, and tracked tasks on them.
 //!
 //! # Invariants
-//! 1. Every task belongs to a [`Tasks`] and ends when that is cancelled; [`Tasks::close`] waits for it.
+//! 1. Every task belongs to a [`Tasks`] and ends when that is cancelled, itself or what it is
+//!    [bound to](Tasks::spawn_bound); [`Tasks::close`] waits for it.
 //!    What a task has [set aside](Tasks::aside) cannot be cancelled, and is not waited for; nor is one
 //!    that runs [elsewhere](Tasks::here).
 //! 2. A runtime is dropped on its own thread, never in a caller's async context (tokio panics there).
@@ -84,6 +85,16 @@ impl Tasks {
             &self.handle,
         );
         Task(output)
+    }
+
+    /// Runs `task` until it is done. For one that ends by itself with something that the set's
+    /// cancellation ends: to wait for that too would cost each of many small tasks more than it does.
+    pub(crate) fn spawn_bound<F>(&self, task: F)
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        drop(self.tracker.spawn_on(task, &self.handle));
     }
 
     /// Runs code that may take its time, or block, where it holds up no task: that of the

@@ -1,6 +1,6 @@
 //! [`Calls`]: what every call goes through: its deadline, its connection, its token.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use etcd_client::{AuthClient, KvClient, LeaseClient, WatchClient};
 use http::HeaderValue;
@@ -53,7 +53,8 @@ impl Calls {
         loop {
             let connection = self.connected(deadline).await?;
             let token = self.sticky.0.token.load_full();
-            let sent = async {
+            // Pinned here, for a future that is handed on takes its room twice, at each hand.
+            let sent = pin!(async {
                 match send().await {
                     Ok(reply) => Ok(Ok(reply)),
                     Err(etcd_client::Error::GRpcStatus(status))
@@ -68,14 +69,14 @@ impl Calls {
                         error => Err(error),
                     },
                 }
-            };
+            });
             match self.within(deadline, &connection, sent).await? {
                 Ok(reply) => return Ok((reply, connection.generation)),
                 Err(Again::Lost) => {}
                 Err(Again::BadToken(error)) if signed_in => return Err(error),
                 Err(Again::BadToken(_)) => {
                     signed_in = true;
-                    let signing_in = self.sign_in(token);
+                    let signing_in = Box::pin(self.sign_in(token));
                     self.within(deadline, &connection, signing_in).await?;
                 }
             }

@@ -12,7 +12,7 @@ use std::{
 use http::{HeaderMap, HeaderValue, Request, Response, header::USER_AGENT};
 use hyper::client::conn::TrySendError;
 use tonic::{Status, body::Body};
-use tracing::Instrument;
+use tracing::Span;
 
 use super::{
     body::ResponseBody,
@@ -80,9 +80,9 @@ pub(super) async fn run(
             instance = %call.endpoint().authority,
             attempt,
         );
-        let answer = sender.try_send_request(request);
+        let answer = pin!(sender.try_send_request(request));
         drop(sender);
-        match or_late(answer, deadline.as_mut()).instrument(span).await {
+        match or_late(answer, deadline.as_mut(), &span).await {
             Ok(Ok(response)) => {
                 return Ok(ResponseBody::of(response, call, deadline));
             }
@@ -128,13 +128,14 @@ fn again(
 /// The deadline, of this length, has passed.
 struct Late(Duration);
 
-/// `future`, for as long as the deadline allows.
+/// `future`, within `span`, for as long as the deadline allows.
 async fn or_late<F: Future>(
-    future: F,
+    mut future: Pin<&mut F>,
     mut deadline: Option<&mut Deadline>,
+    span: &Span,
 ) -> Result<F::Output, Late> {
-    let mut future = pin!(future);
     poll_fn(|cx| {
+        let _within = span.enter();
         if let Poll::Ready(output) = future.as_mut().poll(cx) {
             return Poll::Ready(Ok(output));
         }

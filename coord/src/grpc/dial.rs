@@ -122,18 +122,20 @@ impl Dialer {
         io: S,
         ended: impl FnOnce() + Send + 'static,
     ) -> Result<Connection, String> {
-        let (wire, opening) = Wire::new(io);
+        let (wire, opening) = Wire::new(io, self.tasks.cancelled());
         let shake = self.http.handshake(TokioIo::new(wire));
         let shaken = self.within(until, "no HTTP/2", shake).await?;
         let (sender, driver) = shaken.map_err(|error| in_one_line(&error))?;
-        let ended = Ended(Some(ended));
+        let connection = Connection::new(sender);
+        let (ended, driven) = (Ended(Some(ended)), connection.driven());
         drop(self.tasks.spawn(async move {
             let _ended = ended;
+            let _driven = driven;
             // How it ended is told to the calls that were on it.
             let _ = driver.await;
         }));
         match self.within(until, "no HTTP/2", opening).await? {
-            Ok(judged) => judged.map(|()| Connection::new(sender)),
+            Ok(judged) => judged.map(|()| connection),
             // The wire is gone, and has told nothing.
             Err(_) => Err("the connection was closed before it was used".into()),
         }
@@ -181,7 +183,8 @@ impl<F: FnOnce()> Drop for Ended<F> {
     }
 }
 
-/// Spawns a connection's tasks among those of the channel.
+/// Spawns a connection's tasks among those of the channel: one that drives it, and for each call on it
+/// one or two. All end with what the connection runs over, which ends with the channel's tasks.
 #[derive(Clone, Debug)]
 struct Spawn(Tasks);
 
@@ -191,7 +194,7 @@ where
     F::Output: Send + 'static,
 {
     fn execute(&self, task: F) {
-        drop(self.0.spawn(task));
+        self.0.spawn_bound(task);
     }
 }
 

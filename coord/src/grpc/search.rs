@@ -30,7 +30,7 @@ pub(super) struct Search<'c> {
     /// Why the last of them has not.
     why: Option<Status>,
     /// Since there was none for the first time.
-    patience: Option<Patience>,
+    patience: Option<Box<Patience>>,
 }
 
 #[derive(Debug)]
@@ -81,7 +81,8 @@ impl<'c> Search<'c> {
     ) -> Result<Found, Status> {
         match self.look() {
             Some(found) => Ok(found),
-            None => self.wait(deadline).await,
+            // On the heap: few calls wait, and all would have to be so much larger.
+            None => Box::pin(self.wait(deadline)).await,
         }
     }
 
@@ -91,17 +92,19 @@ impl<'c> Search<'c> {
         let now = shared.clock.now();
         if let Some(permit) = set.probe()
             && !self.has_tried(permit.endpoint())
+            && let Some(sender) = permit.endpoint().connection.sender()
         {
-            return Some(Found {
-                sender: permit.endpoint().connection.sender(),
-                flight: InFlight::probing(permit, now),
-            });
+            let flight = InFlight::probing(permit, now);
+            return Some(Found { flight, sender });
         }
-        let endpoint = shared.picker.pick(&set, &self.tried, now)?;
-        Some(Found {
-            flight: InFlight::begin(endpoint.clone(), now),
-            sender: endpoint.connection.sender(),
-        })
+        loop {
+            let endpoint = shared.picker.pick(&set, &self.tried, now)?;
+            // Or it was closed since it was picked, and is not picked again.
+            if let Some(sender) = endpoint.connection.sender() {
+                let flight = InFlight::begin(endpoint.clone(), now);
+                return Some(Found { flight, sender });
+            }
+        }
     }
 
     fn has_tried(&self, endpoint: &Arc<Endpoint>) -> bool {
@@ -115,9 +118,11 @@ impl<'c> Search<'c> {
             return Err(self.none("now".into()));
         }
         let began = clock.now();
-        let mut patience = self.patience.take().unwrap_or_else(|| Patience {
-            limit: clock.sleep(wait),
-            backoff: Backoff::endless(PAUSE.0, PAUSE.1),
+        let mut patience = self.patience.take().unwrap_or_else(|| {
+            Box::new(Patience {
+                limit: clock.sleep(wait),
+                backoff: Backoff::endless(PAUSE.0, PAUSE.1),
+            })
         });
         // Whoever has refused it gets it again, but not at once.
         let refused = !std::mem::take(&mut self.tried).is_empty();

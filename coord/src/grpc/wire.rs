@@ -10,6 +10,8 @@
 //! that is still sending. h2 gives up at the first error of a write, with that word unread: then nobody
 //! knows of any call on the connection whether it was processed. So a write that fails is none to h2,
 //! until all that has come is read.
+//!
+//! It also ends with the channel's tasks, and so ends all that hyper has spawned for the connection.
 
 use std::{
     io,
@@ -21,6 +23,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::oneshot,
 };
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// The length of a frame's header.
 const HEADER: usize = 9;
@@ -31,6 +34,7 @@ pub(super) struct Wire<S> {
     io: S,
     /// `None` once that has been told.
     opening: Option<Opening>,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Nothing can be written any more.
     broken: bool,
 }
@@ -42,16 +46,29 @@ struct Opening {
 }
 
 impl<S> Wire<S> {
-    /// The receiver is told whether the server speaks HTTP/2, and if not, what is known instead.
-    pub(super) fn new(io: S) -> (Self, oneshot::Receiver<Result<(), String>>) {
+    /// The receiver is told whether the server speaks HTTP/2, and if not, what is known instead. Once
+    /// `cut` is cancelled, nothing can be read or written any more.
+    pub(super) fn new(
+        io: S,
+        cut: &CancellationToken,
+    ) -> (Self, oneshot::Receiver<Result<(), String>>) {
         let (told, opening) = oneshot::channel();
         let seen = Vec::with_capacity(HEADER);
         let wire = Self {
             io,
             opening: Some(Opening { seen, told }),
+            cut: Box::pin(cut.clone().cancelled_owned()),
             broken: false,
         };
         (wire, opening)
+    }
+
+    /// Whether it may still be used; whoever asks is woken when it may not.
+    fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        match self.cut.as_mut().poll(cx) {
+            Poll::Ready(()) => Err(io::Error::other("the channel is closed")),
+            Poll::Pending => Ok(()),
+        }
     }
 
     /// `read`: what came; nothing: the server has closed the connection.
@@ -106,6 +123,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.check(cx)?;
         if self.opening.is_none() {
             return Pin::new(&mut self.io).poll_read(cx, buf);
         }
@@ -145,6 +163,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.check(cx)?;
         if self.broken {
             return Poll::Ready(Ok(buf.len()));
         }
@@ -153,6 +172,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check(cx)?;
         if self.broken {
             return Poll::Ready(Ok(()));
         }
@@ -170,6 +190,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let all = bufs.iter().map(|buf| buf.len()).sum();
+        self.check(cx)?;
         if self.broken {
             return Poll::Ready(Ok(all));
         }
@@ -196,7 +217,7 @@ mod tests {
     const SETTINGS: &[u8] = &[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 100];
 
     fn told(reads: &[&[u8]]) -> Option<Result<(), String>> {
-        let (mut wire, mut told) = Wire::new(());
+        let (mut wire, mut told) = Wire::new((), &CancellationToken::new());
         for read in reads {
             wire.look(read);
         }
@@ -268,7 +289,8 @@ mod tests {
     #[tokio::test]
     async fn what_came_before_a_write_failed_is_read() {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let (mut wire, _told) = Wire::new(Broken(b"go away"));
+        let open = CancellationToken::new();
+        let (mut wire, _told) = Wire::new(Broken(b"go away"), &open);
         for _ in 0..2 {
             wire.write_all(b"one more request")
                 .await

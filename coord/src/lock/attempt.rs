@@ -206,7 +206,7 @@ impl Acquire<'_> {
                     if !self.waits && !self.lets_in(&ahead) {
                         // Those behind do not wait for the error message.
                         drop((line, entry));
-                        return Err(self.refused(&ahead).await);
+                        return Err(Box::pin(self.refused(&ahead)).await);
                     }
                     break (revision, line.put(revision, &ahead));
                 }
@@ -225,7 +225,7 @@ impl Acquire<'_> {
                         break (revision, false);
                     }
                     // A try is put only where it owns at once; permits are put in any case.
-                    if self.joins() && !self.still_lets_in(&entry, revision).await? {
+                    if self.joins() && !Box::pin(self.still_lets_in(&entry, revision)).await? {
                         return Ok(Ended::Again);
                     }
                     break (revision, true);
@@ -265,7 +265,7 @@ impl Acquire<'_> {
                         Certainty::Unknown => entry.unknown(),
                         Certainty::NotSent | Certainty::Refused => entry.refused(),
                     }
-                    self.failed(error, trace).await?;
+                    Box::pin(self.failed(error, trace)).await?;
                     // Here as well: while no endpoint can be reached every call fails at once, and
                     // the other wait never gets to look.
                     tokio::select! {
@@ -299,7 +299,7 @@ impl Acquire<'_> {
                 Step::Stuck(key) => return Err(self.stuck(&key)),
                 Step::Contradicted(key) => {
                     drop((line, entry));
-                    return Err(self.contradicted(&key).await);
+                    return Err(Box::pin(self.contradicted(&key)).await);
                 }
                 Step::Wait | Step::Read | Step::Gone => return Ok(Ended::Again),
             }
@@ -323,7 +323,7 @@ impl Acquire<'_> {
             };
             // Another coordinator's may be on another cluster of the same id.
             let ours = self.shared.sessions.opened(&queued.session);
-            if !ours && !self.sees(outer.hold()).await? {
+            if !ours && !Box::pin(self.sees(outer.hold())).await? {
                 continue;
             }
             if covers && self.reentrant {

@@ -7,7 +7,8 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering::SeqCst},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use futures_util::{Stream, stream};
@@ -19,6 +20,9 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use super::lock;
+
+/// How long a client that was told that nothing more comes is given to end the connection.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// The connections of a server. Cheap to clone; every clone is the same set.
 #[derive(Clone, Debug, Default)]
@@ -87,6 +91,7 @@ impl Connections {
             stream,
             cut: Box::pin(cut.cancelled_owned()),
             connections: self.clone(),
+            linger: None,
         }
     }
 }
@@ -97,6 +102,8 @@ pub(super) struct Connection {
     stream: TcpStream,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     connections: Connections,
+    /// Since nothing more is sent.
+    linger: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
 impl Connection {
@@ -148,7 +155,28 @@ impl AsyncWrite for Connection {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
+    /// Hears the client out, as a careful server does: what is closed with something unread loses
+    /// answers that were not sent yet.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let this = &mut *self;
+        if this.linger.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+        }
+        let linger = this
+            .linger
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
+        let mut rest = [0; 4096];
+        loop {
+            let mut rest = ReadBuf::new(&mut rest);
+            match Pin::new(&mut this.stream).poll_read(cx, &mut rest) {
+                Poll::Ready(Ok(())) if !rest.filled().is_empty() => {}
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                Poll::Pending => break,
+            }
+        }
+        if this.cut.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        linger.as_mut().poll(cx).map(Ok)
     }
 }

@@ -6,12 +6,14 @@
 //! Go's `encoding/json` does: a member counts for a field whose name it is without regard to case,
 //! what has no field is left out, a missing one is zero. A put adds an address, a deletion removes it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use coord::{InstanceHealth, InstanceSpec, InstanceUpdate};
-use coord_tests::{Backend, eventually, on_both};
+use coord_tests::{Backend, echo::EchoServer, on_both};
 use etcd_client::{Client, EventType, GetOptions, WatchOptions, WatchStream};
 use serde_json::{Value, json};
+
+use crate::load::Load;
 
 /// What Go has of an endpoint.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -86,29 +88,31 @@ impl Resolver {
         }
     }
 
-    /// Waits until the addresses are these, and returns what else it has of them.
-    async fn until(&mut self, addresses: &[&str]) -> Vec<Endpoint> {
+    /// Waits until the addresses are these.
+    async fn until(&mut self, addresses: &[&str]) {
+        self.until_it("has the addresses", |all| {
+            let mut now: Vec<_> = all.iter().map(|one| one.addr.as_str()).collect();
+            now.sort_unstable();
+            now == addresses
+        })
+        .await;
+    }
+
+    async fn until_it(&mut self, what: &str, holds: impl Fn(&[&Endpoint]) -> bool) {
         let reached = async {
-            loop {
-                let all = self.endpoints.values().cloned();
-                let all: Vec<_> = all.collect();
-                let mut now: Vec<_> = all.iter().map(|one| one.addr.as_str()).collect();
-                now.sort_unstable();
-                if now == addresses {
-                    return all;
-                }
+            while !holds(&self.endpoints.values().collect::<Vec<_>>()) {
                 self.next().await;
             }
         };
-        let limit = std::time::Duration::from_secs(30);
-        let reached = tokio::time::timeout(limit, reached).await;
-        reached.unwrap_or_else(|_| panic!("not {addresses:?}"))
+        let reached = tokio::time::timeout(Duration::from_secs(30), reached).await;
+        assert!(reached.is_ok(), "{what}: {:?}", self.endpoints);
     }
 }
 
 on_both! {
     a_record_is_what_go_reads_field_by_field,
     go_follows_an_instance_from_its_first_record_to_its_last,
+    what_go_registers_is_balanced_over,
 }
 
 async fn a_record_is_what_go_reads_field_by_field(server: Backend) {
@@ -180,10 +184,8 @@ async fn go_follows_an_instance_from_its_first_record_to_its_last(server: Backen
     let late = registry.register(spec(2)).await.unwrap();
     go.until(&["10.0.0.1:1", "10.0.0.2:1"]).await;
     late.update(InstanceUpdate::new().weight(5)).await.unwrap();
-    eventually("the new weight", async || {
-        go.next().await;
-        let mut all = go.endpoints.values();
-        all.any(|one| one.metadata["weight"] == 5)
+    go.until_it("has the new weight", |all| {
+        all.iter().any(|one| one.metadata["weight"] == 5)
     })
     .await;
     let update = InstanceUpdate::new().health(InstanceHealth::Maintenance);
@@ -198,5 +200,38 @@ async fn go_follows_an_instance_from_its_first_record_to_its_last(server: Backen
     late.deregister().await.unwrap();
     go.until(&[]).await;
     drop(neighbour);
+    coordinator.close().await;
+}
+
+/// As `endpoints.Manager` writes it, with `null` for no metadata, and as people do with `etcdctl`.
+async fn what_go_registers_is_balanced_over(backend: Backend) {
+    let mut client = backend.client().await;
+    let metadata = [
+        "",
+        r#","Metadata":null"#,
+        r#","Metadata":{"weight":50,"zone":"b"}"#,
+        r#","Metadata":"anything""#,
+    ];
+    let mut servers = Vec::new();
+    for (i, metadata) in metadata.iter().enumerate() {
+        let server = EchoServer::start(&i.to_string()).await;
+        let record = format!(r#"{{"Op":0,"Addr":"{}"{metadata}}}"#, server.address());
+        // Go users choose the keys below the target, with slashes or without.
+        let key = ["a", "b/c", "d", "e"][i];
+        let key = format!("coord/svc/echo/{key}");
+        client.put(key, record, None).await.unwrap();
+        servers.push(server);
+    }
+    let coordinator = backend.coordinator().await;
+    let channel = coordinator.channel("echo").await.unwrap();
+    let load = Load::start(&channel);
+    load.reaches(&["0", "1", "2", "3"]).await;
+    // A deletion without a mark is a crash to coord, and this one has crashed.
+    client.delete("coord/svc/echo/a", None).await.unwrap();
+    servers[0].kill().await;
+    load.reaches(&["1", "2", "3"]).await;
+    let before = load.tally().by("0");
+    load.reaches(&["1", "2", "3"]).await;
+    assert_eq!(load.end().await.by("0"), before);
     coordinator.close().await;
 }

@@ -1,10 +1,11 @@
 //! `Context::serve_tonic` in a process of its own, seen from outside.
 
-use std::time::Duration;
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
+use coord::{Context, Coordinator, Error, Service, TlsOptions};
 use coord_tests::{
     Backend, Worker,
-    echo::{EchoClient, EchoRequest},
+    echo::{EchoClient, EchoHandler, EchoRequest},
     etcd::Tls,
     eventually, on_both,
 };
@@ -12,10 +13,10 @@ use etcd_client::{Client, EventType, GetOptions, WatchOptions};
 use futures_util::StreamExt as _;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::Notify};
 use tonic::{
     Code,
-    transport::{Certificate, Channel, ClientTlsConfig},
+    transport::{Certificate, Channel, ClientTlsConfig, Server},
 };
 use tonic_health::pb::{
     HealthCheckRequest,
@@ -23,6 +24,8 @@ use tonic_health::pb::{
     health_client::HealthClient,
 };
 
+/// More than a test takes.
+const WAIT: Duration = Duration::from_secs(30);
 const RECORDS: &str = "coord/svc/echo/";
 
 /// A service in a process of its own, and a client of each of its services.
@@ -119,6 +122,7 @@ on_both! {
     a_stream_without_end_is_cut_in_time_for_main_to_return,
     a_second_signal_ends_it_whatever_is_in_flight,
     it_serves_with_tls_and_leaves_in_order_too,
+    a_channel_calls_it_with_tls,
 }
 
 async fn its_health_is_what_others_are_to_find(server: Backend) {
@@ -277,4 +281,73 @@ async fn it_serves_with_tls_and_leaves_in_order_too(server: Backend) {
     assert_eq!(long.await.unwrap().unwrap().get_ref().text, "long");
     assert_eq!(worker.ended().await.code(), Some(0));
     drop(plain);
+}
+
+/// What a channel takes for TLS to the instances is what a coordinator takes for TLS to etcd.
+async fn a_channel_calls_it_with_tls(server: Backend) {
+    let tls = Tls::generate().unwrap();
+    let (certificate, key) = (tls.server_cert_path(), tls.server_key_path());
+    let files = [&certificate, &key].map(|path| path.to_str().unwrap());
+    let worker = spawn(
+        &server,
+        &["a", files[0], files[1]],
+        &[("COORD_DRAIN", "0s")],
+    );
+    let coordinator = server.coordinator().await;
+    let mut options = TlsOptions::default();
+    options.ca = Some(tls.ca().into());
+    let channel = coordinator.channel("echo").tls(options).wait(WAIT);
+    let mut echo = EchoClient::new(channel.await.unwrap());
+    let reply = echo.echo(say("secret", 0)).await.unwrap().into_inner();
+    assert_eq!((&*reply.server, &*reply.text), ("a", "secret"));
+    worker.terminate();
+    assert_eq!(worker.ended().await.code(), Some(0));
+}
+
+/// In this process: what is left of it when `main` does not wait for its end.
+#[coord::test]
+async fn dropped_it_cuts_its_connections_and_closes_its_listener(coordinator: Coordinator) {
+    let handler = EchoHandler::new("a");
+    let (router, drop_it) = (
+        Server::builder().add_service(handler.service()),
+        Notify::new(),
+    );
+    let drop_it = Arc::new(drop_it);
+    let told = drop_it.clone();
+    let service = tokio::task::spawn_blocking(move || {
+        let service = Service::new("echo").listen("127.0.0.1:0");
+        service.run(async move |ctx: Context| {
+            tokio::select! {
+                served = ctx.serve_tonic(router) => panic!("it has ended: {served:?}"),
+                () = told.notified() => {}
+            }
+            // It took it, and does not give it back.
+            let router = Server::builder().add_service(EchoHandler::new("b").service());
+            let again = ctx.serve_tonic(router).await;
+            assert!(matches!(again, Err(Error::Invalid { .. })), "{again:?}");
+            ctx.stop();
+            ctx.shutdown().await;
+        })
+    });
+    let channel = coordinator.channel("echo").wait(WAIT).await.unwrap();
+    let mut echo = EchoClient::new(channel);
+    let endless = echo.server_stream(say("on and on", 1)).await.unwrap();
+    let mut endless = endless.into_inner();
+    endless.next().await.unwrap().unwrap();
+    drop_it.notify_one();
+    while endless.next().await.unwrap().is_ok() {}
+    eventually("the handler's end", async || handler.in_flight() == 0).await;
+    assert_eq!(service.await.unwrap(), ExitCode::SUCCESS);
+}
+
+#[coord::test]
+async fn without_a_listener_it_says_what_to_write(_coordinator: Coordinator) {
+    let service = tokio::task::spawn_blocking(|| {
+        Service::new("echo").run(async |ctx: Context| {
+            let router = Server::builder().add_service(EchoHandler::new("a").service());
+            let error = ctx.serve_tonic(router).await.unwrap_err();
+            assert!(error.to_string().contains("listen = "), "{error}");
+        })
+    });
+    assert_eq!(service.await.unwrap(), ExitCode::SUCCESS);
 }

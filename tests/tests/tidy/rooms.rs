@@ -5,7 +5,7 @@ use crate::code::{Code, Mention, Name};
 /// Something that only some rooms may use.
 struct Reserved {
     what: &'static str,
-    /// The embedded server is a world of its own: it has its own tasks and its own ticks.
+    /// As paths. The embedded server is a world of its own: it has its own tasks and its own ticks.
     rooms: &'static [&'static str],
     uses: fn(&Name) -> bool,
 }
@@ -28,13 +28,18 @@ const RESERVED: &[Reserved] = &[
     },
     Reserved {
         what: "tonic is used in client/, and by what has gRPC for its subject",
-        rooms: &["client", "embedded", "grpc"],
+        rooms: &["client", "embedded", "grpc", "service::grpc"],
         uses: |name| starts_with(name, "tonic"),
     },
 ];
 
 pub(crate) fn faults(code: &Code) -> Vec<String> {
-    let allowed = |reserved: &&Reserved| !code.room().is_some_and(|r| reserved.rooms.contains(&r));
+    let within = |room: &&str| {
+        let mut module = code.module.iter();
+        room.split("::")
+            .all(|part| module.next().is_some_and(|own| own == part))
+    };
+    let allowed = |reserved: &&Reserved| !reserved.rooms.iter().any(|room| within(room));
     let used = |reserved: &Reserved| {
         let uses = |mention: &&Mention| (reserved.uses)(&mention.name);
         let fault = |mention: &Mention| {
@@ -143,6 +148,7 @@ fn a_use_in_the_room_is_none() {
             "use {etcd_client::Client, tonic::Code};",
         ),
         ("grpc/mod.rs", "use tonic::transport::Channel;"),
+        ("service/grpc/health.rs", "use tonic::Status;"),
         (
             "lock/guard.rs",
             "fn f(&self) { self.tasks.spawn(async {}); self.clock.now(); }",

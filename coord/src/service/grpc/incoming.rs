@@ -3,7 +3,7 @@
 use std::{
     io,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -15,10 +15,12 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Sleep};
 
 /// How long a machine that has no file descriptor left is given to find one.
 const EXHAUSTED: Duration = Duration::from_millis(100);
+/// How long a client that was told that nothing more comes is given to end the connection.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// The connections that come in; they break when `cut` is cancelled.
 pub(super) fn accept(
@@ -31,7 +33,7 @@ pub(super) fn accept(
         loop {
             let error = match listener.accept().await {
                 Ok((stream, _)) => {
-                    let connection = Connection::new(stream, cut.child_token());
+                    let connection = Connection::new(stream, cut.child_token(), clock.clone());
                     return Some((Ok(connection), (listener, clock, cut)));
                 }
                 Err(error) => error,
@@ -56,15 +58,20 @@ pub(super) struct Connection {
     /// Of a token of its own: looking at one that all connections share would make them wait for one
     /// another.
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    clock: Clock,
+    /// Since nothing more is sent.
+    linger: Option<Sleep>,
 }
 
 impl Connection {
-    fn new(stream: TcpStream, cut: CancellationToken) -> Self {
+    fn new(stream: TcpStream, cut: CancellationToken, clock: Clock) -> Self {
         // Refused only by a connection that is gone already, as its first read will tell.
         let _ = stream.set_nodelay(true);
         Self {
             stream,
             cut: Box::pin(cut.cancelled_owned()),
+            clock,
+            linger: None,
         }
     }
 
@@ -124,7 +131,28 @@ impl AsyncWrite for Connection {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
+    /// Says that nothing more comes, and hears the client out: of a connection that is closed with
+    /// something unread the kernel discards what it has not sent yet. A client that has not heard of
+    /// the end goes on sending, and would lose its last answers.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let this = &mut *self;
+        if this.linger.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+        }
+        let clock = &this.clock;
+        let linger = this.linger.get_or_insert_with(|| clock.sleep(LINGER));
+        let mut rest = [0; 4096];
+        loop {
+            let mut rest = ReadBuf::new(&mut rest);
+            match Pin::new(&mut this.stream).poll_read(cx, &mut rest) {
+                Poll::Ready(Ok(())) if !rest.filled().is_empty() => {}
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                Poll::Pending => break,
+            }
+        }
+        if this.cut.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(linger).poll(cx).map(Ok)
     }
 }
