@@ -289,7 +289,7 @@ mod tests {
     #[tokio::test]
     async fn what_came_before_a_write_failed_is_read() {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let (mut wire, _told) = Wire::new(Broken(b"go away"));
+        let (mut wire, _told) = Wire::new(Broken(b"go away"), &CancellationToken::new());
         for _ in 0..2 {
             wire.write_all(b"one more request")
                 .await
