@@ -151,8 +151,10 @@ async fn a_main_that_is_not_async_is_served_and_stopped(server: Backend) {
 }
 
 async fn one_that_does_not_return_is_ended_and_one_that_panics_leaves_its_id(server: Backend) {
-    for (how, code) in [("deaf", 143), ("panic", 101)] {
-        let mut worker = spawn(&server, "service-sync", how, &[]);
+    // To print where it panicked takes its time, too.
+    for (how, limit, code) in [("deaf", "1s", 143), ("panic", "30s", 101)] {
+        let limit = [("COORD_SHUTDOWN_TIMEOUT", limit)];
+        let mut worker = spawn(&server, "service-sync", how, &limit);
         worker.expect("listens").await;
         worker.expect("ready").await;
         worker.terminate();

@@ -163,3 +163,103 @@ fn introduce(headers: &mut HeaderMap, shared: &Shared) {
         headers.insert(CALLER, caller.header().clone());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+    use http_body::{Body as _, Frame};
+    use tonic::codegen::Bytes;
+    use tower::Service as _;
+
+    use super::*;
+    use crate::{
+        embedded::Server,
+        grpc::{Channel, body::ResponseBody},
+        registry::InstanceSpec,
+    };
+
+    /// A call to etcd, which is a gRPC server, too.
+    fn request() -> Request<Body> {
+        let message = RequestBody::Stream {
+            // An empty one.
+            ready: vec![Frame::data(Bytes::from_static(&[0; 5]))],
+            rest: Body::empty(),
+        };
+        Request::post("/etcdserverpb.Maintenance/Status")
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(Body::new(message))
+            .unwrap()
+    }
+
+    async fn read(body: &mut ResponseBody) {
+        while let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
+            frame.unwrap();
+        }
+    }
+
+    fn in_flight(channel: &Channel) -> u32 {
+        let set = channel.shared().ready.load();
+        set.members[0].endpoint.load.in_flight()
+    }
+
+    #[tokio::test]
+    async fn a_call_is_in_flight_until_its_answer_has_ended_or_it_is_dropped() {
+        let etcd = Server::start().await.unwrap();
+        let coordinator = etcd.coordinator().await.unwrap();
+        let address = etcd.endpoint().trim_start_matches("http://");
+        let spec = InstanceSpec::new("etcd", address);
+        let _registration = coordinator.registry().register(spec).await.unwrap();
+        let mut channel = coordinator.channel("etcd").await.unwrap();
+
+        let answer = channel.call(request()).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        assert_eq!(in_flight(&channel), 1, "its body has not ended");
+        // Read to the end, it has ended, although it is not dropped.
+        let mut body = answer.into_body();
+        read(&mut body).await;
+        assert_eq!(in_flight(&channel), 0);
+        assert!(body.is_end_stream());
+
+        let mut dropped = 0;
+        for polls in 1.. {
+            let mut left = polls;
+            let mut called = channel.clone();
+            let mut call = Box::pin(async move {
+                read(called.call(request()).await.unwrap().body_mut()).await;
+            });
+            let done = poll_fn(|cx| {
+                if left == 0 {
+                    return Poll::Ready(None);
+                }
+                left -= 1;
+                call.as_mut().poll(cx).map(Some)
+            })
+            .await;
+            drop(call);
+            assert_eq!(in_flight(&channel), 0, "after {polls} polls");
+            match done {
+                None => dropped += 1,
+                Some(()) => break,
+            }
+        }
+        assert!(dropped > 0);
+    }
+
+    #[tokio::test]
+    async fn a_programs_own_name_comes_before_ours() {
+        let etcd = Server::start().await.unwrap();
+        let coordinator = etcd.coordinator().await.unwrap();
+        let channel = coordinator.channel("nobody").await.unwrap();
+        let mut headers = HeaderMap::new();
+        introduce(&mut headers, channel.shared());
+        let ours = headers[USER_AGENT].clone();
+        assert!(ours.to_str().unwrap().starts_with("coord/"));
+        headers.insert(USER_AGENT, HeaderValue::from_static("shop/2"));
+        introduce(&mut headers, channel.shared());
+        assert_eq!(
+            headers[USER_AGENT].to_str().unwrap(),
+            format!("shop/2 {}", ours.to_str().unwrap())
+        );
+    }
+}

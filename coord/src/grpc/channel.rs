@@ -25,6 +25,11 @@ impl Channel {
         Self(Arc::new(owned))
     }
 
+    #[cfg(test)]
+    pub(super) fn shared(&self) -> &super::shared::Shared {
+        &self.0.shared
+    }
+
     /// Picks an endpoint as a call does, and sends nothing; whether there is one. For benchmarks.
     #[doc(hidden)]
     pub fn picks(&self) -> bool {

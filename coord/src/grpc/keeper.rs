@@ -131,6 +131,7 @@ type Dialling = Pin<Box<dyn Future<Output = (Dial, Result<Connection, String>)> 
 
 enum Happened {
     Seen(Arc<InstanceSet>),
+    Told(InstanceEvent),
     Trouble,
     Dialled(Dial, Result<Connection, String>),
     Broke(u64),
@@ -153,6 +154,10 @@ impl Keeper {
                     // The coordinator is closed.
                     Err(_) => return,
                 },
+                event = self.events.next() => match event {
+                    Some(event) => Happened::Told(event),
+                    None => return,
+                },
                 () = self.shared.trouble.notified() => Happened::Trouble,
                 Some((dial, made)) = self.dials.next() => Happened::Dialled(dial, made),
                 Some(number) = self.breaks.recv() => Happened::Broke(number),
@@ -163,6 +168,12 @@ impl Keeper {
             let quiet = matches!(happened, Happened::Quiet);
             match happened {
                 Happened::Seen(set) => self.see(&set),
+                // A set may be seen before the event that says why somebody is not in it any more.
+                Happened::Told(event) => {
+                    if self.told(&event) {
+                        self.see(&self.view.load());
+                    }
+                }
                 Happened::Trouble => self.members.trouble(now),
                 Happened::Dialled(dial, made) => self.dialled(&dial, made, now),
                 Happened::Broke(number) => self.members.broke(number, now),
@@ -181,16 +192,24 @@ impl Keeper {
         }
     }
 
+    /// True: somebody has left.
+    fn told(&mut self, event: &InstanceEvent) -> bool {
+        match event {
+            InstanceEvent::Left(instance) => self.left.insert(name(instance)),
+            InstanceEvent::Registered(instance) | InstanceEvent::Expired(instance) => {
+                self.left.remove(&name(instance));
+                false
+            }
+            InstanceEvent::Updated { new, .. } => {
+                self.left.remove(&name(new));
+                false
+            }
+        }
+    }
+
     fn see(&mut self, set: &InstanceSet) {
-        // After the set was read: whoever is in it no more has been told of by now.
         while let Some(Some(event)) = self.events.next().now_or_never() {
-            match event {
-                InstanceEvent::Left(instance) => self.left.insert(name(&instance)),
-                InstanceEvent::Registered(instance) | InstanceEvent::Expired(instance) => {
-                    self.left.remove(&name(&instance))
-                }
-                InstanceEvent::Updated { new, .. } => self.left.remove(&name(&new)),
-            };
+            self.told(&event);
         }
         let (suitable, filtered): (Vec<_>, Vec<_>) = set
             .iter()

@@ -146,3 +146,38 @@ pub(super) fn told_by_http(status: StatusCode) -> Option<Outcome> {
         _ => Some(Outcome::Answered),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn only_what_speaks_of_the_server_counts_against_it() {
+        for (status, outcome) in [
+            ("0", Outcome::Answered),
+            ("1", Outcome::Answered),
+            ("2", Outcome::Answered),
+            ("4", Outcome::Failed),
+            ("5", Outcome::Answered),
+            ("8", Outcome::Overloaded),
+            ("13", Outcome::Answered),
+            ("14", Outcome::Failed),
+            ("no number", Outcome::Answered),
+        ] {
+            let mut headers = HeaderMap::new();
+            assert_eq!(told(&headers), None);
+            headers.insert(GRPC_STATUS, HeaderValue::from_static(status));
+            assert_eq!(told(&headers), Some(outcome), "{status}");
+        }
+        for (status, outcome) in [
+            (StatusCode::OK, None),
+            (StatusCode::UNAUTHORIZED, Some(Outcome::Answered)),
+            (StatusCode::TOO_MANY_REQUESTS, Some(Outcome::Overloaded)),
+            (StatusCode::SERVICE_UNAVAILABLE, Some(Outcome::Failed)),
+        ] {
+            assert_eq!(told_by_http(status), outcome);
+        }
+    }
+}

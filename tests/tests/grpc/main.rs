@@ -4,6 +4,7 @@
     reason = "helpers of a test fail as the test does"
 )]
 
+mod adversary;
 mod calls;
 mod discovery;
 mod failure;
