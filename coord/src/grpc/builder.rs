@@ -158,7 +158,18 @@ impl ChannelBuilder {
     /// Connects with TLS. What the options say of etcd holds for the instances: the authority that
     /// signed their certificates, the caller's own certificate and key. Their certificates are checked
     /// against the hosts of their addresses, or else against
-    /// [`server_name`](TlsOptions::server_name). Default: plain text.
+    /// [`server_name`](TlsOptions::server_name), which instances that are registered by their IP addresses
+    /// mostly need. Default: plain text.
+    ///
+    /// ```
+    /// # async fn secured(coordinator: &coord::Coordinator) -> coord::Result<()> {
+    /// let mut tls = coord::TlsOptions::default();
+    /// tls.ca = Some("/etc/ssl/users-ca.pem".into()); // a path, or PEM text; without: the machine's own
+    /// tls.server_name = Some("users.internal".into());
+    /// let channel = coordinator.channel("user-service").tls(tls).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn tls(mut self, tls: TlsOptions) -> Self {
         self.settings.tls = Some(tls);
         self

@@ -225,7 +225,11 @@ impl Members {
             return;
         };
         entry.endpoint = Some(endpoint);
-        entry.failure = None;
+        if entry.failure.take().is_some() {
+            tracing::info!(target: "coord::grpc", service = &*self.service,
+                address = address(&entry.record), instance = entry.record.instance,
+                "connected to the instance");
+        }
         let (name, address) = (name(&entry.record), address(&entry.record).to_owned());
         self.step(id, Event::Connected, now);
         let replaced = self.those(|other| {
@@ -245,6 +249,12 @@ impl Members {
         };
         if let Some(entry) = self.all.get_mut(&id) {
             let text = format!("{}: {reason}", address(&entry.record));
+            // Once, and not for each try.
+            if entry.failure.is_none() {
+                tracing::warn!(target: "coord::grpc", service = &*self.service,
+                    address = address(&entry.record), instance = entry.record.instance, reason,
+                    "cannot connect to the instance; trying on");
+            }
             entry.failure = Some((now, text.into()));
         }
         self.step(id, Event::Refused, now);

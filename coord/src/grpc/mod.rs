@@ -26,6 +26,26 @@
 //! # }
 //! ```
 //!
+//! What tonic's own channel takes, this takes as well: `UserClient::with_interceptor`, tower's layers
+//! around it, streams both ways.
+//!
+//! ```
+//! # use std::time::Duration;
+//! # use tonic::{Request, Status};
+//! # use tonic_health::pb::health_client::HealthClient as UserClient;
+//! # async fn clients(coordinator: &coord::Coordinator) -> coord::Result<()> {
+//! let channel = coordinator.channel("user-service").await?;
+//! let users = UserClient::with_interceptor(channel.clone(), |mut request: Request<()>| {
+//!     let token = "Bearer …".parse().map_err(|_| Status::internal("no token"))?;
+//!     request.metadata_mut().insert("authorization", token);
+//!     Ok(request)
+//! });
+//! let few = tower::ServiceBuilder::new().concurrency_limit(64).service(channel);
+//! let users = UserClient::new(few);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # What becomes of a call
 //! | what happens | what the call does |
 //! |---|---|
@@ -51,8 +71,21 @@
 //!
 //! # Servers
 //! `Context::serve_tonic` serves a router of tonic's as long as its `#[coord::service]` lives, with
-//! gRPC's health protocol, and leaves so that no call is lost. [`caller`](caller()) tells a server who
-//! calls it.
+//! gRPC's health protocol, and leaves so that no call is lost. `caller(request.metadata())` tells a
+//! server who calls it: see [`caller`](caller()).
+//!
+//! # Coming from elsewhere
+//! | there | here |
+//! |---|---|
+//! | tonic: `Channel::balance_list`, `balance_channel` | `coordinator.channel(name)`; `Endpoint`'s settings are the [builder](ChannelBuilder)'s |
+//! | tonic: `Endpoint::http2_keep_alive_interval` | [`keep_alive`](ChannelBuilder::keep_alive); a machine that has died is found without |
+//! | grpc-go: `round_robin`, `weighted_round_robin`, `least_request` | [`Strategy`]; the weights are those of the registry |
+//! | grpc-go: `WaitForReady` | how it is, for [`wait`](ChannelBuilder::wait); zero: fail fast |
+//! | grpc-go: `retryPolicy` of a service config | none: what no server has processed is sent again by itself, and whether any other may be repeated the caller alone knows |
+//! | go-zero: `p2c_ewma`, `Timeout`, `NonBlock` | the default, [`timeout`](ChannelBuilder::timeout), how it is: a channel is made with no instance there, too |
+//! | go-zero: `Endpoints`; fixed addresses without a registry | `COORD_MODE=off` with `COORD_STATIC_USER_SERVICE`; else tonic's own channel |
+//! | kratos: `WithNodeFilter(filter.Version(…))`, `WithDiscovery` | [`version`](ChannelBuilder::version), [`tag`](ChannelBuilder::tag); the registry is the coordinator's |
+//! | Spring Cloud LoadBalancer: zone preference, health checks | [`zone`](ChannelBuilder::zone); an instance says how it is, and calls that fail take it out |
 //!
 //! # Metrics and spans
 //! | metric | labels | what |

@@ -61,8 +61,9 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    /// In words. `age`: how long ago anything was heard from etcd about the service.
-    pub(super) fn describe(&self, age: Duration) -> String {
+    /// In words. `age`: how long ago anything was heard from etcd about the service; `filters`: what the
+    /// channel asks of instances.
+    pub(super) fn describe(&self, age: Duration, filters: &str) -> String {
         if self.closed {
             return "the channel's coordinator is closed, or the runtime it was made on has ended"
                 .into();
@@ -70,13 +71,13 @@ impl Summary {
         let mut text = match (self.registered, self.filtered) {
             (0, 0) => "registry: no instance has this name".to_owned(),
             (0, filtered) => format!(
-                "registry: none of {} suits the channel's filters",
+                "registry: none of {} suits the channel ({filters})",
                 count(filtered)
             ),
             (registered, 0) => format!("registry: {}", count(registered)),
             (registered, filtered) => {
                 format!(
-                    "registry: {} ({filtered} filtered out)",
+                    "registry: {} ({filtered} filtered out by {filters})",
                     count(registered + filtered)
                 )
             }

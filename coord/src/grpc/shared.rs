@@ -27,6 +27,15 @@ pub(super) struct Settings {
     pub(super) tls: Option<TlsOptions>,
 }
 
+impl Settings {
+    /// What it asks of instances, for people: `version ^1.4, tag blue`.
+    fn filters(&self) -> String {
+        let version = self.version.iter().map(|it| format!("version {it}"));
+        let tags = self.tags.iter().map(|it| format!("tag {it}"));
+        version.chain(tags).collect::<Vec<_>>().join(", ")
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -69,10 +78,11 @@ pub(super) struct Shared {
 
 impl Shared {
     /// What the registry and the connections look like, for the text of a call that found no endpoint:
-    /// `registry: 3 instances (1 filtered out), heard of 2s ago; connections: 1 backing off; last
+    /// `registry: 3 instances (1 filtered out by tag blue), heard of 2s ago; connections: 1 backing off; last
     /// failure: 10.0.0.5:50051: connection refused`.
     pub(super) fn describe(&self, set: &ReadySet) -> String {
-        set.summary.describe(self.view.age())
+        set.summary
+            .describe(self.view.age(), &self.settings.filters())
     }
 }
 

@@ -8,7 +8,7 @@ use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
     rustls::{
-        ClientConfig, RootCertStore,
+        self, ClientConfig, InvalidMessage, RootCertStore,
         crypto::{CryptoProvider, ring},
         pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
     },
@@ -105,11 +105,22 @@ impl Tls {
         let connected = TlsConnector::from(self.config.clone())
             .connect(name, io)
             .await;
-        let stream = connected.map_err(|error| format!("TLS: {error}"))?;
+        let stream = connected.map_err(|error| told(&error))?;
         match stream.get_ref().1.alpn_protocol() {
             Some(H2) => Ok(stream),
             _ => Err("TLS: the server does not offer HTTP/2".into()),
         }
+    }
+}
+
+/// Why a handshake failed, for people.
+fn told(error: &std::io::Error) -> String {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    match cause {
+        Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
+            "the channel speaks TLS, and the server does not".into()
+        }
+        _ => format!("TLS: {error}"),
     }
 }
 

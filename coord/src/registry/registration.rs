@@ -109,6 +109,11 @@ impl Registration {
         self.0.deregister().await
     }
 
+    /// What others are told.
+    pub(crate) fn address(&self) -> String {
+        self.0.wish.borrow().record.address.clone()
+    }
+
     /// From now on it is routable, as soon as etcd answers.
     pub(crate) fn publish(&self) {
         let now = self.0.engine.clock.unix_ms();

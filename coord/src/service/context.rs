@@ -107,7 +107,12 @@ impl Context {
         }
         self.0.ready.cancel();
         match self.0.registration.get() {
-            Some(Ok(registration)) => registration.publish(),
+            Some(Ok(registration)) => {
+                registration.publish();
+                tracing::info!(target: "coord::service", service = self.service(),
+                    instance = registration.instance(), address = registration.address(),
+                    "ready: others find it, as soon as etcd answers");
+            }
             Some(Err(why)) => tracing::warn!(target: "coord::service", service = self.service(),
                 "ready, but not published, since others could not reach it: {why}"),
             // Only an extractor can call it as early as that.

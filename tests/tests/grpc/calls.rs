@@ -125,6 +125,15 @@ async fn a_channel_is_a_service_like_others() {
     let reply = EchoClient::new(intercepted).echo(say("one", 0)).await;
     assert_eq!(reply.unwrap().get_ref().caller, "by hand");
 
+    // What is generated asks for more than a service does.
+    let mut named = EchoClient::with_interceptor(channel.clone(), Caller::new("by its own"));
+    let reply = named.echo(say("one", 0)).await;
+    assert_eq!(reply.unwrap().get_ref().caller, "by its own");
+    let refuses = |_: Request<()>| Err(tonic::Status::unauthenticated("no token"));
+    let mut refused = EchoClient::with_interceptor(channel.clone(), refuses);
+    let error = refused.echo(say("one", 0)).await.unwrap_err();
+    assert_eq!(error.code(), Code::Unauthenticated);
+
     let layered = ServiceBuilder::new()
         .map_request(|mut request: http::Request<tonic::body::Body>| {
             let name = http::HeaderValue::from_static("by a layer");

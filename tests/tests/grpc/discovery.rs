@@ -337,7 +337,9 @@ async fn only_what_suits_is_used(backend: Backend) {
     let none = builder().version("^7").wait(Duration::ZERO).await.unwrap();
     let error = call(&none).await.unwrap_err();
     assert!(
-        error.message().contains("none of 4 instances suits"),
+        error
+            .message()
+            .contains("none of 4 instances suits the channel (version ^7)"),
         "{error}"
     );
     for (_, server) in &held[1..] {

@@ -364,7 +364,7 @@ async fn tls_reaches_who_has_a_certificate_of_ours() {
     bare.says(&a.address(), "the server speaks TLS").await;
     let without = EchoServer::start("without").await;
     let secure = World::of(&[&without.address()], |it| it.tls(trusting(&certificates))).await;
-    secure.says(&without.address(), "TLS: ").await;
+    secure.says(&without.address(), "the server does not").await;
 }
 
 #[tokio::test]
