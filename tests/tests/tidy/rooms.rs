@@ -39,7 +39,7 @@ pub(crate) fn faults(code: &Code) -> Vec<String> {
         room.split("::")
             .all(|part| module.next().is_some_and(|own| own == part))
     };
-    let allowed = |reserved: &&Reserved| !reserved.rooms.iter().any(|room| within(room));
+    let allowed = |reserved: &&Reserved| !reserved.rooms.iter().any(&within);
     let used = |reserved: &Reserved| {
         let uses = |mention: &&Mention| (reserved.uses)(&mention.name);
         let fault = |mention: &Mention| {
