@@ -6,11 +6,12 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::clock::{Clock, Instant, Sleep};
 
-const GRPC_TIMEOUT: &str = "grpc-timeout";
+/// Parsed once.
+static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// How long a call may take, from the call to the end of its answer.
 #[derive(Debug)]
@@ -29,13 +30,13 @@ impl Deadline {
         clock: &Clock,
         now: Instant,
     ) -> Option<Self> {
-        let asked = headers.get(GRPC_TIMEOUT).and_then(parse);
+        let asked = headers.get(&GRPC_TIMEOUT).and_then(parse);
         let limit = match (asked, own) {
             (Some(asked), Some(own)) => asked.min(own),
             (asked, own) => asked.or(own)?,
         };
         if asked != Some(limit) {
-            headers.insert(GRPC_TIMEOUT, format(limit));
+            headers.insert(&GRPC_TIMEOUT, format(limit));
         }
         Some(Self {
             limit,
@@ -46,7 +47,7 @@ impl Deadline {
 
     /// Says in the headers how much is left.
     pub(super) fn rewrite(&self, headers: &mut HeaderMap, now: Instant) {
-        headers.insert(GRPC_TIMEOUT, format(self.at.since(now)));
+        headers.insert(&GRPC_TIMEOUT, format(self.at.since(now)));
     }
 
     /// Ready once it has passed.
@@ -137,11 +138,11 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             if let Some(asked) = asked {
-                headers.insert(GRPC_TIMEOUT, format(asked));
+                headers.insert(&GRPC_TIMEOUT, format(asked));
             }
             let deadline = Deadline::new(&mut headers, own, &clock, clock.now());
             assert_eq!(deadline.map(|deadline| deadline.limit), limit);
-            assert_eq!(headers.get(GRPC_TIMEOUT).and_then(parse), limit);
+            assert_eq!(headers.get(&GRPC_TIMEOUT).and_then(parse), limit);
         }
     }
 
@@ -149,13 +150,13 @@ mod tests {
     fn what_was_waited_is_taken_off() {
         let (clock, hand) = Clock::manual();
         let mut headers = HeaderMap::new();
-        headers.insert(GRPC_TIMEOUT, HeaderValue::from_static("5S"));
+        headers.insert(&GRPC_TIMEOUT, HeaderValue::from_static("5S"));
         let deadline = Deadline::new(&mut headers, None, &clock, clock.now()).unwrap();
         hand.advance(Duration::from_secs(2));
         deadline.rewrite(&mut headers, clock.now());
-        assert_eq!(headers[GRPC_TIMEOUT], "3000000u");
+        assert_eq!(headers[&GRPC_TIMEOUT], "3000000u");
         hand.advance(Duration::from_secs(9));
         deadline.rewrite(&mut headers, clock.now());
-        assert_eq!(headers[GRPC_TIMEOUT], "0n");
+        assert_eq!(headers[&GRPC_TIMEOUT], "0n");
     }
 }

@@ -10,7 +10,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderMap, Method, Request, Uri, Version};
+use http::{HeaderName, HeaderValue, Method, Request, Uri, Version, uri::PathAndQuery};
 use http_body::{Body as _, Frame};
 use tonic::{Status, body::Body, codegen::Bytes};
 
@@ -46,6 +46,14 @@ pub(super) struct Whole {
 }
 
 impl RequestBody {
+    /// Not looked at yet.
+    pub(super) fn new(body: Body) -> Self {
+        Self::Stream {
+            ready: Vec::new(),
+            rest: body,
+        }
+    }
+
     /// Looks at what of the body is there.
     ///
     /// # Errors
@@ -53,36 +61,40 @@ impl RequestBody {
     ///
     /// # Cancel safety
     /// Does not wait.
-    pub(super) async fn new(mut body: Body) -> Result<Self, Status> {
-        let first = match look(&mut body).await {
-            Poll::Pending => return Ok(Self::stream(Vec::new(), body)),
-            Poll::Ready(None) => return Ok(Self::stream(Vec::new(), Body::empty())),
+    pub(super) async fn look(&mut self) -> Result<(), Status> {
+        let Self::Stream { ready, rest } = self else {
+            return Ok(());
+        };
+        let first = match next(rest).await {
+            Poll::Pending => return Ok(()),
+            Poll::Ready(None) => {
+                *rest = Body::empty();
+                return Ok(());
+            }
             Poll::Ready(Some(frame)) => frame?,
         };
-        match look(&mut body).await {
-            Poll::Pending => Ok(Self::stream(vec![first], body)),
-            Poll::Ready(Some(second)) => Ok(Self::stream(vec![second?, first], body)),
-            Poll::Ready(None) => Ok(match first.into_data() {
-                Ok(data) if (1..=KEPT).contains(&data.len()) => Self::Whole {
-                    whole: Arc::new(Whole {
-                        data,
-                        begun: AtomicBool::new(false),
-                    }),
-                    left: true,
-                },
-                Ok(data) => Self::stream(vec![Frame::data(data)], Body::empty()),
-                Err(other) => Self::stream(vec![other], Body::empty()),
-            }),
+        match next(rest).await {
+            Poll::Pending => ready.push(first),
+            Poll::Ready(Some(second)) => ready.extend([second?, first]),
+            Poll::Ready(None) => {
+                *rest = Body::empty();
+                match first.into_data() {
+                    Ok(data) if (1..=KEPT).contains(&data.len()) => {
+                        let begun = AtomicBool::new(false);
+                        let whole = Arc::new(Whole { data, begun });
+                        *self = Self::Whole { whole, left: true };
+                    }
+                    Ok(data) => ready.push(Frame::data(data)),
+                    Err(other) => ready.push(other),
+                }
+            }
         }
-    }
-
-    fn stream(ready: Vec<Frame<Bytes>>, rest: Body) -> Self {
-        Self::Stream { ready, rest }
+        Ok(())
     }
 }
 
 /// What comes next, if it is there.
-async fn look(body: &mut Body) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+async fn next(body: &mut Body) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
     poll_fn(|cx| Poll::Ready(Pin::new(&mut *body).poll_frame(cx))).await
 }
 
@@ -114,13 +126,15 @@ impl http_body::Body for RequestBody {
     }
 }
 
-/// What is kept of a request that was given to a connection.
+/// What is kept of a request that was given to a connection: as little as makes another, since most are
+/// dropped unused. Where it goes is [told](address) anew.
 #[derive(Debug)]
 pub(super) struct Kept {
     method: Method,
-    uri: Uri,
+    path: Option<PathAndQuery>,
     version: Version,
-    headers: HeaderMap,
+    /// A copy of the map would be two.
+    headers: Vec<(HeaderName, HeaderValue)>,
     whole: Arc<Whole>,
 }
 
@@ -131,11 +145,14 @@ impl Kept {
             return None;
         };
         whole.begun.store(false, Relaxed);
+        let headers = request.headers().iter();
         Some(Self {
             method: request.method().clone(),
-            uri: request.uri().clone(),
+            path: request.uri().path_and_query().cloned(),
             version: request.version(),
-            headers: request.headers().clone(),
+            headers: headers
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
             whole: whole.clone(),
         })
     }
@@ -146,16 +163,19 @@ impl Kept {
         self.whole.begun.load(Relaxed)
     }
 
-    /// The request, anew.
+    /// The request, anew; not addressed.
     pub(super) fn again(self) -> Request<RequestBody> {
         let mut request = Request::new(RequestBody::Whole {
             whole: self.whole,
             left: true,
         });
         *request.method_mut() = self.method;
-        *request.uri_mut() = self.uri;
+        *request.uri_mut() = self.path.map_or_else(Uri::default, Uri::from);
         *request.version_mut() = self.version;
-        *request.headers_mut() = self.headers;
+        for (name, value) in self.headers {
+            // One name may have several values.
+            request.headers_mut().append(name, value);
+        }
         request
     }
 }
@@ -167,7 +187,7 @@ pub(super) fn address(request: &mut Request<RequestBody>, endpoint: &Endpoint) {
     parts.authority = Some(endpoint.authority.clone());
     parts
         .path_and_query
-        .get_or_insert_with(|| http::uri::PathAndQuery::from_static("/"));
+        .get_or_insert_with(|| PathAndQuery::from_static("/"));
     // With a scheme, an authority and a path, there is nothing that it could miss.
     *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
 }
@@ -203,7 +223,9 @@ mod tests {
     }
 
     async fn made_of(frames: Vec<Option<Result<Frame<Bytes>, Status>>>) -> RequestBody {
-        RequestBody::new(Body::new(Frames(frames))).await.unwrap()
+        let mut body = RequestBody::new(Body::new(Frames(frames)));
+        body.look().await.unwrap();
+        body
     }
 
     async fn read(mut body: RequestBody) -> Vec<Bytes> {
@@ -218,6 +240,7 @@ mod tests {
     async fn what_is_there_at_once_is_kept_and_sent_as_often_as_it_must() {
         let body = made_of(vec![data(b"one message")]).await;
         let request = Request::post("/a.B/C").header("te", "trailers");
+        let request = request.header("tag", "one").header("tag", "two");
         let request = request.version(Version::HTTP_2).body(body).unwrap();
         let kept = Kept::of(&request).unwrap();
         assert!(!kept.begun());
@@ -229,6 +252,7 @@ mod tests {
         assert_eq!(again.method(), Method::POST);
         assert_eq!(again.version(), Version::HTTP_2);
         assert_eq!(again.headers()["te"], "trailers");
+        assert!(again.headers().get_all("tag").iter().eq(["one", "two"]));
         let kept = Kept::of(&again).unwrap();
         assert!(!kept.begun(), "counts from when it was kept");
         assert_eq!(read(again.into_body()).await, ["one message"]);
@@ -273,7 +297,8 @@ mod tests {
     #[tokio::test]
     async fn a_message_that_cannot_be_encoded_is_told_before_anything_is_sent() {
         let failing = Frames(vec![Some(Err(Status::out_of_range("too large")))]);
-        let error = RequestBody::new(Body::new(failing)).await.unwrap_err();
+        let mut body = RequestBody::new(Body::new(failing));
+        let error = body.look().await.unwrap_err();
         assert_eq!(error.message(), "too large");
     }
 

@@ -4,7 +4,7 @@
 use std::{error::Error, fmt::Write, sync::Arc, time::Duration};
 
 use h2::Reason;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 use tonic::{Code, Status};
 
 use super::endpoint::{Endpoint, Outcome};
@@ -149,7 +149,7 @@ fn with_cause(mut status: Status, error: impl Error + Send + Sync + 'static) -> 
 /// rate does, with a whole population to compare with) takes out good servers one after the other when
 /// one client sends what nobody can answer.
 pub(super) fn told(headers: &HeaderMap) -> Option<Outcome> {
-    let status = headers.get(GRPC_STATUS)?;
+    let status = headers.get(&GRPC_STATUS)?;
     Some(match Code::from_bytes(status.as_bytes()) {
         Code::Unavailable | Code::DeadlineExceeded => Outcome::Failed,
         Code::ResourceExhausted => Outcome::Overloaded,
@@ -157,7 +157,8 @@ pub(super) fn told(headers: &HeaderMap) -> Option<Outcome> {
     })
 }
 
-const GRPC_STATUS: &str = "grpc-status";
+/// Parsed once.
+static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// The same of an answer that is not gRPC's: a proxy's.
 pub(super) fn told_by_http(status: StatusCode) -> Option<Outcome> {
@@ -192,7 +193,7 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             assert_eq!(told(&headers), None);
-            headers.insert(GRPC_STATUS, HeaderValue::from_static(status));
+            headers.insert(&GRPC_STATUS, HeaderValue::from_static(status));
             assert_eq!(told(&headers), Some(outcome), "{status}");
         }
         for (status, outcome) in [
