@@ -219,7 +219,7 @@ async fn slow(table: &mut Table) {
 /// A process that serves, and is registered.
 async fn process(etcd: &Server, number: usize) -> Worker {
     let endpoint = etcd.endpoint();
-    let environment = [("COORD_ENDPOINTS", &*endpoint)];
+    let environment = [("COORD_ENDPOINTS", endpoint)];
     let mut worker = Worker::spawn_with("service-grpc", &[&number.to_string()], &environment);
     worker.say("ready");
     worker
