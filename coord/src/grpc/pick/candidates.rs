@@ -19,7 +19,7 @@ const DRAWS: usize = 8;
 /// The members of a set, of which some cannot be used for this call. They are named by their index.
 pub(super) struct Candidates<'c> {
     pub(super) members: &'c [Member],
-    pub(super) shares: &'c Tables,
+    pub(super) tables: &'c Tables,
     pub(super) now: Instant,
     tried: &'c [Arc<Endpoint>],
 }
@@ -28,7 +28,7 @@ impl<'c> Candidates<'c> {
     pub(super) fn of(set: &'c ReadySet, tried: &'c [Arc<Endpoint>], now: Instant) -> Self {
         Self {
             members: &set.members,
-            shares: &set.tables,
+            tables: &set.tables,
             now,
             tried,
         }

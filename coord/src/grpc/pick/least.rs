@@ -24,10 +24,10 @@ pub(super) fn choose(candidates: &Candidates<'_>, dice: &mut impl RngCore) -> Op
     if candidates.members.len() <= FEW {
         return all(dice);
     }
-    let mut best = candidates.shares.draw(dice);
+    let mut best = candidates.tables.draw(dice);
     let mut usable = candidates.usable(best);
     for _ in 1..CHOICES {
-        let other = candidates.shares.draw(dice);
+        let other = candidates.tables.draw(dice);
         // Of those that are alike the first drawn: what the weights say.
         let better = !usable || compare(other, best) == Ordering::Less;
         if better && candidates.usable(other) {
@@ -39,5 +39,5 @@ pub(super) fn choose(candidates: &Candidates<'_>, dice: &mut impl RngCore) -> Op
 
 fn busy(candidates: &Candidates<'_>, index: usize) -> f64 {
     let in_flight = candidates.members[index].endpoint.load.in_flight();
-    f64::from(in_flight) * candidates.shares.relative(index)
+    f64::from(in_flight) * candidates.tables.relative(index)
 }

@@ -8,7 +8,7 @@
 //! | `least.rs` | the fewest calls in flight, relative to the weight |
 //! | `p2c.rs` | the better of two by latency and calls in flight |
 //! | `candidates.rs` | what a call is picked from, and what a strategy does where it cannot have its choice |
-//! | `shares.rs` | the weights, as intervals that are drawn from |
+//! | `tables.rs` | the weights, as intervals that are drawn from |
 //!
 //! A pick locks nothing, allocates nothing and waits for nothing. What is drawn may be an endpoint
 //! whose connection has closed just now (soon the keeper publishes a set without it), or one that this
@@ -20,7 +20,7 @@ mod least;
 mod p2c;
 mod random;
 mod round_robin;
-mod shares;
+mod tables;
 #[cfg(test)]
 pub(super) mod tests;
 mod weighted;
@@ -33,7 +33,7 @@ use std::sync::{
 use rand::RngCore;
 
 use self::candidates::Candidates;
-pub(super) use self::shares::Shares as Tables;
+pub(super) use self::tables::Tables;
 use super::{
     builder::Strategy,
     endpoint::Endpoint,

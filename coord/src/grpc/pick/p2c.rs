@@ -29,8 +29,8 @@ pub(super) fn choose(candidates: &Candidates<'_>, dice: &mut impl RngCore) -> Op
     if candidates.members.len() < 2 {
         return candidates.any(|_| 1.0, dice);
     }
-    let first = candidates.shares.draw(dice);
-    let other = candidates.shares.draw_other(first, dice);
+    let first = candidates.tables.draw(dice);
+    let other = candidates.tables.draw_other(first, dice);
     if candidates.usable(first) && candidates.usable(other) {
         let less = compare(candidates, other, first) == Ordering::Less;
         return Some(if less { other } else { first });
@@ -61,7 +61,7 @@ struct Cost {
 impl Cost {
     fn of(candidates: &Candidates<'_>, index: usize) -> Self {
         let load = &candidates.members[index].endpoint.load;
-        let share = f64::from(load.in_flight()) * candidates.shares.relative(index) + 1.0;
+        let share = f64::from(load.in_flight()) * candidates.tables.relative(index) + 1.0;
         let failures = load.failures().min(FAILURES);
         Self {
             latency: load.latency(candidates.now),

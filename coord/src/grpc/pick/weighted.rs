@@ -2,7 +2,7 @@
 //!
 //! One atomic counter turns a point around a circle, by the golden ratio each time (T. van Ravenstein,
 //! "The three gap theorem", 1988; as a sequence for sampling: M. Roberts' R₁). The circle is cut into an
-//! interval for each endpoint ([`Shares`](super::shares::Shares)), and the one that the point lies in is
+//! interval for each endpoint ([`Tables`](super::tables::Tables)), and the one that the point lies in is
 //! picked. No step leaves points more evenly on a circle, so each endpoint's share is right after a few
 //! picks; and the point comes back to an interval after at most three different numbers of turns, so
 //! that an endpoint's picks are as far apart as its weight allows.
@@ -24,6 +24,6 @@ pub(super) fn choose(
     dice: &mut impl RngCore,
 ) -> Option<usize> {
     candidates
-        .drawn(|| candidates.shares.at(turns.next(GOLDEN)))
+        .drawn(|| candidates.tables.at(turns.next(GOLDEN)))
         .or_else(|| candidates.any(|index| candidates.weight(index), dice))
 }

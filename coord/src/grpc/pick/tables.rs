@@ -1,4 +1,4 @@
-//! [`Shares`]: the weights of a set, as intervals that are drawn from.
+//! [`Tables`]: the weights of a set, as intervals that are drawn from.
 
 use rand::RngCore;
 
@@ -11,14 +11,14 @@ use crate::grpc::ready::Member;
 /// Immutable, as the set is that it belongs to: other weights make another set, whose first pick is in
 /// the new proportion.
 #[derive(Debug, Default)]
-pub(in crate::grpc) struct Shares {
+pub(in crate::grpc) struct Tables {
     /// Where each interval ends, and the next begins. That of the last is all that is left.
     ends: Box<[u64]>,
     /// One over the weight, relative to the mean: what one call in flight means to a member.
     relative: Box<[f64]>,
 }
 
-impl Shares {
+impl Tables {
     // Of a product of a fraction and 2⁶⁴ the whole part is wanted; 2⁶⁴ itself becomes the largest number.
     #[expect(
         clippy::cast_possible_truncation,
