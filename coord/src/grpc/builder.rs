@@ -25,8 +25,9 @@ pub enum Strategy {
     ///
     /// Compared is the time until an answer begins, times the calls that the new one would share the
     /// instance with, relative to its weight. That time is an average which rises at once with a slow
-    /// answer and falls within some ten seconds: so an instance that becomes slow soon has fewer calls,
-    /// and has its share again within a minute after it has become fast. One that fails fast counts as
+    /// answer, and falls with a hundred fast ones or within some ten seconds: so an instance that
+    /// becomes slow soon has fewer calls, and has its share again within a minute after it has become
+    /// fast. One that fails fast counts as
     /// slow until it answers; a new one as fast as the others, until it has answered.
     #[default]
     P2c,

@@ -3,7 +3,7 @@
 //! Two choices (M. Mitzenmacher, 1996) instead of the best of all, because many callers who all know the
 //! best one would overrun it before its load tells; with two, an endpoint of `n` is looked at by at most
 //! two calls of `n`. What is compared is Finagle's "peak EWMA": the moving average of the time until an
-//! answer begins, which rises at once and falls slowly, times the calls that a new one has to share the
+//! answer begins, which rises at once and falls by and by, times the calls that a new one has to share the
 //! endpoint with. So a slow endpoint gets as many calls as it can answer; one that has become slow is left
 //! alone after its first slow answer, and tried again when the average has fallen for a while.
 //!
