@@ -265,27 +265,25 @@ async fn a_connection_without_a_word_does_not_hold_it_up(server: Backend) {
     drop(silent);
 }
 
-async fn it_serves_with_tls_and_leaves_in_order_too(server: Backend) {
+/// A service that speaks TLS, and what its callers need.
+fn secured(server: &Backend) -> (Tls, Worker) {
     let tls = Tls::generate().unwrap();
     let (certificate, key) = (tls.server_cert_path(), tls.server_key_path());
     let files = [&certificate, &key].map(|path| path.to_str().unwrap());
-    let worker = spawn(
-        &server,
-        &["a", files[0], files[1]],
-        &[("COORD_DRAIN", "0s")],
-    );
+    let arguments = ["a", files[0], files[1]];
+    let worker = spawn(server, &arguments, &[("COORD_DRAIN", "0s")]);
+    (tls, worker)
+}
+
+async fn it_serves_with_tls_and_leaves_in_order_too(server: Backend) {
+    let (tls, worker) = secured(&server);
     let address = address(&server.client().await).await;
     let authority = Certificate::from_pem(tls.ca());
-    let secured = ClientTlsConfig::new()
+    let config = ClientTlsConfig::new()
         .ca_certificate(authority)
         .domain_name("localhost");
     let channel = Channel::from_shared(format!("https://{address}")).unwrap();
-    let channel = channel
-        .tls_config(secured)
-        .unwrap()
-        .connect()
-        .await
-        .unwrap();
+    let channel = channel.tls_config(config).unwrap().connect().await.unwrap();
     let mut echo = EchoClient::new(channel);
     // Whoever speaks no TLS is not served, and holds nobody up.
     let plain = TcpStream::connect(&address).await.unwrap();
@@ -301,14 +299,7 @@ async fn it_serves_with_tls_and_leaves_in_order_too(server: Backend) {
 
 /// What a channel takes for TLS to the instances is what a coordinator takes for TLS to etcd.
 async fn a_channel_calls_it_with_tls(server: Backend) {
-    let tls = Tls::generate().unwrap();
-    let (certificate, key) = (tls.server_cert_path(), tls.server_key_path());
-    let files = [&certificate, &key].map(|path| path.to_str().unwrap());
-    let worker = spawn(
-        &server,
-        &["a", files[0], files[1]],
-        &[("COORD_DRAIN", "0s")],
-    );
+    let (tls, worker) = secured(&server);
     let coordinator = server.coordinator().await;
     let mut options = TlsOptions::default();
     options.ca = Some(tls.ca().into());
