@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use coord::{CoordConfig, Coordinator, Error, InstanceSpec, LostReason, Options};
 use coord_tests::{Backend, Proxy, eventually, on_both};
 use futures_util::{FutureExt as _, StreamExt as _};
+use tokio::sync::oneshot;
 
 #[derive(CoordConfig, Debug)]
 #[coord(prefix = "app")]
@@ -100,19 +101,22 @@ async fn an_outage_longer_than_the_ttl_loses_the_lock_and_brings_the_rest_back(s
         .await
         .unwrap();
     let guard = coordinator.lock("held").acquire().await.unwrap();
+    // The body itself says that it runs: an attempt of ours in its place could be the one that it
+    // still waits for when etcd goes.
+    let (runs, running) = oneshot::channel();
     let body = tokio::spawn({
         let coordinator = coordinator.clone();
         async move {
             coordinator
                 .lock("body")
-                .run(async |_held| std::future::pending::<()>().await)
+                .run(async |_held| {
+                    runs.send(()).unwrap();
+                    std::future::pending::<()>().await;
+                })
                 .await
         }
     });
-    eventually("the body to run", async || {
-        coordinator.lock("body").try_acquire().await.is_err()
-    })
-    .await;
+    running.await.unwrap();
 
     server.kill();
     let began = Instant::now();
