@@ -42,7 +42,7 @@ impl Meter {
         match outcome {
             Outcome::Answered => &self.answered,
             Outcome::Overloaded => &self.overloaded,
-            Outcome::Failed | Outcome::Broken => &self.failed,
+            Outcome::Failed | Outcome::Late | Outcome::Broken => &self.failed,
             Outcome::Unknown => &self.dropped,
         }
         .increment(1);

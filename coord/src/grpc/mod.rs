@@ -65,7 +65,11 @@
 //! | it says that it is not well, or does not suit the channel any more | picks it no more; what is in flight there goes on to its end |
 //! | it vanishes from the registry without a word | uses it as long as it answers: an outage of etcd, or an emptied registry, costs no call |
 //! | it cannot be connected to | tries again, with pauses that grow |
-//! | its calls fail, several in a row | takes it out, at most a part of the instances at once, and lets one call try it after a while |
+//! | its calls fail, five in a row | takes it out, at most a part of the instances at once, and lets one call try it after a while |
+//!
+//! A call fails so if it ends with `UNAVAILABLE`, also when another instance then answers it, or if its
+//! stream is reset. One whose deadline passes does if the instance has answered nobody for a second: a
+//! deadline that no instance can meet takes none out. What else an instance answers are answers.
 //!
 //! Of an instance with several addresses the one called `grpc` is used, else the first. What Go's
 //! `naming/endpoints` has registered is balanced over, too.
