@@ -103,6 +103,8 @@
 //! | `coord_grpc_ejections_total` | `service` | instances that were taken out because calls to them failed |
 //! | `coord_grpc_updates_total` | `service` | how often what is picked from has changed |
 //!
+//! A recorder that is installed later than a channel is made is told of what happens from then on.
+//!
 //! Each attempt of a call is a span `grpc.call` at debug level, with `service`, `instance` and
 //! `attempt`.
 //!
