@@ -7,8 +7,8 @@ use std::{
 };
 
 use coord::{Coordinator, Error, LockBuilder, LockGuard, Options, Secret};
-use coord_tests::{Backend, Etcd, EtcdConfig, eventually, on_both};
-use etcd_client::Permission;
+use coord_tests::{Backend, Etcd, EtcdConfig, Flow, eventually, on_both};
+use etcd_client::{Client, Permission};
 use futures_util::{FutureExt as _, future::join_all};
 
 use super::{
@@ -187,22 +187,28 @@ async fn who_goes_away_leaves_nothing_and_holds_up_nobody(server: Backend) {
     coordinator.close().await;
 }
 
-/// Two acquires that are on their way in one transaction.
-async fn held_up(net: &Late) -> (u64, [Acquire; 2]) {
-    let busy: Vec<_> = (0..4)
-        .map(|n| begun(net.coordinator.lock(format!("busy/{n}")).acquire()))
-        .collect();
+/// Two acquires that are on their way in one transaction, and what they came behind.
+async fn held_up(net: &Late, store: &Client) -> (u64, Vec<LockGuard>, [Acquire; 2]) {
+    net.proxy.requests(Flow::Pass);
+    let busy = occupied(&net.coordinator).await;
+    for n in 0..4 {
+        queue_is(store, &format!("busy/{n}"), 1).await;
+    }
+    eventually("nothing else is under way", async || {
+        net.coordinator.health().undo_backlog == 0
+    })
+    .await;
+    net.proxy.requests(Flow::Hold);
     let names = [late::name(), format!("{}/other", late::name())];
     let acquires = names.map(|name| begun(net.coordinator.lock(name).wait_forever().acquire()));
     let before = net.proxy.sent().arrived;
-    drop(busy);
-    (before, acquires)
+    (before, granted(busy).await, acquires)
 }
 
 async fn a_late_batch_puts_nothing_after_its_releases(server: Backend) {
     let mut net = Late::new(&server).await;
     let mut store = server.client().await;
-    let (before, acquires) = held_up(&net).await;
+    let (before, _busy, acquires) = held_up(&net, &store).await;
     let acquires = tokio::spawn(granted(acquires.into()));
     net.overtake(before).await;
     net.proxy.heal().await;
@@ -216,7 +222,7 @@ async fn a_late_batch_puts_nothing_after_its_releases(server: Backend) {
 async fn a_late_batch_of_cancelled_ones_puts_nothing(server: Backend) {
     let mut net = Late::new(&server).await;
     let mut store = server.client().await;
-    let (before, acquires) = held_up(&net).await;
+    let (before, _busy, acquires) = held_up(&net, &store).await;
     let acquires = tokio::spawn(granted(acquires.into()));
     net.overtake(before).await;
     acquires.abort();
@@ -230,7 +236,7 @@ async fn a_late_batch_of_cancelled_ones_puts_nothing(server: Backend) {
     queue_is_empty(&mut store).await;
 }
 
-async fn queue_is_empty(store: &mut etcd_client::Client) {
+async fn queue_is_empty(store: &mut Client) {
     for name in [late::name(), format!("{}/other", late::name())] {
         assert!(queue(store, &name).await.is_empty());
     }
