@@ -18,6 +18,11 @@ use crate::{
     options,
 };
 
+/// How long an acquire whose wait is over may look for who holds: as long again as it has waited, within
+/// these. Without the holder's name nobody knows that somebody holds it.
+const LEAST_LOOK: Duration = Duration::from_millis(100);
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
+
 /// How long to stand in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wait {
@@ -208,6 +213,9 @@ impl LockBuilder {
     /// Waits in the queue for at most `limit`, the time to connect and to open the session included.
     /// Default: [`LockOptions::wait`](crate::LockOptions::wait). Zero: as
     /// [`try_acquire`](Self::try_acquire).
+    ///
+    /// When the time is over, etcd is asked who holds the lock. Should it not answer that, the acquire takes
+    /// longer by `limit` once more, but by 100 ms at least and by a second at most.
     pub fn wait(mut self, limit: Duration) -> Self {
         self.wait = match limit.is_zero() {
             true => Wait::Try,
@@ -370,10 +378,15 @@ impl LockBuilder {
         };
         let (holder, cause) = match trace.trouble() {
             Some(trouble) => (None, Some(trouble)),
-            None => match Box::pin(acquire.holder()).await {
-                Ok(holder) => (holder.map(Box::new), None),
-                Err(trouble) => (None, Some(trouble)),
-            },
+            // A try waits for nobody: etcd has not answered.
+            None if !waits => (None, None),
+            None => {
+                let limit = limit.clamp(LEAST_LOOK, LONGEST_LOOK);
+                match Box::pin(acquire.holder(limit)).await {
+                    Ok(holder) => (holder.map(Box::new), None),
+                    Err(trouble) => (None, Some(trouble)),
+                }
+            }
         };
         let context = acquire.context();
         Err(Error::Timeout {

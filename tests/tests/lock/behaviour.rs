@@ -4,15 +4,18 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use coord::{Coordinator, Error, LockGuard, LostReason};
 use coord_tests::{
-    Backend, History, Mode, Worker, backend::Kind, eventually, history::monotonic, median, on_both,
+    Backend, Flow, History, Mode, Proxy, Worker, backend::Kind, eventually, history::monotonic,
+    median, on_both,
 };
 
-use super::{connect, polled, queue, queue_is};
+use super::{connect, options, polled, queue, queue_is};
 
 on_both! {
     the_futures_are_small,
     a_lock_is_held_until_it_is_released_and_its_token_grows,
     a_wait_that_is_over_names_the_holder_and_leaves_the_queue,
+    a_wait_that_is_over_does_not_name_itself,
+    a_wait_ends_though_etcd_does_not_answer,
     a_wait_of_nothing_is_a_try,
     the_key_of_a_lock_is_used_again,
     a_hundred_tasks_of_one_session_take_turns,
@@ -139,6 +142,55 @@ async fn a_wait_that_is_over_names_the_holder_and_leaves_the_queue(server: Backe
     assert!(error.to_string().contains("shipping (pid "), "{error}");
     queue_is(&store, "jobs", 2).await;
     assert!(futures_util::poll!(&mut second).is_pending());
+}
+
+/// Nobody else is there; the answer to its put does not come in time.
+async fn a_wait_that_is_over_does_not_name_itself(server: Backend) {
+    let proxy = Proxy::start(&server.endpoint()).await;
+    let connected = Coordinator::connect(options(proxy.endpoint(), 60)).await;
+    let coordinator = connected.unwrap();
+    let store = server.client().await;
+    drop(coordinator.lock("warm").acquire().await.unwrap());
+    for turn in 0..3 {
+        eventually("nothing else is to be given back", async || {
+            coordinator.health().undo_backlog == 0
+        })
+        .await;
+        proxy.replies(Flow::Hold);
+        let lock = coordinator.lock("jobs").wait(Duration::from_secs(1));
+        let waiting = tokio::spawn(lock.acquire());
+        queue_is(&store, "jobs", 1).await;
+        // It has given up.
+        queue_is(&store, "jobs", 0).await;
+        proxy.heal().await;
+        let late = waiting.await.unwrap().unwrap_err();
+        assert!(
+            matches!(late, Error::Timeout { holder: None, .. }),
+            "{turn}: {late:?}"
+        );
+    }
+}
+
+/// Neither the acquire, nor who is asked for when it is over.
+async fn a_wait_ends_though_etcd_does_not_answer(server: Backend) {
+    let mut options = options(server.endpoint(), 600);
+    options.request_timeout = Duration::from_secs(300);
+    let coordinator = Coordinator::connect(options).await.unwrap();
+    let held = coordinator.lock("jobs").acquire().await.unwrap();
+    let limit = Duration::from_millis(100);
+    let lock = || coordinator.lock("jobs").wait(limit);
+    let behind = tokio::spawn(coordinator.lock("jobs").wait_forever().acquire());
+    queue_is(&server.client().await, "jobs", 2).await;
+    server.stop();
+    let late = tokio::time::timeout(Duration::from_secs(30), lock().acquire()).await;
+    server.cont();
+    let late = late.expect("it ends").unwrap_err();
+    assert!(
+        matches!(late, Error::Timeout { limit: told, .. } if told == limit),
+        "{late:?}"
+    );
+    held.unlock().await.unwrap();
+    drop(behind.await.unwrap().unwrap());
 }
 
 async fn a_hundred_tasks_of_one_session_take_turns(server: Backend) {
