@@ -8,6 +8,8 @@ use coord_tests::{
     median, on_both,
 };
 
+use etcd_client::{Client, GetOptions, LeaseTimeToLiveOptions};
+
 use super::{connect, options, polled, queue, queue_is};
 
 on_both! {
@@ -31,6 +33,8 @@ on_both! {
     a_body_that_ends_after_the_close_is_told,
     what_was_given_back_here_is_not_in_the_way_of_a_try,
     a_guard_is_dropped_after_its_runtime,
+    a_guard_is_dropped_where_there_is_no_runtime,
+    a_runtime_that_is_shut_down_gives_back_what_its_tasks_hold,
     what_is_under_way_when_the_last_coordinator_is_dropped_ends_as_closed,
     a_waker_that_owns_another_wait_is_dropped_with_its_own,
 }
@@ -309,7 +313,27 @@ async fn an_acquire_that_is_dropped_at_any_await_leaves_nothing(server: Backend)
         drop(guard);
         let after = coordinator.lock(name).acquire().await;
         after.unwrap().verify().await.unwrap();
+        leases_have_their_session_keys_alone(&store).await;
     }
+}
+
+async fn leases_have_their_session_keys_alone(store: &Client) {
+    eventually("no lease has another key", async || {
+        let all = Some(GetOptions::new().with_prefix());
+        let found = store.kv_client().get("coord/session/", all).await.unwrap();
+        assert!(!found.kvs().is_empty());
+        for session in found.kvs() {
+            let keys = Some(LeaseTimeToLiveOptions::new().with_keys());
+            let mut leases = store.lease_client();
+            let lease = leases.time_to_live(session.lease(), keys).await.unwrap();
+            // One that has ended meanwhile has none.
+            if lease.keys().iter().any(|key| key != session.key()) {
+                return false;
+            }
+        }
+        true
+    })
+    .await;
 }
 
 async fn a_release_and_a_section_that_are_dropped_at_any_await_leave_nothing(server: Backend) {
@@ -486,6 +510,45 @@ async fn a_guard_is_dropped_after_its_runtime(server: Backend) {
         drop(again.unwrap());
     });
     work.await.unwrap();
+}
+
+async fn a_guard_is_dropped_where_there_is_no_runtime(server: Backend) {
+    let (one, two) = (connect(&server).await, connect(&server).await);
+    let guard = one.lock("thread").acquire().await.unwrap();
+    let waiting = tokio::spawn(two.lock("thread").acquire());
+    queue_is(&server.client().await, "thread", 2).await;
+    let dropped = std::thread::spawn(move || {
+        assert!(tokio::runtime::Handle::try_current().is_err());
+        drop(guard);
+    });
+    waiting.await.unwrap().unwrap().verify().await.unwrap();
+    dropped.join().unwrap();
+}
+
+/// With a guard, a body, a wait and a release in the middle.
+async fn a_runtime_that_is_shut_down_gives_back_what_its_tasks_hold(server: Backend) {
+    let coordinator = connect(&server).await;
+    let store = server.client().await;
+    let runtime = tokio::task::spawn_blocking(|| tokio::runtime::Runtime::new().unwrap());
+    let runtime = runtime.await.unwrap();
+    let guard = coordinator.lock("guard").acquire();
+    runtime.spawn(async move {
+        let _guard = guard.await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    let body = coordinator.lock("body");
+    runtime.spawn(body.run(async |_| std::future::pending::<()>().await));
+    for name in ["guard", "body"] {
+        queue_is(&store, name, 1).await;
+        runtime.spawn(coordinator.lock(name).wait_forever().acquire());
+        queue_is(&store, name, 2).await;
+    }
+    let released = coordinator.lock("released").acquire().await.unwrap();
+    runtime.spawn(released.unlock());
+    runtime.shutdown_background();
+    for name in ["guard", "body", "released"] {
+        queue_is(&store, name, 0).await;
+    }
 }
 
 async fn what_is_under_way_when_the_last_coordinator_is_dropped_ends_as_closed(server: Backend) {
