@@ -26,7 +26,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use crate::{
-    client::{CallError, Certainty, Header, Op, OpReply, Reason, Txn, TxnReply},
+    client::{CallError, Certainty, Op, OpReply, Reason, Txn, TxnReply},
     engine::Engine,
     key::Prefix,
 };

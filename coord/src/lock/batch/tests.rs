@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    client::{Compare, CompareOp, Span},
+    client::{Compare, CompareOp, Header, Span},
     key::Layout,
 };
 
