@@ -276,7 +276,7 @@ async fn whatever_fails_nobody_meets_whom_it_must_not(server: Backend) {
     // Nobody waits for what is gone.
     let before = turns.load(Ordering::SeqCst);
     eventually_within(
-        Duration::from_secs(60),
+        Duration::from_secs(120),
         "locks go round again",
         async || turns.load(Ordering::SeqCst) > before + 50,
     )

@@ -13,7 +13,7 @@ const WORKERS: usize = 2;
 pub(crate) fn main() -> ExitCode {
     Service::new("user-service")
         .listen("127.0.0.1:0")
-        .ttl(Duration::from_secs(2))
+        .ttl(Duration::from_secs(6))
         .instance_id(63)
         .id_hold(Duration::from_secs(3))
         .id_cool_down(Duration::from_secs(1))
