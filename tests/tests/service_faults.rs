@@ -14,9 +14,9 @@ use coord_tests::{Backend, Cluster, EtcdConfig, Worker, backend::patient, eventu
 use etcd_client::{Client, DeleteOptions, GetOptions, KeyValue};
 use futures_util::StreamExt as _;
 
-/// Of the services, if they are not told another: short enough to be seen running out, long enough not to
+/// Of the services: short enough to be seen running out, long enough not to
 /// where it should not.
-const TTL: i64 = 6;
+const TTL: i64 = 10;
 
 /// Of each routable record its revision and its lease, which show whether anything has happened to it.
 type Records = BTreeMap<Vec<u8>, (i64, i64)>;
@@ -80,12 +80,8 @@ impl Store {
 
     /// Returns when a lease as long as the services' that nobody renews has run out.
     async fn a_ttl_passes(&self) {
-        self.passes(TTL).await;
-    }
-
-    async fn passes(&self, ttl: i64) {
         let granted = eventually("a lease", async || {
-            self.0.clone().lease_grant(ttl, None).await
+            self.0.clone().lease_grant(TTL, None).await
         });
         let lease = granted.await.id();
         eventually("a lease runs out", async || {
@@ -145,12 +141,9 @@ async fn a_paused_service_is_replaced_and_does_not_believe_in_its_id_when_it_wak
 
 async fn a_restart_of_etcd_is_no_news_of_services(server: Backend) {
     let (store, endpoint) = (Store(server.client().await), server.endpoint());
-    // Of each TTL most is there for the way back to an etcd that has started.
-    const TTL: i64 = 10;
-    let ttl = [("COORD_TTL", "10s")];
     let mut members = [
-        Member::start(&endpoint, &ttl).await,
-        Member::start(&endpoint, &ttl).await,
+        Member::start(&endpoint, &[]).await,
+        Member::start(&endpoint, &[]).await,
     ];
     let before = store.eventually(2).await;
     let coordinator = server.coordinator().await;
@@ -177,7 +170,7 @@ async fn a_restart_of_etcd_is_no_news_of_services(server: Backend) {
         // The raw client's connection broke with the server: its next call could fail.
         let store = Store(server.client().await);
         // Whoever did not renew its lease would be gone.
-        store.passes(TTL).await;
+        store.a_ttl_passes().await;
         assert_eq!(store.records().await, before);
     }
     // An id is not believed while etcd is away, and is the same again.
