@@ -130,6 +130,8 @@ pub enum LostReason {
     MaxHold,
     /// The coordinator was closed while it was held.
     Closed,
+    /// It was given back, before this was asked of it.
+    Released,
 }
 
 impl fmt::Display for LostReason {
@@ -140,6 +142,7 @@ impl fmt::Display for LostReason {
             Self::Unconfirmed => "it could not be confirmed",
             Self::MaxHold => "it was held longer than allowed",
             Self::Closed => "the coordinator was closed",
+            Self::Released => "it was given back",
         })
     }
 }

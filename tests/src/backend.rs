@@ -339,7 +339,9 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
 ///
 /// If the test does, or if the server does not start.
 pub fn run(kind: Kind, test: impl AsyncFnOnce(Backend)) {
+    // As many on a machine with one processor: a test may block one.
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
         .enable_all()
         .build()
         .expect("a runtime starts");

@@ -28,7 +28,7 @@ use std::{
     time::Duration,
 };
 
-use etcd_client::{Client, EventType, GetOptions, WatchOptions};
+use etcd_client::{Client, Compare, CompareOp, EventType, GetOptions, Txn, TxnOp, WatchOptions};
 
 use self::judge::{Entry, Section};
 use crate::eventually;
@@ -55,14 +55,32 @@ pub struct History {
     queue: String,
     /// The store's revision when it began.
     since: i64,
-    sections: Arc<Mutex<Vec<Section>>>,
+    sections: Arc<Mutex<Sections>>,
+}
+
+#[derive(Debug, Default)]
+struct Sections {
+    all: Vec<Section>,
+    /// Whose entries were deleted by hand, and when that began.
+    struck: HashMap<i64, u128>,
+    /// How often the store has gone back. `None`: it is about to, or has just begun.
+    era: Option<u32>,
+    eras: u32,
+}
+
+/// Somebody asks for the lock. Made before that: what is granted by a store that goes back meanwhile means
+/// nothing in the one that comes of it.
+#[derive(Clone, Debug)]
+pub struct Asking {
+    history: History,
+    era: Option<u32>,
 }
 
 /// Somebody is in. Dropped *before* the lock is given back; also when the body is dropped since the
 /// lock was lost.
 #[derive(Debug)]
 pub struct Inside {
-    history: History,
+    asking: Asking,
     section: Section,
     /// When it was seen to run last.
     seen: Option<u128>,
@@ -86,30 +104,82 @@ impl History {
         Self {
             queue: queue.to_owned(),
             since: reply.header().expect("a header").revision(),
-            sections: Arc::default(),
+            sections: Arc::new(Mutex::new(Sections {
+                era: Some(0),
+                ..Sections::default()
+            })),
+        }
+    }
+
+    /// Somebody is about to ask for the lock: for a store that may [go back](Self::goes_back).
+    #[must_use]
+    pub fn asks(&self) -> Asking {
+        Asking {
+            history: self.clone(),
+            era: self.sections().era,
         }
     }
 
     /// Somebody was just told that it holds the lock.
     #[must_use]
     pub fn enter(&self, mode: Mode, token: i64) -> Inside {
-        let entered = monotonic();
-        Inside {
-            history: self.clone(),
-            section: Section {
-                mode,
-                token,
-                entered,
-                left: entered,
-                writes: Vec::new(),
-            },
-            seen: None,
+        self.asks().enter(mode, token)
+    }
+
+    /// Deletes one of the entries that are in the queue by hand, as an operator might, if there are any.
+    /// Its holder may not know it for a while, and the next one comes: from now on only what it writes
+    /// under the lock is judged.
+    ///
+    /// # Panics
+    ///
+    /// If the store does not answer.
+    pub async fn delete_one(&self, client: &Client, which: usize) {
+        let mut kv = client.kv_client();
+        let all = GetOptions::new().with_prefix();
+        let found = kv.get(self.queue.as_str(), Some(all)).await;
+        let mut found = found.expect("a get").take_kvs();
+        if found.is_empty() {
+            return;
         }
+        let entry = found.swap_remove(which % found.len());
+        let token = entry.create_revision();
+        self.sections()
+            .struck
+            .entry(token)
+            .or_insert_with(monotonic);
+        // Names are used again: it may be another's by now.
+        let same = Compare::create_revision(entry.key(), CompareOp::Equal, token);
+        let delete = Txn::new()
+            .when([same])
+            .and_then([TxnOp::delete(entry.key(), None)]);
+        kv.txn(delete).await.expect("a transaction");
+    }
+
+    /// The store is about to be put back to an older state. Whoever is in is judged no further; those who
+    /// were are judged by what they say alone: what the store said of them will be forgotten.
+    ///
+    /// # Panics
+    ///
+    /// If something was wrong.
+    pub fn goes_back(&self) {
+        let mut sections = self.sections();
+        sections.era = None;
+        let faults = judge::meetings(&sections.believed());
+        sections.all.clear();
+        sections.struck.clear();
+        self.assert_none(&faults);
+    }
+
+    /// It has gone back: what is asked for from now on is judged again.
+    pub fn went_back(&self) {
+        let mut sections = self.sections();
+        sections.eras += 1;
+        sections.era = Some(sections.eras);
     }
 
     /// A section that another process tells of, in [`monotonic`] time.
     pub fn add(&self, mode: Mode, token: i64, entered: u128, left: u128) {
-        self.sections().push(Section {
+        self.sections().all.push(Section {
             mode,
             token,
             entered,
@@ -138,20 +208,20 @@ impl History {
         .await;
         let entries = self.entries(client).await;
         let sections = self.sections();
-        let faults = judge::faults(&sections, &entries);
-        assert!(
-            faults.is_empty(),
-            "{} sections of {}:\n{}",
-            sections.len(),
-            self.queue,
-            faults.join("\n")
-        );
+        let mut faults = judge::faults(&sections.all, &entries);
+        faults.extend(judge::meetings(&sections.believed()));
+        self.assert_none(&faults);
+    }
+
+    fn assert_none(&self, faults: &[String]) {
+        let queue = &self.queue;
+        assert!(faults.is_empty(), "{queue}:\n{}", faults.join("\n"));
     }
 
     /// How many have been in and left.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.sections().len()
+        self.sections().all.len()
     }
 
     /// True if nobody has.
@@ -206,8 +276,42 @@ impl History {
         }
     }
 
-    fn sections(&self) -> MutexGuard<'_, Vec<Section>> {
+    fn sections(&self) -> MutexGuard<'_, Sections> {
         self.sections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sections {
+    /// Those that nobody else may meet: whose entry is deleted by hand is out of it from then on.
+    fn believed(&self) -> Vec<Section> {
+        let sections = self.all.iter().cloned();
+        sections
+            .filter_map(|mut section| {
+                if let Some(struck) = self.struck.get(&section.token) {
+                    section.left = section.left.min(*struck);
+                }
+                (section.entered <= section.left).then_some(section)
+            })
+            .collect()
+    }
+}
+
+impl Asking {
+    /// Somebody was just told that it holds the lock.
+    #[must_use]
+    pub fn enter(&self, mode: Mode, token: i64) -> Inside {
+        let entered = monotonic();
+        Inside {
+            asking: self.clone(),
+            section: Section {
+                mode,
+                token,
+                entered,
+                left: entered,
+                writes: Vec::new(),
+            },
+            seen: None,
+        }
     }
 }
 
@@ -227,6 +331,10 @@ impl Inside {
 impl Drop for Inside {
     fn drop(&mut self) {
         self.section.left = self.seen.unwrap_or_else(monotonic);
-        self.history.sections().push(self.section.clone());
+        let Asking { history, era } = &self.asking;
+        let mut sections = history.sections();
+        if era.is_some() && *era == sections.era {
+            sections.all.push(self.section.clone());
+        }
     }
 }

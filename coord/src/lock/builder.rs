@@ -18,6 +18,11 @@ use crate::{
     options,
 };
 
+/// How long an acquire whose wait is over may look for who holds: as long again as it has waited, within
+/// these. Without the holder's name nobody knows that somebody holds it.
+const LEAST_LOOK: Duration = Duration::from_millis(100);
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
+
 /// How long to stand in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wait {
@@ -35,6 +40,31 @@ pub(crate) enum Wait {
 ///
 /// From `coord.lock("orders/42")` or `coord.lock_all(["accounts/1", "accounts/2"])`.
 ///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> coord::Result<()> {
+/// # let server = coord::embedded::Server::start().await?;
+/// # let coordinator = server.coordinator().await?;
+/// use std::time::Duration;
+///
+/// // One of four at a time, for ten minutes at most, under a name of its own in the metrics.
+/// let gpu = coordinator
+///     .lock("gpu")
+///     .permits(4)
+///     .max_hold(Duration::from_secs(600))
+///     .label("gpu");
+/// let computed = gpu.wait(Duration::from_secs(5)).run(async |_held| 42).await?;
+///
+/// // Shared with readers, if it can be had at once; given back when the guard is dropped.
+/// match coordinator.lock("catalog").read().try_acquire().await {
+///     Ok(guard) => println!("{computed}, {:?} to spare", guard.remaining()),
+///     Err(coord::Error::Busy { holder, .. }) => println!("held by {holder:?}"),
+///     Err(error) => return Err(error),
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Modes
 /// A lock is held in one of three modes. All of them stand in one queue, first come, first served, so
 /// nobody starves: a reader that comes after a waiting writer waits behind it.
@@ -44,6 +74,31 @@ pub(crate) enum Wait {
 /// | [`write`](Self::write), the default, and other clients' locks | nobody |
 /// | [`read`](Self::read) | readers |
 /// | [`permits`](Self::permits) | others with permits, as long as there are enough |
+///
+/// # Coming from elsewhere
+/// | Curator | Redisson | Go's `concurrency` | here |
+/// |---|---|---|---|
+/// | `InterProcessSemaphoreMutex` | – | `Mutex`: `Lock`, `Unlock` | [`acquire`](Self::acquire), [`LockGuard::unlock`]; [`run`](Self::run) stops its body when the lock is lost |
+/// | `acquire(time, unit)` | `tryLock(wait, …)` | a context with a deadline | [`wait`](Self::wait); when it is over, [`Error::Timeout`] names the holder |
+/// | – | `tryLock()` | `TryLock` | [`try_acquire`](Self::try_acquire) |
+/// | an interrupt | `lockInterruptibly` | a cancelled context | drop the future |
+/// | – | `lock(lease, …)` | – | [`max_hold`](Self::max_hold) |
+/// | the session's timeout | `lockWatchdogTimeout` | `WithTTL` | [`ttl`](Self::ttl), renewed without a thread of yours |
+/// | `ConnectionStateListener` | – | `Session.Done` | [`Held::lost`], [`Held::remaining`] |
+/// | `InterProcessMutex`, for a thread | `RLock`, for a thread | – | [`reentrant`](Self::reentrant), inside of a body; [`into_reentrant`](Self::into_reentrant), for whoever has the handle |
+/// | – | `getHoldCount` | – | [`ReentrantLock::count`](super::ReentrantLock::count) |
+/// | `isAcquiredInThisProcess` | `isHeldByCurrentThread` | – | [`Held::is_held`]; [`Held::verify`] asks etcd |
+/// | `getParticipantNodes` | `isLocked` | – | [`Coordinator::inspect_locks`](crate::Coordinator::inspect_locks) |
+/// | – | `remainTimeToLive` | – | [`Held::time_to_live`] |
+/// | `InterProcessReadWriteLock` | `RReadWriteLock` | – | [`read`](Self::read), [`write`](Self::write), [`downgradable`](Self::downgradable) |
+/// | `InterProcessSemaphoreV2` | `RSemaphore`; with a lease time `RPermitExpirableSemaphore` | – | [`permits`](Self::permits), [`take`](Self::take); with [`max_hold`](Self::max_hold) |
+/// | `InterProcessMultiLock` | `RedissonMultiLock` | – | [`Coordinator::lock_all`](crate::Coordinator::lock_all), in one step |
+/// | always | `getFairLock` | always | always first come, first served |
+/// | – | `RFencedLock` | `IsOwner` | [`Held::fencing_token`], [`Held::transaction`] |
+/// | `makeRevocable` | `forceUnlock` | – | delete the entry ([`Holder::entry`](crate::Holder::entry)) with `etcdctl`: its holder is told ([`Held::lost`]) |
+///
+/// No thread owns a lock here: the guard does, wherever it goes. See [`Election`](super::Election) for
+/// leaders.
 ///
 /// # Metrics and spans
 /// Under the lock's [`label`](Self::label), never under its name, through the `metrics` facade:
@@ -208,6 +263,9 @@ impl LockBuilder {
     /// Waits in the queue for at most `limit`, the time to connect and to open the session included.
     /// Default: [`LockOptions::wait`](crate::LockOptions::wait). Zero: as
     /// [`try_acquire`](Self::try_acquire).
+    ///
+    /// When the time is over, etcd is asked who holds the lock. Should it not answer that, the acquire takes
+    /// longer by `limit` once more, but by 100 ms at least and by a second at most.
     pub fn wait(mut self, limit: Duration) -> Self {
         self.wait = match limit.is_zero() {
             true => Wait::Try,
@@ -316,6 +374,9 @@ impl LockBuilder {
                 }
             }
         };
+        if self.terms.max_hold.is_some_and(|limit| limit.is_zero()) {
+            faults.push("`max_hold` is nothing: it would be lost as soon as it is held".into());
+        }
         if let Some(ttl) = self.ttl {
             faults.extend(options::ttl_fault("ttl", ttl));
         }
@@ -370,10 +431,15 @@ impl LockBuilder {
         };
         let (holder, cause) = match trace.trouble() {
             Some(trouble) => (None, Some(trouble)),
-            None => match Box::pin(acquire.holder()).await {
-                Ok(holder) => (holder.map(Box::new), None),
-                Err(trouble) => (None, Some(trouble)),
-            },
+            // A try waits for nobody: etcd has not answered.
+            None if !waits => (None, None),
+            None => {
+                let limit = limit.clamp(LEAST_LOOK, LONGEST_LOOK);
+                match Box::pin(acquire.holder(limit)).await {
+                    Ok(holder) => (holder.map(Box::new), None),
+                    Err(trouble) => (None, Some(trouble)),
+                }
+            }
         };
         let context = acquire.context();
         Err(Error::Timeout {

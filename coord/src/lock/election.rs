@@ -53,6 +53,46 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
+///
+/// A process that stands for election for as long as it lives, and asks now and then whether it leads:
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> coord::Result<()> {
+/// # let server = coord::embedded::Server::start().await?;
+/// # let coordinator = server.coordinator().await?;
+/// let election = coordinator.election("scheduler");
+/// let (tell, mut term) = tokio::sync::watch::channel(None);
+/// let candidate = tokio::spawn(async move {
+///     let lead = election.lead("10.0.0.7:9000", |term| {
+///         tell.send_replace(Some(term.clone()));
+///         std::future::pending::<()>() // until leadership is lost; then it campaigns anew
+///     });
+///     lead.await
+/// });
+///
+/// let leads = || term.borrow().as_ref().is_some_and(|term| term.is_held());
+/// println!("{}", if leads() { "leads" } else { "waits" });
+/// # term.changed().await.expect("it leads");
+/// # assert!(term.borrow().as_ref().is_some_and(|term| term.is_held()));
+/// candidate.abort(); // it leads no more, nor waits, once no clone of its term is left
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Coming from elsewhere
+/// | Curator | Go's `concurrency` | here |
+/// |---|---|---|
+/// | `LeaderSelector`: `takeLeadership`, `autoRequeue` | – | [`lead`](Self::lead) |
+/// | `LeaderLatch`: `start`, `await` | `Campaign` | [`campaign`](Self::campaign); [`try_campaign`](Self::try_campaign) does not wait |
+/// | `hasLeadership` | – | [`Held::is_held`](crate::Held::is_held) of the [`Leadership`] |
+/// | `LeaderLatchListener` | `Session.Done` | the body of [`lead`](Self::lead) begins and is dropped; [`Held::lost`](crate::Held::lost) |
+/// | `getLeader`, `getParticipants` | `Leader` | [`leader`](Self::leader), [`candidates`](Self::candidates) |
+/// | – | `Observe`, `Proclaim` | [`observe`](Self::observe), [`Leadership::proclaim`] |
+/// | `close`, `interruptLeadership` | `Resign` | [`Leadership::resign`], or drop what waits or leads |
+/// | – | `Key`, `Rev` | [`Leader::entry`], [`Leader::fencing_token`] |
+///
+/// Go's `ResumeElection` has no counterpart: what is left of a process is its lease, which runs out.
 #[derive(Clone, Debug)]
 #[must_use = "an election does nothing by itself"]
 pub struct Election {

@@ -48,8 +48,12 @@ impl fmt::Display for FencingToken {
 /// A lock that is held, as the code that it protects sees it.
 ///
 /// Passed to the body of [`LockBuilder::run`](super::LockBuilder::run), bound by `guard = name` in
-/// `#[locked]`, and what a [`LockGuard`](super::LockGuard) points to. What it says by itself is known without asking
-/// etcd and errs on the safe side: it says "lost" before anybody else can hold the lock.
+/// `#[locked]`, what a [`LockGuard`](super::LockGuard) points to, and what a
+/// [`ReentrantLock`](super::ReentrantLock::held) has. What it says by itself is known without asking etcd
+/// and errs on the safe side: it says "lost" before anybody else can hold the lock.
+///
+/// It does not keep the lock. Once that is given back, nothing is held by this, and what is asked of it is
+/// [`Error::Lost`] with [`LostReason::Released`].
 pub struct Held(Arc<Hold>);
 
 impl fmt::Debug for Held {
@@ -102,7 +106,7 @@ impl Held {
     /// True while it is held, by the local clock and what etcd has told.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        self.0.loss().is_none()
+        self.0.over().is_none()
     }
 
     /// Done when the lock is lost: its lease ran out, was revoked, or could not be renewed in time; its
@@ -114,7 +118,15 @@ impl Held {
     /// # Cancel safety
     /// Safe to drop. The future does not keep the lock.
     pub fn lost(&self) -> impl Future<Output = LostReason> + Send + use<> {
-        self.0.clone().lost()
+        let hold = self.0.clone();
+        async move {
+            hold.clone().lost().await;
+            match hold.loss() {
+                Some(reason) => reason,
+                // It was given back before.
+                None => std::future::pending().await,
+            }
+        }
     }
 
     /// Asks etcd whether the queue entry is still there, each one of several: one linearizable read.
@@ -139,7 +151,7 @@ impl Held {
     /// # Cancel safety
     /// Safe to drop.
     pub async fn refresh(&self) -> Result<()> {
-        if let (None, Some(queued)) = (self.0.loss(), self.0.queued()) {
+        if let (None, Some(queued)) = (self.0.over(), self.0.queued()) {
             let engine = queued.session.engine();
             let limit = engine.options.request_timeout;
             let leases = self.0.leases();

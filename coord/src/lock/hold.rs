@@ -154,9 +154,9 @@ impl Hold {
     }
 
     /// It is lost, and stays so, whichever lease its entry turns out to stand with. True: nobody has
-    /// known.
+    /// known. What is given back cannot be lost any more.
     fn know(&self, reason: LostReason) -> bool {
-        let first = self.gone.set(reason).is_ok();
+        let first = !self.is_given_back() && self.gone.set(reason).is_ok();
         if first {
             self.signal.cancel();
         }
@@ -182,6 +182,12 @@ impl Hold {
         self.gone.get().copied()
     }
 
+    /// Why it is held no longer, if it is not: it was lost, or else given back.
+    pub(super) fn over(&self) -> Option<LostReason> {
+        let given_back = || self.is_given_back().then_some(LostReason::Released);
+        self.loss().or_else(given_back)
+    }
+
     /// Nobody else can have it yet, though it may be lost: no lease that counts is given up.
     pub(super) fn is_leased(&self) -> bool {
         let leases = self.leases.load();
@@ -190,7 +196,7 @@ impl Hold {
 
     /// The time until it is lost, if etcd is not heard of again.
     pub(super) fn remaining(&self) -> Duration {
-        if self.loss().is_some() {
+        if self.over().is_some() {
             return Duration::ZERO;
         }
         let leases = self.leases.load();
@@ -211,6 +217,7 @@ impl Hold {
         let _ = self.until.set((until, clock));
     }
 
+    /// Also while it is being given back: who waits for that has to know.
     pub(super) async fn lost(self: Arc<Self>) -> LostReason {
         loop {
             // Asked for before the look, so that no change is missed.
@@ -297,6 +304,12 @@ impl Hold {
 
     /// Its entry is going from now on, and that is no loss.
     pub(super) fn gives_back(&self) {
+        if self.queued.is_none() {
+            // Who has guards of a double gives nothing back.
+            return;
+        }
+        // From here on nobody can find out any more that it was lost before.
+        self.loss();
         self.given_back.store(true, Ordering::SeqCst);
         self.changed.notify_waiters();
     }
@@ -329,7 +342,7 @@ impl Hold {
         let Some(queued) = &self.queued else {
             return self.check();
         };
-        while self.loss().is_none() {
+        while self.over().is_none() {
             let entries = queued.entries();
             let stands = self.stands_by(&entries, queued.session.engine()).await;
             if stands.map_err(|error| {
@@ -339,11 +352,9 @@ impl Hold {
             }
             // It was downgraded meanwhile, and has others.
             let others = !Arc::ptr_eq(&entries, &queued.entries());
-            // One that is being given back is gone for that reason.
-            if !others && !self.is_given_back() {
-                self.lose(LostReason::Revoked);
-            }
             if !others {
+                // Unless it was given back meanwhile: then it is gone for that reason.
+                self.lose(LostReason::Revoked);
                 break;
             }
         }
@@ -378,7 +389,7 @@ impl Hold {
     }
 
     pub(super) fn check(&self) -> Result<()> {
-        match self.loss() {
+        match self.over() {
             None => Ok(()),
             Some(reason) => Err(self.error(reason)),
         }
@@ -390,7 +401,7 @@ impl fmt::Debug for Hold {
         f.debug_struct("Held")
             .field("key", &self.identity.name())
             .field("fencing_token", &self.revision)
-            .field("lost", &self.loss())
+            .field("lost", &self.over())
             .finish_non_exhaustive()
     }
 }

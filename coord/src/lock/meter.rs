@@ -84,7 +84,7 @@ impl Drop for Meter {
         let held = self.clock.now().since(self.since);
         ::metrics::histogram!(metrics::LOCK_HOLD, "lock" => self.label).record(held);
         let reason = match self.hold.loss() {
-            None => return,
+            None | Some(LostReason::Released) => return,
             Some(LostReason::Expired) => "expired",
             Some(LostReason::Revoked) => "revoked",
             Some(LostReason::Unconfirmed) => "unconfirmed",

@@ -99,7 +99,7 @@ enum Found {
     /// Still with the lease that it had.
     Here(Vec<KeyValue>),
     Gone,
-    /// It was downgraded, or is being given back.
+    /// It was downgraded.
     Changed,
 }
 
@@ -109,9 +109,6 @@ impl Move<'_> {
         let mut backoff = Backoff::endless(Duration::from_millis(20), Duration::from_secs(1));
         loop {
             self.still_held()?;
-            if self.hold.is_given_back() {
-                return Ok(());
-            }
             let error = match self.look().await {
                 Ok(Found::There) => return self.moved(),
                 Ok(Found::Gone) => {
@@ -189,9 +186,7 @@ impl Move<'_> {
             let mut found = reply.kvs.into_iter();
             match found.find(|kv| kv.create_revision == self.hold.revision()) {
                 Some(entry) => entries.push(entry),
-                None if keys != self.keys() || self.hold.is_given_back() => {
-                    return Ok(Found::Changed);
-                }
+                None if keys != self.keys() => return Ok(Found::Changed),
                 None => return Ok(Found::Gone),
             }
         }

@@ -144,6 +144,33 @@ impl ReentrantLock {
         self.0.holding().as_ref().map_or(0, |holding| holding.count)
     }
 
+    /// What the code that the lock protects needs of it: the token, what remains, the signal of its loss,
+    /// writes on etcd that are carried out only while it is held. Whoever has a clone of the handle has the
+    /// same. `None`: it has not been acquired, or was released as often.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> coord::Result<()> {
+    /// # let server = coord::embedded::Server::start().await?;
+    /// # let coordinator = server.coordinator().await?;
+    /// let lock = coordinator.lock("orders/42").into_reentrant();
+    /// lock.acquire().await?;
+    /// if let Some(held) = lock.held() {
+    ///     let write = held.transaction().put("orders/42/state", "shipped");
+    ///     write.commit().await?; // or `Lost`, and nothing is written
+    /// }
+    /// lock.release().await?;
+    /// assert!(lock.held().is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn held(&self) -> Option<Held> {
+        let holding = self.0.holding();
+        let hold = |holding: &Holding| holding.guard.hold().clone();
+        holding.as_ref().map(hold).map(Held::of)
+    }
+
     /// True while this handle holds the lock. See [`Held::is_held`].
     #[must_use]
     pub fn is_held(&self) -> bool {

@@ -42,7 +42,8 @@ pub(super) struct Terms {
 }
 
 impl LockBuilder {
-    /// Holds the lock for at most `limit`, although its lease could be renewed: for work that may hang.
+    /// Holds the lock for at most `limit`, above zero, although its lease could be renewed: for work that
+    /// may hang.
     /// Then it is lost, with [`LostReason::MaxHold`](crate::LostReason::MaxHold), and given back a moment
     /// later, whether or not the guard has been dropped.
     pub fn max_hold(mut self, limit: Duration) -> Self {

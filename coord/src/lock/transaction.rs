@@ -140,12 +140,7 @@ impl LockTransaction {
             .take(entries)
             .any(|kv| kv.create_revision != revision)
         {
-            // One that was given back meanwhile is gone for that reason, and its release tells how.
-            if self.hold.is_given_back() {
-                return self
-                    .hold
-                    .error(self.hold.loss().unwrap_or(LostReason::Revoked));
-            }
+            // Unless it was given back meanwhile: then it is gone for that reason.
             self.hold.lose(LostReason::Revoked);
         }
         if let Err(lost) = self.hold.check() {

@@ -407,6 +407,7 @@ fn encode(state: SessionState, deadline: Instant) -> u64 {
         SessionState::Lost(LostReason::Unconfirmed) => 5,
         SessionState::Lost(LostReason::MaxHold) => 6,
         SessionState::Lost(LostReason::Closed) => 7,
+        SessionState::Lost(LostReason::Released) => 8,
     };
     deadline.as_micros() << 4 | code
 }
@@ -420,6 +421,7 @@ fn decode(word: u64) -> (SessionState, Instant) {
         5 => SessionState::Lost(LostReason::Unconfirmed),
         6 => SessionState::Lost(LostReason::MaxHold),
         7 => SessionState::Lost(LostReason::Closed),
+        8 => SessionState::Lost(LostReason::Released),
         // 3; no other is ever written.
         _ => SessionState::Lost(LostReason::Expired),
     };

@@ -34,7 +34,7 @@ impl Mode {
     }
 }
 
-/// Everything that is wrong.
+/// Everything that is wrong by what the store says.
 pub(super) fn faults(sections: &[Section], entries: &[Entry]) -> Vec<String> {
     let mut faults = Vec::new();
     let by_token: HashMap<i64, &Entry> = entries.iter().map(|e| (e.created, e)).collect();
@@ -70,6 +70,12 @@ pub(super) fn faults(sections: &[Section], entries: &[Entry]) -> Vec<String> {
         }
     }
 
+    faults
+}
+
+/// Everything that is wrong by what the holders say alone.
+pub(super) fn meetings(sections: &[Section]) -> Vec<String> {
+    let mut faults = Vec::new();
     let mut order: Vec<&Section> = sections.iter().collect();
     order.sort_by_key(|section| section.entered);
     let mut inside: Vec<&Section> = Vec::new();

@@ -1,9 +1,20 @@
 //! Each rule finds its fault, and nothing else does.
 
-use super::{
-    Mode,
-    judge::{Entry, Section, faults},
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
 };
+
+use super::{
+    History, Mode, Sections,
+    judge::{self, Entry, Section},
+};
+
+fn faults(sections: &[Section], entries: &[Entry]) -> Vec<String> {
+    let mut faults = judge::faults(sections, entries);
+    faults.extend(judge::meetings(sections));
+    faults
+}
 
 fn section(token: i64, entered: u128, left: u128) -> Section {
     Section {
@@ -92,4 +103,61 @@ fn writes_without_the_lock_are_found() {
     assert!(faults(&[writing(10)], &entries).is_empty());
     only(&[writing(7)], &entries, "without the lock");
     only(&[writing(13)], &entries, "without the lock");
+}
+
+#[test]
+fn who_was_deleted_by_hand_is_out_of_it() {
+    let struck = |at| Sections {
+        all: vec![section(5, 10, 21), section(6, 20, 30)],
+        struck: HashMap::from([(5, at)]),
+        ..Sections::default()
+    };
+    let meetings = |sections: &Sections| judge::meetings(&sections.believed());
+    assert!(meetings(&struck(20)).is_empty());
+    // Before it was told that it is in.
+    assert!(meetings(&struck(9)).is_empty());
+    // Not before it was deleted.
+    assert_eq!(meetings(&struck(21)).len(), 1);
+    // What it wrote is judged as ever.
+    let mut late = struck(20).all;
+    late[0].writes.push(8);
+    only(&late[..1], &two(), "without the lock");
+}
+
+#[test]
+fn what_was_asked_of_another_store_is_not_judged() {
+    let history = History {
+        queue: "q!/".into(),
+        since: 0,
+        sections: Arc::new(Mutex::new(Sections {
+            era: Some(0),
+            ..Sections::default()
+        })),
+    };
+    let before = history.asks();
+    drop(before.enter(Mode::Exclusive, 5));
+    let inside = history.enter(Mode::Exclusive, 6);
+    assert_eq!(history.len(), 1);
+    history.goes_back();
+    drop(inside);
+    let meanwhile = history.asks();
+    history.went_back();
+    drop(before.enter(Mode::Exclusive, 7));
+    drop(meanwhile.enter(Mode::Exclusive, 8));
+    assert!(history.is_empty());
+    drop(history.enter(Mode::Exclusive, 5));
+    assert_eq!(history.len(), 1);
+}
+
+#[test]
+#[should_panic(expected = "began inside")]
+fn those_who_met_before_it_went_back_are_found() {
+    let history = History {
+        queue: "q!/".into(),
+        since: 0,
+        sections: Arc::default(),
+    };
+    history.add(Mode::Exclusive, 5, 10, 21);
+    history.add(Mode::Exclusive, 6, 20, 30);
+    history.goes_back();
 }

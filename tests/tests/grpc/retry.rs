@@ -135,13 +135,16 @@ async fn a_server_that_refuses_all_is_not_asked_for_ever() {
     let mut request = tonic::Request::new(EchoRequest::default());
     request.set_timeout(std::time::Duration::from_secs(3));
     let error = world.client.echo(request).await.unwrap_err();
-    assert_eq!(error.code(), Code::Unavailable);
     let says = error.message();
     assert!(says.contains("within 3s"), "{says}");
-    assert!(
-        says.contains("last try:") && says.contains("refused"),
-        "{says}"
-    );
+    match error.code() {
+        Code::Unavailable => assert!(
+            says.contains("last try:") && says.contains("refused"),
+            "{says}"
+        ),
+        // It ran out in the middle of a try, and not between two of them.
+        code => assert_eq!(code, Code::DeadlineExceeded, "{says}"),
+    }
     // Pauses grow: far fewer than a loop would send.
     assert!(server.seen() < 500, "{}", server.seen());
 }

@@ -4,15 +4,20 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use coord::{Coordinator, Error, LockGuard, LostReason};
 use coord_tests::{
-    Backend, History, Mode, Worker, backend::Kind, eventually, history::monotonic, median, on_both,
+    Backend, Flow, History, Mode, Proxy, Worker, backend::Kind, eventually, history::monotonic,
+    median, on_both,
 };
 
-use super::{connect, polled, queue, queue_is, round_trip};
+use etcd_client::{Client, GetOptions, LeaseTimeToLiveOptions};
+
+use super::{connect, options, polled, queue, queue_is, round_trip};
 
 on_both! {
     the_futures_are_small,
     a_lock_is_held_until_it_is_released_and_its_token_grows,
     a_wait_that_is_over_names_the_holder_and_leaves_the_queue,
+    a_wait_that_is_over_does_not_name_itself,
+    a_wait_ends_though_etcd_does_not_answer,
     a_wait_of_nothing_is_a_try,
     the_key_of_a_lock_is_used_again,
     a_hundred_tasks_of_one_session_take_turns,
@@ -28,6 +33,8 @@ on_both! {
     a_body_that_ends_after_the_close_is_told,
     what_was_given_back_here_is_not_in_the_way_of_a_try,
     a_guard_is_dropped_after_its_runtime,
+    a_guard_is_dropped_where_there_is_no_runtime,
+    a_runtime_that_is_shut_down_gives_back_what_its_tasks_hold,
     what_is_under_way_when_the_last_coordinator_is_dropped_ends_as_closed,
     a_waker_that_owns_another_wait_is_dropped_with_its_own,
 }
@@ -140,6 +147,55 @@ async fn a_wait_that_is_over_names_the_holder_and_leaves_the_queue(server: Backe
     assert!(error.to_string().contains("shipping (pid "), "{error}");
     queue_is(&store, "jobs", 2).await;
     assert!(futures_util::poll!(&mut second).is_pending());
+}
+
+/// Nobody else is there; the answer to its put does not come in time.
+async fn a_wait_that_is_over_does_not_name_itself(server: Backend) {
+    let proxy = Proxy::start(&server.endpoint()).await;
+    let connected = Coordinator::connect(options(proxy.endpoint(), 60)).await;
+    let coordinator = connected.unwrap();
+    let store = server.client().await;
+    drop(coordinator.lock("warm").acquire().await.unwrap());
+    for turn in 0..3 {
+        eventually("nothing else is to be given back", async || {
+            coordinator.health().undo_backlog == 0
+        })
+        .await;
+        proxy.replies(Flow::Hold);
+        let lock = coordinator.lock("jobs").wait(Duration::from_secs(1));
+        let waiting = tokio::spawn(lock.acquire());
+        queue_is(&store, "jobs", 1).await;
+        // It has given up.
+        queue_is(&store, "jobs", 0).await;
+        proxy.heal().await;
+        let late = waiting.await.unwrap().unwrap_err();
+        assert!(
+            matches!(late, Error::Timeout { holder: None, .. }),
+            "{turn}: {late:?}"
+        );
+    }
+}
+
+/// Neither the acquire, nor who is asked for when it is over.
+async fn a_wait_ends_though_etcd_does_not_answer(server: Backend) {
+    let mut options = options(server.endpoint(), 600);
+    options.request_timeout = Duration::from_secs(300);
+    let coordinator = Coordinator::connect(options).await.unwrap();
+    let held = coordinator.lock("jobs").acquire().await.unwrap();
+    let limit = Duration::from_millis(100);
+    let lock = || coordinator.lock("jobs").wait(limit);
+    let behind = tokio::spawn(coordinator.lock("jobs").wait_forever().acquire());
+    queue_is(&server.client().await, "jobs", 2).await;
+    server.stop();
+    let late = tokio::time::timeout(Duration::from_secs(30), lock().acquire()).await;
+    server.cont();
+    let late = late.expect("it ends").unwrap_err();
+    assert!(
+        matches!(late, Error::Timeout { limit: told, .. } if told == limit),
+        "{late:?}"
+    );
+    held.unlock().await.unwrap();
+    drop(behind.await.unwrap().unwrap());
 }
 
 async fn a_hundred_tasks_of_one_session_take_turns(server: Backend) {
@@ -260,7 +316,27 @@ async fn an_acquire_that_is_dropped_at_any_await_leaves_nothing(server: Backend)
         drop(guard);
         let after = coordinator.lock(name).acquire().await;
         after.unwrap().verify().await.unwrap();
+        leases_have_their_session_keys_alone(&store).await;
     }
+}
+
+async fn leases_have_their_session_keys_alone(store: &Client) {
+    eventually("no lease has another key", async || {
+        let all = Some(GetOptions::new().with_prefix());
+        let found = store.kv_client().get("coord/session/", all).await.unwrap();
+        assert!(!found.kvs().is_empty());
+        for session in found.kvs() {
+            let keys = Some(LeaseTimeToLiveOptions::new().with_keys());
+            let mut leases = store.lease_client();
+            let lease = leases.time_to_live(session.lease(), keys).await.unwrap();
+            // One that has ended meanwhile has none.
+            if lease.keys().iter().any(|key| key != session.key()) {
+                return false;
+            }
+        }
+        true
+    })
+    .await;
 }
 
 async fn a_release_and_a_section_that_are_dropped_at_any_await_leave_nothing(server: Backend) {
@@ -437,6 +513,45 @@ async fn a_guard_is_dropped_after_its_runtime(server: Backend) {
         drop(again.unwrap());
     });
     work.await.unwrap();
+}
+
+async fn a_guard_is_dropped_where_there_is_no_runtime(server: Backend) {
+    let (one, two) = (connect(&server).await, connect(&server).await);
+    let guard = one.lock("thread").acquire().await.unwrap();
+    let waiting = tokio::spawn(two.lock("thread").acquire());
+    queue_is(&server.client().await, "thread", 2).await;
+    let dropped = std::thread::spawn(move || {
+        assert!(tokio::runtime::Handle::try_current().is_err());
+        drop(guard);
+    });
+    waiting.await.unwrap().unwrap().verify().await.unwrap();
+    dropped.join().unwrap();
+}
+
+/// With a guard, a body, a wait and a release in the middle.
+async fn a_runtime_that_is_shut_down_gives_back_what_its_tasks_hold(server: Backend) {
+    let coordinator = connect(&server).await;
+    let store = server.client().await;
+    let runtime = tokio::task::spawn_blocking(|| tokio::runtime::Runtime::new().unwrap());
+    let runtime = runtime.await.unwrap();
+    let guard = coordinator.lock("guard").acquire();
+    runtime.spawn(async move {
+        let _guard = guard.await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    let body = coordinator.lock("body");
+    runtime.spawn(body.run(async |_| std::future::pending::<()>().await));
+    for name in ["guard", "body"] {
+        queue_is(&store, name, 1).await;
+        runtime.spawn(coordinator.lock(name).wait_forever().acquire());
+        queue_is(&store, name, 2).await;
+    }
+    let released = coordinator.lock("released").acquire().await.unwrap();
+    runtime.spawn(released.unlock());
+    runtime.shutdown_background();
+    for name in ["guard", "body", "released"] {
+        queue_is(&store, name, 0).await;
+    }
 }
 
 async fn what_is_under_way_when_the_last_coordinator_is_dropped_ends_as_closed(server: Backend) {

@@ -1,5 +1,6 @@
-//! All kinds of locks at once, while connections and the server fail at random: nobody meets whom it must
-//! not, no token is given twice, no write is done without the lock, nothing is left behind.
+//! All kinds of locks at once, while connections and the server fail at random, entries are deleted by hand
+//! and the store is put back to older states: nobody meets whom it must not, no token is given twice, no
+//! write is done without the lock, nothing is left behind.
 //!
 //! A failure prints its seed; `COORD_CHAOS_SEED` repeats what was done, though not when.
 
@@ -14,19 +15,27 @@ use std::{
 
 use coord::{Coordinator, Error, LockBuilder, LockGuard};
 use coord_tests::{
-    Backend, Flow, History, Mode, Proxy, eventually, eventually_within, history, on_both,
+    Backend, Flow, History, Mode, Proxy, eventually, eventually_within,
+    history::{self, Asking},
+    on_both,
 };
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
 
 use super::options;
 
 on_both! {
     whatever_fails_nobody_meets_whom_it_must_not,
+    a_store_that_is_put_back_while_things_fail_is_locked_again,
 }
 
 /// How long things fail.
 const ACTIVE: Duration = Duration::from_secs(12);
+/// How often the store is put back.
+const RESTORES: usize = 4;
 /// Short enough to run out in some of the failures.
 const TTL: u64 = 4;
 const PERMITS: u32 = 3;
@@ -99,10 +108,10 @@ impl Actor {
             _ => (lock.write(), Mode::Exclusive),
         };
         let downgrades = mode == Mode::Exclusive && self.random.random();
+        let queue = [self.mixed.asks()];
         let Some(guard) = self.acquire(lock).await? else {
             return Ok(());
         };
-        let queue = [self.mixed.clone()];
         self.stay(&guard, mode, &queue).await?;
         if downgrades {
             match guard.downgrade().await {
@@ -119,11 +128,11 @@ impl Actor {
 
     async fn both(&mut self) -> coord::Result<()> {
         let lock = self.coordinator.lock_all(["other", "mixed"]);
+        let queues = [self.mixed.asks(), self.other.asks()];
         let Some(guard) = self.acquire(lock).await? else {
             return Ok(());
         };
-        let histories = [self.mixed.clone(), self.other.clone()];
-        self.stay(&guard, Mode::Exclusive, &histories).await?;
+        self.stay(&guard, Mode::Exclusive, &queues).await?;
         self.leave(guard).await
     }
 
@@ -133,6 +142,7 @@ impl Actor {
             .coordinator
             .election("led")
             .wait(Duration::from_secs(3));
+        let queue = self.led.asks();
         let leadership = election.campaign("first").await?;
         let steps = self.random.random_range(0..10);
         let proclaims = self.random.random();
@@ -140,7 +150,7 @@ impl Actor {
         let mut inside = None;
         let body = async {
             // It was let in.
-            let inside = inside.insert(self.led.enter(Mode::Exclusive, token));
+            let inside = inside.insert(queue.enter(Mode::Exclusive, token));
             for _ in 0..steps {
                 inside.runs();
                 sleep(Duration::from_millis(1)).await;
@@ -165,7 +175,7 @@ impl Actor {
         &mut self,
         guard: &LockGuard,
         mode: Mode,
-        histories: &[History],
+        queues: &[Asking],
     ) -> coord::Result<()> {
         let token = guard.fencing_token().get();
         let mut insides: Vec<history::Inside> = Vec::new();
@@ -174,7 +184,7 @@ impl Actor {
                 break;
             }
             if step == 0 {
-                insides.extend(histories.iter().map(|history| history.enter(mode, token)));
+                insides.extend(queues.iter().map(|queue| queue.enter(mode, token)));
             }
             insides.iter_mut().for_each(history::Inside::runs);
             self.pause(2).await;
@@ -202,100 +212,163 @@ impl Actor {
     }
 }
 
-async fn fail(random: &mut StdRng, server: &Backend, proxies: &[Proxy]) {
-    let proxy = &proxies[random.random_range(0..proxies.len())];
-    // Sometimes as long as no lease lives.
-    let long = Duration::from_millis(match random.random_range(0..4) {
-        0 => random.random_range(0..5_500),
-        _ => random.random_range(0..500),
-    });
-    match random.random_range(0..9) {
-        0 | 1 => {
-            proxy.cut().await;
+/// The actors, and what is done to them.
+struct Chaos {
+    server: Backend,
+    random: StdRng,
+    proxies: Vec<Proxy>,
+    histories: [History; 3],
+    actors: Vec<JoinHandle<()>>,
+    turns: Arc<AtomicUsize>,
+    ended: Arc<AtomicBool>,
+}
+
+impl Chaos {
+    async fn begin(server: Backend) -> Self {
+        let seed = match env::var("COORD_CHAOS_SEED") {
+            Ok(seed) => seed.parse().unwrap(),
+            Err(_) => rand::random(),
+        };
+        println!("COORD_CHAOS_SEED={seed}");
+        let mut random = StdRng::seed_from_u64(seed);
+        let store = server.client().await;
+        let mixed = History::of(&store, "coord/lock/mixed!/").await;
+        let other = History::of(&store, "coord/lock/other!/").await;
+        let led = History::of(&store, "coord/election/led!/").await;
+        let (turns, ended) = (Arc::default(), Arc::new(AtomicBool::new(false)));
+        let (mut proxies, mut actors) = (Vec::new(), Vec::new());
+        for _ in 0..3 {
+            let proxy = Proxy::start(&server.endpoint()).await;
+            let connected = Coordinator::connect(options(proxy.endpoint(), TTL)).await;
+            let coordinator = connected.unwrap();
+            proxies.push(proxy);
+            for _ in 0..3 {
+                let actor = Actor {
+                    coordinator: coordinator.clone(),
+                    random: StdRng::seed_from_u64(random.random()),
+                    mixed: mixed.clone(),
+                    other: other.clone(),
+                    led: led.clone(),
+                    turns: Arc::clone(&turns),
+                    ended: ended.clone(),
+                };
+                actors.push(tokio::spawn(actor.run()));
+            }
         }
-        2 => proxy.half_open(),
-        3 => proxy.flow(Flow::Discard),
-        4 => proxy.requests(Flow::Hold),
-        5 => proxy.replies(Flow::Discard),
-        6 => proxy.flow(Flow::Delay(long / 4)),
-        7 => {
-            server.kill();
-            sleep(long / 2).await;
-            server.restart().await;
-        }
-        _ => {
-            server.stop();
-            sleep(long / 2).await;
-            server.cont();
+        Self {
+            server,
+            random,
+            proxies,
+            histories: [mixed, other, led],
+            actors,
+            turns,
+            ended,
         }
     }
-    sleep(long).await;
-    if random.random() {
-        proxy.heal().await;
+
+    async fn fail(&mut self) {
+        let Self {
+            server,
+            random,
+            proxies,
+            histories,
+            ..
+        } = self;
+        let proxy = &proxies[random.random_range(0..proxies.len())];
+        // Sometimes as long as no lease lives.
+        let long = Duration::from_millis(match random.random_range(0..4) {
+            0 => random.random_range(0..5_500),
+            _ => random.random_range(0..500),
+        });
+        match random.random_range(0..11) {
+            0 | 1 => {
+                proxy.cut().await;
+            }
+            2 => proxy.half_open(),
+            3 => proxy.flow(Flow::Discard),
+            4 => proxy.requests(Flow::Hold),
+            5 => proxy.replies(Flow::Discard),
+            6 => proxy.flow(Flow::Delay(long / 4)),
+            7 => {
+                server.kill();
+                sleep(long / 2).await;
+                server.restart().await;
+            }
+            8 => {
+                server.stop();
+                sleep(long / 2).await;
+                server.cont();
+            }
+            _ => {
+                let store = server.client().await;
+                for _ in 0..random.random_range(1..4) {
+                    let history = &histories[random.random_range(0..histories.len())];
+                    let which = random.random_range(0..100);
+                    history.delete_one(&store, which).await;
+                }
+            }
+        }
+        sleep(long).await;
+        if random.random() {
+            proxy.heal().await;
+        }
+    }
+
+    /// Nobody waits for what is gone, what was told was right, and nothing is left.
+    async fn end(self) {
+        for proxy in &self.proxies {
+            proxy.heal().await;
+        }
+        let before = self.turns.load(Ordering::SeqCst);
+        eventually_within(
+            Duration::from_secs(120),
+            "locks go round again",
+            async || self.turns.load(Ordering::SeqCst) > before + 50,
+        )
+        .await;
+        self.ended.store(true, Ordering::SeqCst);
+        for actor in self.actors {
+            actor.await.unwrap();
+        }
+        let store = self.server.client().await;
+        for history in &self.histories {
+            assert!(!history.is_empty());
+            history.check(&store).await;
+        }
+        eventually("nothing is left to undo", async || {
+            let keys = etcd_client::GetOptions::new()
+                .with_prefix()
+                .with_count_only();
+            let left = store.kv_client().get("coord/lock/", Some(keys)).await;
+            left.is_ok_and(|left| left.count() == 0)
+        })
+        .await;
     }
 }
 
 async fn whatever_fails_nobody_meets_whom_it_must_not(server: Backend) {
-    let seed = match env::var("COORD_CHAOS_SEED") {
-        Ok(seed) => seed.parse().unwrap(),
-        Err(_) => rand::random(),
-    };
-    println!("COORD_CHAOS_SEED={seed}");
-    let mut random = StdRng::seed_from_u64(seed);
-    let store = server.client().await;
-    let mixed = History::of(&store, "coord/lock/mixed!/").await;
-    let other = History::of(&store, "coord/lock/other!/").await;
-    let led = History::of(&store, "coord/election/led!/").await;
-    let (turns, ended) = (Arc::default(), Arc::new(AtomicBool::new(false)));
-    let (mut proxies, mut actors) = (Vec::new(), Vec::new());
-    for _ in 0..3 {
-        let proxy = Proxy::start(&server.endpoint()).await;
-        let connected = Coordinator::connect(options(proxy.endpoint(), TTL)).await;
-        let coordinator = connected.unwrap();
-        proxies.push(proxy);
-        for _ in 0..3 {
-            let actor = Actor {
-                coordinator: coordinator.clone(),
-                random: StdRng::seed_from_u64(random.random()),
-                mixed: mixed.clone(),
-                other: other.clone(),
-                led: led.clone(),
-                turns: Arc::clone(&turns),
-                ended: ended.clone(),
-            };
-            actors.push(tokio::spawn(actor.run()));
-        }
-    }
+    let mut chaos = Chaos::begin(server).await;
     let began = Instant::now();
     while began.elapsed() < ACTIVE {
-        fail(&mut random, &server, &proxies).await;
+        chaos.fail().await;
     }
-    for proxy in &proxies {
-        proxy.heal().await;
+    chaos.end().await;
+}
+
+/// Whoever was in when it was put back may meet others until it is told; from then on nobody may.
+async fn a_store_that_is_put_back_while_things_fail_is_locked_again(server: Backend) {
+    let mut chaos = Chaos::begin(server).await;
+    for _ in 0..RESTORES {
+        let saved = chaos.server.save().await;
+        for _ in 0..chaos.random.random_range(1..4) {
+            chaos.fail().await;
+        }
+        chaos.histories.iter().for_each(History::goes_back);
+        chaos.server.restore(&saved).await;
+        chaos.histories.iter().for_each(History::went_back);
+        for _ in 0..chaos.random.random_range(0..3) {
+            chaos.fail().await;
+        }
     }
-    // Nobody waits for what is gone.
-    let before = turns.load(Ordering::SeqCst);
-    eventually_within(
-        Duration::from_secs(120),
-        "locks go round again",
-        async || turns.load(Ordering::SeqCst) > before + 50,
-    )
-    .await;
-    ended.store(true, Ordering::SeqCst);
-    for actor in actors {
-        actor.await.unwrap();
-    }
-    let store = server.client().await;
-    for history in [&mixed, &other, &led] {
-        assert!(!history.is_empty());
-        history.check(&store).await;
-    }
-    eventually("nothing is left to undo", async || {
-        let keys = etcd_client::GetOptions::new()
-            .with_prefix()
-            .with_count_only();
-        let left = store.kv_client().get("coord/lock/", Some(keys)).await;
-        left.is_ok_and(|left| left.count() == 0)
-    })
-    .await;
+    chaos.end().await;
 }

@@ -216,7 +216,7 @@ async fn a_transaction_that_comes_too_late_for_the_release_is_no_loss(server: Ba
         assert!(released.unwrap().confirmed);
         for commit in commits {
             if let Err(error) = commit.await.unwrap() {
-                lost(LostReason::Revoked, Err::<(), _>(error));
+                lost(LostReason::Released, Err::<(), _>(error));
             }
         }
     }

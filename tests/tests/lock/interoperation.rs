@@ -3,12 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use coord::Error;
-use coord_tests::{Backend, etcd::installed, on_both};
+use coord_tests::{Backend, etcd::installed, eventually, on_both};
 
 use super::{connect, queue, queue_is};
 
 on_both! {
     etcdctl_lock_and_coord_exclude_each_other,
+    etcdctl_lock_waits_behind_a_reader_and_in_front_of_one,
     keys_that_no_client_of_ours_would_write_are_waited_for_like_others,
     a_stray_key_in_the_queue_is_named_and_not_waited_for,
 }
@@ -56,6 +57,50 @@ async fn etcdctl_lock_and_coord_exclude_each_other(server: Backend) {
     assert!(!ctl.is_finished());
     assert!(guard.unlock().await.unwrap().confirmed);
     assert!(ctl.await.unwrap().contains("theirs"));
+}
+
+/// It knows no readers, and is none.
+async fn etcdctl_lock_waits_behind_a_reader_and_in_front_of_one(server: Backend) {
+    if installed().is_none() {
+        return;
+    }
+    let server = Arc::new(server);
+    let (one, two) = (connect(&server).await, connect(&server).await);
+    let mut store = server.client().await;
+    let reader = one.lock("both").read().acquire().await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (began, go_on) = (dir.path().join("began"), dir.path().join("go-on"));
+    let command = format!(
+        "touch {}; until [ -e {} ]; do sleep 0.02; done",
+        began.display(),
+        go_on.display()
+    );
+    let ctl = tokio::spawn({
+        let server = server.clone();
+        async move {
+            let lock = ["lock", "coord/lock/both!", "--", "sh", "-c", &command];
+            server.etcdctl(&lock).await
+        }
+    });
+    queue_is(&store, "both", 2).await;
+    let theirs = queue(&mut store, "both").await.remove(1);
+    let behind = tokio::spawn(two.lock("both").read().acquire());
+    queue_is(&store, "both", 3).await;
+    let busy = two.lock("both").read().try_acquire().await;
+    let Err(Error::Busy { holder, .. }) = busy else {
+        panic!("{busy:?}")
+    };
+    assert_eq!(holder.unwrap().entry, theirs.key_str().unwrap());
+    reader.verify().await.unwrap();
+    assert!(!began.exists() && !behind.is_finished());
+    assert!(reader.unlock().await.unwrap().confirmed);
+    eventually("etcdctl has it", async || began.exists()).await;
+    assert_eq!(queue(&mut store, "both").await.len(), 2);
+    assert!(!behind.is_finished());
+    std::fs::write(&go_on, "").unwrap();
+    ctl.await.unwrap();
+    let behind = behind.await.unwrap().unwrap();
+    assert!(behind.fencing_token().get() > theirs.create_revision());
 }
 
 async fn keys_that_no_client_of_ours_would_write_are_waited_for_like_others(server: Backend) {

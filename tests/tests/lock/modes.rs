@@ -466,6 +466,7 @@ async fn what_cannot_be_is_refused_before_anything_is_sent(server: Backend) {
         (lock().permits(4).take(0), "0 of 4"),
         (lock().permits(4).take(5), "5 of 4"),
         (lock().take(1), "`take`"),
+        (lock().max_hold(Duration::ZERO), "`max_hold`"),
         (lock().ttl(Duration::ZERO), "ttl: "),
         (lock().ttl(Duration::from_millis(1_500)), "ttl: "),
         (

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use coord::{Coordinator, Error, LostReason};
 use coord_tests::{Backend, dropped_after, eventually, on_both};
+use futures_util::FutureExt as _;
 
-use super::{connect, lost, options, queue, queue_is};
+use super::{connect, connect_with_ttl, lost, options, queue, queue_is};
 
 on_both! {
     inside_its_body_a_lock_is_acquired_again_under_the_same_token,
@@ -21,6 +22,7 @@ on_both! {
     the_limit_of_a_hold_is_kept_for_whoever_is_left_inside,
     those_who_wait_with_one_handle_wait_no_longer_than_it_says,
     a_try_with_a_handle_does_not_wait_for_another_one_who_waits_with_it,
+    a_handle_shows_what_it_holds_until_it_is_given_back,
 }
 
 async fn inside_its_body_a_lock_is_acquired_again_under_the_same_token(server: Backend) {
@@ -337,6 +339,58 @@ async fn a_try_with_a_handle_does_not_wait_for_another_one_who_waits_with_it(ser
     // Held by now: a try is one more.
     lock.try_acquire().await.unwrap();
     assert_eq!(lock.count(), 2);
+}
+
+async fn a_handle_shows_what_it_holds_until_it_is_given_back(server: Backend) {
+    let coordinator = connect_with_ttl(&server, 60).await;
+    let mut store = server.client().await;
+    let lock = coordinator.lock("handle").into_reentrant();
+    assert!(lock.held().is_none());
+    let token = lock.acquire().await.unwrap();
+    let held = lock.held().unwrap();
+    assert_eq!((held.key(), held.fencing_token()), ("handle", token));
+    assert!(held.is_held());
+    held.verify().await.unwrap();
+    held.refresh().await.unwrap();
+    held.set_ttl(Duration::from_secs(90)).await.unwrap();
+    assert!(held.remaining() > Duration::from_secs(60));
+    assert!(held.time_to_live().await.unwrap() > Duration::from_secs(60));
+    let write = held.transaction().put("state", "mine");
+    write.commit().await.unwrap();
+    // One of two releases changes nothing for whoever looks.
+    lock.clone().acquire().await.unwrap();
+    lock.release().await.unwrap();
+    assert!(held.is_held());
+
+    // What is given back is nobody's to write by, and no loss.
+    let (never, late) = (held.lost(), held.transaction().put("state", "late"));
+    lock.release().await.unwrap();
+    assert!(lock.held().is_none());
+    assert!(!held.is_held());
+    assert_eq!(held.remaining(), Duration::ZERO);
+    let released = LostReason::Released;
+    lost(released, held.verify().await);
+    lost(released, held.refresh().await);
+    lost(released, held.time_to_live().await);
+    lost(released, held.set_ttl(Duration::from_secs(90)).await);
+    lost(released, late.commit().await);
+    let again = held.transaction().put("state", "late").commit();
+    lost(released, again.await);
+    let state = store.get("state", None).await.unwrap();
+    assert_eq!(state.kvs()[0].value(), b"mine");
+
+    // What is lost is lost, also after it was given back.
+    assert!(lock.acquire().await.unwrap() > token);
+    let held = lock.held().unwrap();
+    let lease = queue(&mut store, "handle").await[0].lease();
+    server.expire_lease(lease).await;
+    assert_eq!(held.lost().await, LostReason::Revoked);
+    assert!(!lock.held().unwrap().is_held());
+    lost(LostReason::Revoked, lock.release().await);
+    lost(LostReason::Revoked, held.verify().await);
+    assert_eq!(held.lost().await, LostReason::Revoked);
+    coordinator.close().await;
+    assert!(never.now_or_never().is_none(), "it was given back");
 }
 
 /// The id of a cluster is made of what its members are called: of all that were started with the

@@ -17,15 +17,20 @@ use crate::{
 
 impl Acquire<'_> {
     /// Who has been in the queues for longest, of those that it may conflict with: for an error
-    /// message.
-    pub(in super::super) async fn holder(&self) -> Result<Option<Holder>> {
+    /// message. `None` if etcd has not said it within `limit`.
+    pub(in super::super) async fn holder(&self, limit: Duration) -> Result<Option<Holder>> {
         let engine = &self.shared.engine;
-        let limit = engine.options.request_timeout.min(Duration::from_secs(1));
+        let limit = limit.min(engine.options.request_timeout);
         let fronts = Txn {
             then: self.queues.iter().flat_map(|q| self.fronts(q)).collect(),
             ..Txn::default()
         };
-        match engine.clock.timeout(limit, engine.calls.txn(fronts)).await {
+        let look = async {
+            // Its own entry may be there still, if the answer to its put has not come.
+            engine.keeper.undo().cleared(self.queues).await;
+            engine.calls.txn(fronts).await
+        };
+        match engine.clock.timeout(limit, look).await {
             Ok(Ok(reply)) => {
                 let first = oldest(Listed::of(reply.replies).kvs);
                 Ok(first.as_ref().map(|kv| self.who(kv)))
