@@ -321,7 +321,7 @@ impl Chaos {
         }
         let before = self.turns.load(Ordering::SeqCst);
         eventually_within(
-            Duration::from_secs(60),
+            Duration::from_secs(120),
             "locks go round again",
             async || self.turns.load(Ordering::SeqCst) > before + 50,
         )
