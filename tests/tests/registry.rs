@@ -10,7 +10,8 @@ use std::{
 };
 
 use coord::{
-    Coordinator, Error, InstanceEvent, InstanceEvents, InstanceHealth, InstanceSpec, Registry,
+    Coordinator, Error, Instance, InstanceEvent, InstanceEvents, InstanceHealth, InstanceSpec,
+    Registry,
 };
 use coord_tests::{Backend, dropped_after, eventually, on_both};
 use etcd_client::{GetOptions, KeyValue, PutOptions};
@@ -107,6 +108,13 @@ on_both! {
     an_etcd_that_lost_its_data_gets_the_registration_again,
 }
 
+/// As it is told of when it leaves.
+fn drained(instance: &Instance) -> Arc<Instance> {
+    let mut instance = instance.clone();
+    instance.health = InstanceHealth::Draining;
+    Arc::new(instance)
+}
+
 async fn an_instance_is_found_until_it_has_deregistered(server: Backend) {
     let coordinator = server.coordinator().await;
     let registry = coordinator.module("billing").registry();
@@ -146,7 +154,7 @@ async fn an_instance_is_found_until_it_has_deregistered(server: Backend) {
     // The mark came first, so nobody takes it for a crash.
     assert_eq!(
         next(&mut events).await,
-        InstanceEvent::Left(Arc::new(instance.clone()))
+        InstanceEvent::Left(drained(instance))
     );
     coordinator.close().await;
     assert_eq!(events.next().await, None);
@@ -160,7 +168,10 @@ async fn dropping_the_handle_deregisters_and_closing_the_coordinator_too(server:
         panic!("it is new");
     };
     drop(registration);
-    assert_eq!(next(&mut events).await, InstanceEvent::Left(instance));
+    assert_eq!(
+        next(&mut events).await,
+        InstanceEvent::Left(drained(&instance))
+    );
 
     let registration = coordinator.registry().register(spec()).await.unwrap();
     let InstanceEvent::Registered(instance) = next(&mut events).await else {
@@ -168,7 +179,10 @@ async fn dropping_the_handle_deregisters_and_closing_the_coordinator_too(server:
     };
     coordinator.close().await;
     assert!(records(&server, "svc").await.is_empty());
-    assert_eq!(next(&mut events).await, InstanceEvent::Left(instance));
+    assert_eq!(
+        next(&mut events).await,
+        InstanceEvent::Left(drained(&instance))
+    );
     assert!(!registration.is_registered());
     // It has left already.
     registration.deregister().await.unwrap();

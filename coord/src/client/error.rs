@@ -100,7 +100,7 @@ impl CallError {
     }
 
     /// An answer without a part that every answer has.
-    pub(super) fn malformed() -> Self {
+    pub(crate) fn malformed() -> Self {
         Self::new(
             Certainty::Unknown,
             Reason::Other,

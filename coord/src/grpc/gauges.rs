@@ -5,7 +5,7 @@ use metrics::{Gauge, gauge};
 use super::ready::Summary;
 use crate::metrics::GRPC_ENDPOINTS;
 
-const STATES: [&str; 4] = ["ready", "connecting", "backing_off", "ejected"];
+const STATES: [&str; 5] = ["ready", "connecting", "backing_off", "ejected", "draining"];
 
 /// A channel's part in gauges that all channels to a service share; dropped, it has none.
 pub(super) struct Gauges {
@@ -29,6 +29,7 @@ impl Gauges {
             summary.connecting,
             summary.backing_off,
             summary.ejected,
+            summary.draining,
         ]);
     }
 

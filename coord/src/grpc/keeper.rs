@@ -1,7 +1,7 @@
 //! [`Keeper`]: the one task of a channel. It follows the registry, connects, and publishes the ready set.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     pin::Pin,
     sync::Arc,
 };
@@ -33,7 +33,7 @@ use crate::{
     clock::{Clock, Instant},
     engine::Engine,
     metrics,
-    registry::{InstanceEvent, InstanceEvents, InstanceSet, ServiceView},
+    registry::{InstanceEvent, InstanceEvents, InstanceHealth, InstanceSet, ServiceView},
 };
 
 /// So many dials are under way at once; a service may have thousands of instances.
@@ -84,7 +84,7 @@ pub(super) fn start(
         scheme,
         view,
         events,
-        left: HashSet::new(),
+        left: HashMap::new(),
         filter,
         dialer,
         queue: VecDeque::new(),
@@ -111,8 +111,8 @@ struct Keeper {
     view: ServiceView,
     /// Tell one that left from one that vanished, which the view does not.
     events: InstanceEvents,
-    /// Those that left, as far as they are known here.
-    left: HashSet<Name>,
+    /// Those that have said that they take no more, and why; as far as they are known here.
+    left: HashMap<Name, InstanceHealth>,
     filter: Filter,
     members: Members,
     dialer: Dialer,
@@ -195,7 +195,10 @@ impl Keeper {
     /// True: somebody has left.
     fn told(&mut self, event: &InstanceEvent) -> bool {
         match event {
-            InstanceEvent::Left(instance) => self.left.insert(name(instance)),
+            InstanceEvent::Left(instance) => {
+                self.left.insert(name(instance), instance.health);
+                true
+            }
             InstanceEvent::Registered(instance) | InstanceEvent::Expired(instance) => {
                 self.left.remove(&name(instance));
                 false
@@ -221,7 +224,7 @@ impl Keeper {
             left: &self.left,
         };
         self.members.see(&seen, self.shared.clock.now());
-        self.left.retain(|name| self.members.knows(name));
+        self.left.retain(|name, _| self.members.knows(name));
     }
 
     /// Begins what is to be dialled.

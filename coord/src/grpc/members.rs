@@ -3,7 +3,7 @@
 //! Without IO and without a clock, as [`Life`] is: what is to be dialled is [queued](Members::dials).
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
@@ -16,7 +16,11 @@ use super::{
     ready::Summary,
     state::{Action, Event, Life, Link},
 };
-use crate::{clock::Instant, metrics, registry::Instance};
+use crate::{
+    clock::Instant,
+    metrics,
+    registry::{Instance, InstanceHealth},
+};
 
 /// At most one of so many registered ones is ejected at once; of fewer, one.
 const EJECTED: usize = 10;
@@ -60,8 +64,8 @@ pub(super) struct Seen<'s> {
     pub(super) suitable: &'s [Arc<Instance>],
     /// What it names, and what does not.
     pub(super) filtered: &'s [Arc<Instance>],
-    /// Those that have said that they leave.
-    pub(super) left: &'s HashSet<Name>,
+    /// Those that have said that they take no more, and why.
+    pub(super) left: &'s HashMap<Name, InstanceHealth>,
 }
 
 /// All endpoints of a channel, also those that the registry does not name any more.
@@ -134,14 +138,16 @@ impl Members {
         self.filtered = seen.filtered.len();
         let mut gone: BTreeMap<u64, Event> = BTreeMap::new();
         for (name, &number) in &self.named {
-            let left = seen.left.contains(name);
-            let event = if left { Event::Left } else { Event::Vanished };
+            let event = match seen.left.get(name) {
+                None => Event::Vanished,
+                Some(InstanceHealth::Draining) => Event::Left,
+                Some(_) => Event::Barred,
+            };
             gone.insert(number, event);
         }
         for record in seen.filtered {
-            // It is there, and takes no calls of this channel: as if it had left.
             if let Some(number) = self.named.get(&name(record)) {
-                gone.insert(*number, Event::Left);
+                gone.insert(*number, Event::Barred);
             }
         }
         for record in seen.suitable {
@@ -236,7 +242,7 @@ impl Members {
             self::address(&other.record) == address || self::name(&other.record) == name
         });
         for number in replaced {
-            // Of those only an orphan takes notice.
+            // None that is registered takes notice.
             self.step(number, Event::Replaced, now);
         }
         self.look(now);
@@ -281,9 +287,11 @@ impl Members {
     /// The time has come for some.
     pub(super) fn due(&mut self, now: Instant) {
         let due = |entry: &Entry| entry.life.due().is_some_and(|at| at <= now);
-        let due: Vec<_> = self.those(due);
-        for number in due {
-            self.step(number, Event::Due, now);
+        let alone = self.none(|life| life.ready_since().is_some());
+        for number in self.those(due) {
+            // It leaves, and is all that there is: as long as it answers, it is kept.
+            let needed = alone && self.all[&number].life.is_spare();
+            self.step(number, if needed { Event::Needed } else { Event::Due }, now);
         }
         self.look(now);
     }
@@ -317,16 +325,17 @@ impl Members {
         ejected < (registered / EJECTED).max(1) && ready > 1
     }
 
-    /// If no other is left, the ejected ones are.
+    /// If no other is left, not even one that leaves, the ejected ones are.
     fn look(&mut self, now: Instant) {
-        if self
-            .entries()
-            .all(|entry| entry.life.ready_since().is_none())
-        {
+        if self.none(|life| life.ready_since().is_some() || life.is_spare()) {
             for number in self.those(|entry| entry.life.could_serve()) {
                 self.step(number, Event::Needed, now);
             }
         }
+    }
+
+    fn none(&self, suits: impl Fn(&Life) -> bool) -> bool {
+        !self.entries().any(|entry| suits(&entry.life))
     }
 
     fn those(&self, suits: impl Fn(&Entry) -> bool) -> Vec<u64> {
@@ -401,6 +410,7 @@ impl Members {
                 Link::Connecting => &mut summary.connecting,
                 _ if life.ready_since().is_some() => &mut summary.ready,
                 _ if life.could_serve() => &mut summary.ejected,
+                _ if life.is_spare() => &mut summary.draining,
                 _ => continue,
             };
             *state += 1;

@@ -61,7 +61,8 @@
 //! |---|---|
 //! | it is registered | connects to it, before calls need it |
 //! | its weight, tags or metadata change | keeps the connection |
-//! | it leaves (its record is marked, or it deregisters) | picks it no more; what is in flight there goes on to its end |
+//! | it leaves (it drains, or deregisters) | picks it only while no other is ready, and its connection lives; what is in flight there goes on to its end |
+//! | it says that it is not well, or does not suit the channel any more | picks it no more; what is in flight there goes on to its end |
 //! | it vanishes from the registry without a word | uses it as long as it answers: an outage of etcd, or an emptied registry, costs no call |
 //! | it cannot be connected to | tries again, with pauses that grow |
 //! | its calls fail, several in a row | takes it out, at most a part of the instances at once, and lets one call try it after a while |
@@ -93,7 +94,7 @@
 //! | `coord_grpc_calls_total` | `service`, `outcome` | calls that have ended: `answered` (also with an application's error), `overloaded`, `failed`, `dropped` by the caller, `unserved` (nobody to call) |
 //! | `coord_grpc_resends_total` | `service` | calls that went to another instance, since the one before had not processed them |
 //! | `coord_grpc_wait_seconds` | `service` | how long calls waited for an instance that had to |
-//! | `coord_grpc_endpoints` | `service`, `state` | the instances, as the channels to the service see them |
+//! | `coord_grpc_endpoints` | `service`, `state` | the instances, as the channels to the service see them: `ready`, `connecting`, `backing_off`, `ejected`, `draining` |
 //! | `coord_grpc_connect_failures_total` | `service` | connections that could not be made |
 //! | `coord_grpc_ejections_total` | `service` | instances that were taken out because calls to them failed |
 //! | `coord_grpc_updates_total` | `service` | how often what is picked from has changed |
@@ -121,7 +122,7 @@
 // | `filter.rs` | which instances suit the channel |
 // | `members.rs` | the endpoints, and what follows for all from what happens to one; without IO |
 // | `state.rs` | what becomes of an endpoint: a state machine without IO |
-// | `shares.rs` | which of the ready ones calls go to: zones, slow start |
+// | `shares.rs` | which of them calls go to: zones, slow start, those that leave |
 // | `gauges.rs` | the endpoints by state, as a metric |
 // | `dial.rs`, `tls.rs`, `wire.rs` | how a connection is made, and when it counts as made |
 // | `connection.rs` | one HTTP/2 connection |

@@ -56,6 +56,8 @@ pub(super) struct Summary {
     pub(super) backing_off: usize,
     /// Those that failed too often, probed ones among them.
     pub(super) ejected: usize,
+    /// Those that leave, and that calls go to while none is ready.
+    pub(super) draining: usize,
     /// The last failure to connect, with the address, among those that are not connected.
     pub(super) last_error: Option<Arc<str>>,
 }
@@ -100,6 +102,7 @@ impl Summary {
             (self.connecting, "connecting"),
             (self.backing_off, "backing off"),
             (self.ejected, "ejected"),
+            (self.draining, "draining"),
         ];
         let states: Vec<_> = states
             .into_iter()

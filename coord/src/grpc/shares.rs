@@ -1,4 +1,5 @@
-//! Which of the ready endpoints calls go to, and in what proportion: the caller's zone, and slow start.
+//! Which of the endpoints calls go to, and in what proportion: the caller's zone, slow start, and those
+//! that leave, if there is no other.
 
 use std::time::Duration;
 
@@ -31,9 +32,9 @@ pub(super) fn shares(
 ) -> Shares {
     let local = |entry: &&Entry| zone.is_some() && entry.record.zone.as_deref() == zone;
     let weight = |entry: &Entry| f64::from(entry.record.weight);
-    let serving = |entry: &&Entry| entry.life.ready_since().is_some() && entry.endpoint.is_some();
+    let serving = |entry: &&Entry| entry.life.ready_since().is_some();
     // One that vanished counts as well: as long as it answers, nobody knows that it is gone.
-    let stays = |entry: &&Entry| !entry.life.is_leaving();
+    let stays = |entry: &&Entry| entry.life.leaves().is_none();
     let all: f64 = members
         .entries()
         .filter(local)
@@ -49,12 +50,14 @@ pub(super) fn shares(
     let at_home = ready > 0.0 && ready >= ENOUGH * all;
 
     let mut ramping = false;
-    let chosen = members.entries().filter(serving);
+    let alone = !members.entries().any(|entry| serving(&entry));
+    let spare = |entry: &&Entry| alone && entry.life.is_spare();
+    let chosen = members.entries().filter(|it| serving(it) || spare(it));
     let chosen = chosen.filter(|entry| !at_home || local(entry));
     let member = |entry: &Entry| {
+        // What is up has one.
         let endpoint = entry.endpoint.clone()?;
-        let since = entry.life.ready_since()?;
-        let run = now.since(since);
+        let run = entry.life.ready_since().map_or(ramp, |at| now.since(at));
         let mut share = weight(entry);
         if !entry.warm && run < ramp {
             ramping = true;
@@ -74,12 +77,18 @@ pub(super) fn shares(
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::HashSet, sync::Arc};
+    use std::{collections::HashMap, sync::Arc};
 
     use super::*;
     use crate::{
-        grpc::members::tests::{World, record},
-        registry::Instance,
+        grpc::{
+            members::{
+                name,
+                tests::{World, record},
+            },
+            state::LINGER,
+        },
+        registry::{Instance, InstanceHealth},
     };
 
     const RAMP: Duration = Duration::from_secs(10);
@@ -100,7 +109,7 @@ mod tests {
         world.hand.advance(RAMP);
         assert_eq!(weights(&world, None), (vec![100.0, 100.0], None));
         let [a, b] = first;
-        world.see(&[a, b, record(3, 3)], &HashSet::new());
+        world.see(&[a, b, record(3, 3)], &HashMap::new());
         world.dialled(true);
         for percent in [10.0, 19.0, 28.0, 37.0, 46.0, 55.0, 64.0, 73.0, 82.0, 91.0] {
             let (shares, until) = weights(&world, None);
@@ -130,13 +139,41 @@ mod tests {
         assert_eq!(weights(&world, Some("c")).0.len(), 3);
         assert_eq!(weights(&world, Some("a")).0, [30.0, 70.0]);
         // Vanished, and still there.
-        world.see(&[], &HashSet::new());
+        world.see(&[], &HashMap::new());
         assert_eq!(weights(&world, Some("a")).0, [30.0, 70.0]);
-        world.see(&all, &HashSet::new());
+        world.see(&all, &HashMap::new());
         world.breaks(0);
         assert_eq!(weights(&world, Some("a")).0, [70.0]);
         world.dialled(true);
         world.breaks(0);
         assert_eq!(weights(&world, Some("a")).0, [3.0, 500.0]);
+    }
+
+    #[test]
+    fn who_leaves_has_its_share_while_there_is_no_other() {
+        let (a, b) = (record(1, 1), record(2, 2));
+        let mut world = World::connected(&[a.clone(), b.clone()]);
+        let left = |all: &[&Arc<Instance>]| -> HashMap<_, _> {
+            let left = all.iter().map(|one| (name(one), InstanceHealth::Draining));
+            left.collect()
+        };
+        world.see(&[b.clone()], &left(&[&a]));
+        assert_eq!(weights(&world, None).0, [100.0]);
+        world.see(&[], &left(&[&a, &b]));
+        assert_eq!(weights(&world, None), (vec![100.0, 100.0], None));
+        // For as long as that may be.
+        for _ in 0..3 {
+            world.hand.advance(LINGER);
+            world.settle();
+            assert_eq!(weights(&world, None).0.len(), 2);
+        }
+        // The next comes up, and takes it all.
+        world.see(&[record(3, 3)], &left(&[&a, &b]));
+        assert_eq!(weights(&world, None).0.len(), 2);
+        world.dialled(true);
+        assert_eq!(weights(&world, None).0, [10.0]);
+        world.hand.advance(LINGER);
+        world.settle();
+        assert_eq!(world.members.entries().count(), 1);
     }
 }

@@ -9,9 +9,11 @@
 //! |---|---|---|---|
 //! | any | registered | Registered | |
 //! | Registered | vanished | Orphan if connected, else gone | forget |
-//! | any | left | Leaving if connected, else gone | forget |
-//! | Orphan | its address was taken over | gone | forget |
-//! | Leaving | [`LINGER`] is over | gone | forget |
+//! | Registered, Orphan | left | Leaving if connected, else gone | forget |
+//! | any | barred | Barred if connected, else gone | forget |
+//! | Orphan, Leaving, Barred | its address or its name was taken over | gone | forget |
+//! | Leaving, Barred | [`LINGER`] is over | gone | forget |
+//! | Leaving | needed: there is nothing else | Leaving, for another [`LINGER`] | |
 //!
 //! | link | what happens | next | done |
 //! |---|---|---|---|
@@ -29,7 +31,8 @@
 //! | Probing | the probe passed / failed | Whole / Ejected | start anew / |
 //! | Ejected, Probing | needed: there is nothing else | Whole | start anew |
 //!
-//! Calls go to it while it is Up, Whole and not Leaving; one call alone while it is Up and Probing.
+//! Calls go to it while it is Up, Whole and neither Leaving nor Barred; one call alone while it is Up and
+//! Probing. One that is Leaving is spare: calls go to it while there is no other.
 
 use std::time::Duration;
 
@@ -55,8 +58,12 @@ pub(super) enum Standing {
     /// It vanished without having said that it leaves: it is used for as long as its connection lives,
     /// and not dialled again.
     Orphan,
-    /// It takes no new calls.
+    /// It said that it leaves: it takes new calls only while nobody else does.
     Leaving {
+        until: Instant,
+    },
+    /// It is not well, or does not suit the channel: it takes no new calls.
+    Barred {
         until: Instant,
     },
 }
@@ -95,6 +102,8 @@ pub(super) enum Event {
     Vanished,
     /// It said that it leaves.
     Left,
+    /// It is to take no calls.
+    Barred,
     /// Another one is connected that has its address, or its name.
     Replaced,
     Connected,
@@ -160,8 +169,16 @@ impl Life {
         self.standing == Standing::Registered
     }
 
-    pub(super) fn is_leaving(&self) -> bool {
-        matches!(self.standing, Standing::Leaving { .. })
+    /// Whether new calls are to go elsewhere, and until when its connection is kept.
+    pub(super) fn leaves(&self) -> Option<Instant> {
+        match self.standing {
+            Standing::Leaving { until } | Standing::Barred { until } => Some(until),
+            Standing::Registered | Standing::Orphan => None,
+        }
+    }
+
+    fn is_barred(&self) -> bool {
+        matches!(self.standing, Standing::Barred { .. })
     }
 
     fn is_up(&self) -> bool {
@@ -171,16 +188,22 @@ impl Life {
     /// Since when calls go to it; `None`: none do.
     pub(super) fn ready_since(&self) -> Option<Instant> {
         match (self.link, self.trust) {
-            (Link::Up { since: up }, Trust::Whole { since }) if !self.is_leaving() => {
+            (Link::Up { since: up }, Trust::Whole { since }) if self.leaves().is_none() => {
                 Some(up.max(since))
             }
             _ => None,
         }
     }
 
+    /// Whether calls go to it while there is no other.
+    pub(super) fn is_spare(&self) -> bool {
+        let leaving = matches!(self.standing, Standing::Leaving { .. });
+        leaving && self.is_up() && !self.is_ejected()
+    }
+
     /// Whether one call may go to it.
     pub(super) fn wants_probe(&self) -> bool {
-        self.is_up() && self.trust == Trust::Probing && !self.is_leaving()
+        self.is_up() && self.trust == Trust::Probing && self.leaves().is_none()
     }
 
     /// Whether it takes no calls because too many failed.
@@ -190,15 +213,11 @@ impl Life {
 
     /// Whether it is kept from calls by that alone.
     pub(super) fn could_serve(&self) -> bool {
-        self.is_up() && self.is_ejected() && !self.is_leaving()
+        self.is_up() && self.is_ejected() && !self.is_barred()
     }
 
     /// When to call [`step`](Self::step) with [`Event::Due`]; `None`: only when something happens.
     pub(super) fn due(&self) -> Option<Instant> {
-        let standing = match self.standing {
-            Standing::Leaving { until } => Some(until),
-            _ => None,
-        };
         let link = match self.link {
             Link::Waiting { until } => Some(until),
             _ => None,
@@ -207,7 +226,7 @@ impl Life {
             Trust::Ejected { until } if self.is_up() => Some(until),
             _ => None,
         };
-        [standing, link, trust].into_iter().flatten().min()
+        [self.leaves(), link, trust].into_iter().flatten().min()
     }
 
     /// Takes in what happened; says what to do.
@@ -226,8 +245,17 @@ impl Life {
                 self.standing = Standing::Orphan;
                 self.kept()
             }
-            Event::Replaced if self.standing == Standing::Orphan => Some(self.forget()),
-            Event::Left if !self.is_leaving() => self.leave(now),
+            Event::Replaced if !self.is_registered() => Some(self.forget()),
+            Event::Left if self.leaves().is_none() => {
+                let until = now + LINGER;
+                self.standing = Standing::Leaving { until };
+                self.kept()
+            }
+            Event::Barred if !self.is_barred() => {
+                let until = now + LINGER;
+                self.standing = Standing::Barred { until };
+                self.kept()
+            }
             Event::Connected if self.link == Link::Connecting => {
                 self.link = Link::Up { since: now };
                 self.is_due(now)
@@ -244,12 +272,17 @@ impl Life {
                 self.eject(now)
             }),
             Event::Needed if self.could_serve() => Some(self.pardon(now)),
+            Event::Needed if self.is_spare() => {
+                let until = now + LINGER;
+                self.standing = Standing::Leaving { until };
+                None
+            }
             _ => None,
         }
     }
 
     fn is_due(&mut self, now: Instant) -> Option<Action> {
-        if matches!(self.standing, Standing::Leaving { until } if until <= now) {
+        if self.leaves().is_some_and(|until| until <= now) {
             return Some(self.forget());
         }
         if matches!(self.trust, Trust::Ejected { until } if self.is_up() && until <= now) {
@@ -259,13 +292,6 @@ impl Life {
             Link::Waiting { until } if until <= now => Some(self.dial()),
             _ => None,
         }
-    }
-
-    fn leave(&mut self, now: Instant) -> Option<Action> {
-        self.standing = Standing::Leaving {
-            until: now + LINGER,
-        };
-        self.kept()
     }
 
     /// What is not registered is kept for its connection alone.
@@ -412,15 +438,36 @@ mod tests {
     }
 
     #[test]
-    fn one_that_leaves_takes_no_calls_and_keeps_its_connection_for_a_while() {
+    fn one_that_leaves_or_is_barred_keeps_its_connection_for_a_while() {
+        for (event, spare) in [(Event::Left, true), (Event::Barred, false)] {
+            let mut life = connected();
+            assert_eq!(life.step(event, START), None);
+            assert_eq!((life.ready_since(), life.is_spare()), (None, spare));
+            life.step(Event::Registered, START);
+            assert_eq!((life.ready_since(), life.is_spare()), (Some(START), false));
+            life.step(event, START);
+            assert_eq!(life.due(), Some(START + LINGER));
+            // Told once more, it is nothing new.
+            life.step(event, START + HELD);
+            assert_eq!(life.step(Event::Due, START + LINGER), Some(Action::Forget));
+        }
+    }
+
+    #[test]
+    fn one_that_leaves_is_kept_while_it_is_needed_and_one_that_is_barred_is_not() {
         let mut life = connected();
-        assert_eq!(life.step(Event::Left, START), None);
-        assert_eq!(life.ready_since(), None);
-        life.step(Event::Registered, START);
-        assert_eq!(life.ready_since(), Some(START));
         life.step(Event::Left, START);
-        assert_eq!(life.due(), Some(START + LINGER));
-        assert_eq!(life.step(Event::Due, START + LINGER), Some(Action::Forget));
+        life.step(Event::Needed, START + LINGER);
+        assert!(life.is_spare());
+        assert_eq!(life.due(), Some(START + 2 * LINGER));
+        // It is not well, also.
+        life.step(Event::Barred, START + LINGER);
+        assert!(!life.is_spare());
+        life.step(Event::Left, START + LINGER);
+        life.step(Event::Needed, START + LINGER);
+        assert!(!life.is_spare());
+        let due = START + 2 * LINGER;
+        assert_eq!(life.step(Event::Due, due), Some(Action::Forget));
     }
 
     #[test]

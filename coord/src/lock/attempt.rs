@@ -189,11 +189,11 @@ impl Acquire<'_> {
         let mut explained = !self.joins();
         let (revision, granted) = loop {
             let expected = session.incarnation();
-            let request = self.transaction(&entry, session, expected, explained);
             entry.sent();
+            let request = || self.transaction(&entry, session, expected, explained);
             let answer = tokio::select! {
                 biased;
-                answer = engine.calls.txn(request) => answer,
+                answer = session.batcher().send(self.queues, self.value, request) => answer,
                 _ = &mut lost => {
                     entry.forget();
                     return Ok(Ended::Again);

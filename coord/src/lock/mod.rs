@@ -19,6 +19,7 @@
 
 mod attempt;
 mod audit;
+mod batch;
 mod builder;
 mod downgrade;
 mod election;

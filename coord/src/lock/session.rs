@@ -15,7 +15,7 @@ use futures_util::{
     future::{BoxFuture, Fuse, Shared, join_all},
 };
 
-use super::{audit, hold::Hold};
+use super::{audit, batch::Batcher, hold::Hold};
 use crate::{
     client::{Certainty, Reason, Span, Txn},
     engine::Engine,
@@ -44,6 +44,7 @@ pub(super) struct LockSession {
     /// Which cluster this is: two coordinators on one cluster mean the same locks.
     cluster: u64,
     engine: Engine,
+    batcher: Batcher,
     nonces: Nonces,
     /// What is held by it, for the audit.
     holds: Mutex<Vec<Weak<Hold>>>,
@@ -74,6 +75,11 @@ impl LockSession {
 
     pub(super) fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// What the acquires of this session go through.
+    pub(super) fn batcher(&self) -> &Batcher {
+        &self.batcher
     }
 
     pub(super) fn cluster(&self) -> u64 {
@@ -266,6 +272,7 @@ async fn open(engine: Engine, ttl: Duration, siblings: Weak<Current>) -> Result<
         newest: AtomicI64::new(header.revision),
         cluster: header.cluster_id,
         engine: engine.clone(),
+        batcher: Batcher::new(engine.clone()),
         nonces: Nonces::default(),
         holds: Mutex::default(),
         closing: AtomicBool::new(false),

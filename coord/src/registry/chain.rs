@@ -15,8 +15,8 @@
 //!    Another: the content of the routable record is unknown, so the newest is written. Nothing: the
 //!    chain begins anew.
 //! 4. The first link never publishes, and deletes whatever routable record there is.
-//! 5. To stop being routable takes two links: a drain mark, then the deletion. Whoever sees a deletion
-//!    without the mark knows that the instance crashed. Who leaves never writes over its mark. What was
+//! 5. To stop being routable takes two links: a mark, which says what it is instead of healthy, then
+//!    the deletion. Whoever sees a deletion without the mark knows that the instance crashed. Who leaves never writes over its mark. What was
 //!    never shown needs none.
 //! 6. What a watch of the two keys shows must agree with what was last committed, both ways: a
 //!    record that is not there, one that is, one of another revision. A renewed lease proves nothing
@@ -210,7 +210,7 @@ impl Chain {
             when: vec![Compare::mod_revision(life_cycle, CompareOp::Equal, link.on)],
             then: match link.content.form {
                 Form::Shown => vec![alive(healthy), shown(healthy)],
-                Form::Marked(health) => vec![alive(health), shown(InstanceHealth::Draining)],
+                Form::Marked(health) => vec![alive(health), shown(health)],
                 Form::Hidden(health) => vec![alive(health), delete(&self.routable)],
                 Form::Gone => vec![delete(&self.life_cycle), delete(&self.routable)],
             },

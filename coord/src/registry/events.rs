@@ -29,7 +29,9 @@ pub enum InstanceEvent {
         /// As it is.
         new: Arc<Instance>,
     },
-    /// It said that it leaves: it takes no new requests, and finishes those that it has.
+    /// It said that it is to be given no new requests; it finishes those that it has. Its `health`
+    /// says why: it leaves ([draining](InstanceHealth::Draining)), or is not well. The rest is as it
+    /// was told before.
     Left(Arc<Instance>),
     /// Its record is gone and it had not said that it leaves: it crashed, or lost its connection to
     /// etcd for longer than its TTL. (Also after an outage of this watch in which it went either
@@ -94,20 +96,26 @@ pub(super) struct Unread {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum End {
-    Left,
+    /// It is this instead of healthy.
+    Left(InstanceHealth),
     Expired,
 }
 
 impl Unread {
     /// `seen`: the record `key` as it can be read now. `gone`: there is none.
     pub(super) fn change(&mut self, key: &[u8], seen: Option<Arc<Instance>>, gone: bool) {
-        let marked = matches!(self.news.get(key), Some(Err(End::Left)));
+        let marked = match self.news.get(key) {
+            Some(Err(End::Left(health))) => Some(*health),
+            _ => None,
+        };
         let new = match seen {
             Some(instance) if instance.health == InstanceHealth::Healthy => Ok(instance),
-            // The drain mark, or another state in which it says itself that it takes nothing.
-            Some(_) => Err(End::Left),
-            None if marked && gone => Err(End::Left),
-            None => Err(End::Expired),
+            // The mark: it says itself that it takes nothing.
+            Some(instance) => Err(End::Left(instance.health)),
+            None => Err(match marked {
+                Some(health) if gone => End::Left(health),
+                _ => End::Expired,
+            }),
         };
         if self.news.insert(key.to_vec(), new).is_none() {
             self.queue.push_back(key.to_vec());
@@ -118,7 +126,10 @@ impl Unread {
         while let Some(key) = self.queue.pop_front() {
             let news = self.news.remove(&key);
             let event = match (self.told.remove(&key), news?) {
-                (Some(old), Err(End::Left)) => InstanceEvent::Left(old),
+                (Some(old), Err(End::Left(health))) => InstanceEvent::Left(Arc::new(Instance {
+                    health,
+                    ..Instance::clone(&old)
+                })),
                 (Some(old), Err(End::Expired)) => InstanceEvent::Expired(old),
                 (None, Err(_)) => continue,
                 (told, Ok(new)) => {
@@ -166,20 +177,23 @@ mod tests {
 
     #[test]
     fn a_deletion_after_the_mark_is_leaving_and_one_without_is_expiry() {
-        let old = instance("1", InstanceHealth::Healthy);
-        for read_between in [true, false] {
-            let mut unread = told("1");
-            change(&mut unread, Some(instance("1", InstanceHealth::Draining)));
-            let left = read_between.then(|| unread.pop()).flatten();
-            change(&mut unread, None);
-            assert_eq!(
-                left.or_else(|| unread.pop()),
-                Some(InstanceEvent::Left(old.clone()))
-            );
-            assert_eq!(unread.pop(), None);
+        for health in [InstanceHealth::Draining, InstanceHealth::Unhealthy] {
+            let marked = instance("1", health);
+            for read_between in [true, false] {
+                let mut unread = told("1");
+                change(&mut unread, Some(marked.clone()));
+                let left = read_between.then(|| unread.pop()).flatten();
+                change(&mut unread, None);
+                assert_eq!(
+                    left.or_else(|| unread.pop()),
+                    Some(InstanceEvent::Left(marked.clone()))
+                );
+                assert_eq!(unread.pop(), None);
+            }
         }
         let mut unread = told("1");
         change(&mut unread, None);
+        let old = instance("1", InstanceHealth::Healthy);
         assert_eq!(unread.pop(), Some(InstanceEvent::Expired(old)));
     }
 

@@ -14,6 +14,8 @@ use crate::{
 pub enum Action {
     /// The acquire reaches etcd.
     Apply(u8),
+    /// The acquires of two attempts reach etcd in one transaction.
+    Together(u8, u8),
     /// The acquire's answer reaches the attempt.
     Answer(u8),
     /// The attempt is granted, or ends because its entry is gone.
@@ -67,6 +69,8 @@ pub enum Action {
     NoSpace(u8),
     /// A request that nobody waits for is applied.
     Late(u8),
+    /// Two acquires that nobody waits for are applied, in one transaction.
+    LateTogether(u8, u8),
     /// A watch breaks.
     Break(u8),
     /// A deletion is not told.
@@ -148,7 +152,15 @@ impl Protocol {
                 add(Action::Undo(a));
                 return;
             }
-            Phase::Sent(_) => add(Action::Apply(a)),
+            Phase::Sent(_) => {
+                add(Action::Apply(a));
+                for b in a + 1..world.attempts.len() as u8 {
+                    let sent = matches!(world.attempts[usize::from(b)].phase, Phase::Sent(_));
+                    if sent && self.go_together(a, b) {
+                        add(Action::Together(a, b));
+                    }
+                }
+            }
             Phase::Answered(_) => add(Action::Answer(a)),
             Phase::Queued => {
                 if self.decided(world, a) {
@@ -193,6 +205,11 @@ impl Protocol {
             let index = usize::from(index);
             if index == 0 || world.late[index] != world.late[index - 1] {
                 add(Action::Late(index as u8));
+            }
+            for second in index + 1..world.late.len() {
+                if self.late_together(world, index, second) {
+                    add(Action::LateTogether(index as u8, second as u8));
+                }
             }
         }
         for (index, watch) in world.watches.iter().enumerate() {
@@ -319,6 +336,13 @@ impl Protocol {
     pub(crate) fn act(&self, world: &mut World, action: Action) {
         match action {
             Action::Apply(a) => self.apply(world, a),
+            Action::Together(a, b) => {
+                self.together(
+                    world,
+                    |world| self.apply(world, a),
+                    |world| self.apply(world, b),
+                );
+            }
             Action::Answer(a) => self.answer(world, a),
             Action::Decide(a) => self.decide(world, a),
             Action::Read(a, name) => self.send_read(world, a, usize::from(name)),
@@ -384,6 +408,15 @@ impl Protocol {
                 self.no_space(world, a);
             }
             Action::Late(index) => self.late(world, usize::from(index)),
+            Action::LateTogether(first, second) => {
+                // The second first: it moves up when the first is gone.
+                let [second, first] = [second, first].map(usize::from);
+                self.together(
+                    world,
+                    |world| self.late(world, second),
+                    |world| self.late(world, first),
+                );
+            }
             Action::Break(watch) => {
                 world.faults.watch -= 1;
                 self.break_watch(world, usize::from(watch));

@@ -46,6 +46,8 @@ pub enum Mutation {
     NoBarrierWhenBusy,
     /// Whoever is the first at one of its names is at all of them.
     OneNameIsEnough,
+    /// Acquires of one name go in one transaction.
+    BatchesOneName,
     /// The safety read compares a count.
     AuditByCount,
     /// A release is confirmed if something was deleted.

@@ -31,6 +31,37 @@ impl Protocol {
         }
     }
 
+    /// Whether the acquires of two attempts may be in one transaction: they are of one session, and
+    /// their names are different ones.
+    pub(crate) fn go_together(&self, a: u8, b: u8) -> bool {
+        let [a, b] = [a, b].map(|attempt| &self.scenario.attempts[usize::from(attempt)]);
+        let apart = a.names & b.names == 0 || self.mutated(Mutation::BatchesOneName);
+        self.scenario.batches && a.session == b.session && apart
+    }
+
+    /// Whether two late requests may be in one transaction.
+    pub(crate) fn late_together(&self, world: &World, first: usize, second: usize) -> bool {
+        let attempts = [first, second].map(|index| match world.late[index] {
+            Late::Acquire { attempt, .. } => Some(attempt),
+            _ => None,
+        });
+        matches!(attempts, [Some(a), Some(b)] if a != b && self.go_together(a, b))
+    }
+
+    /// One transaction of two: what they put has one revision.
+    pub(crate) fn together(
+        &self,
+        world: &mut World,
+        one: impl FnOnce(&mut World),
+        other: impl FnOnce(&mut World),
+    ) {
+        let before = world.store.revision;
+        one(world);
+        let after = std::mem::replace(&mut world.store.revision, before);
+        other(world);
+        world.store.revision = after.max(world.store.revision);
+    }
+
     /// A write under the lock: it compares the entry's create revision.
     pub(crate) fn write(&self, world: &mut World, a: u8, token: Rev) {
         let slot = self.first_slot(world, a);

@@ -147,6 +147,8 @@ pub struct Scenario {
     pub downgrades: bool,
     /// The session key's watch may tell of a new incarnation.
     pub adopts: bool,
+    /// Acquires of one session at different names may go in one transaction.
+    pub batches: bool,
     /// The rule that is left out.
     pub mutation: Option<Mutation>,
 }
@@ -182,6 +184,13 @@ impl Scenario {
     #[must_use]
     pub fn writes(mut self) -> Self {
         self.writes = true;
+        self
+    }
+
+    /// Acquires may go together.
+    #[must_use]
+    pub fn batches(mut self) -> Self {
+        self.batches = true;
         self
     }
 

@@ -77,6 +77,12 @@ fn shared_entry_key() {
 }
 
 #[test]
+fn batches_one_name() {
+    let scenario = one(&[Plan::write(0), Plan::write(0)], none()).batches();
+    caught(Mutation::BatchesOneName, Law::Exclusion, scenario);
+}
+
+#[test]
 fn no_gap_read() {
     let scenario = two(&[Plan::write(0), Plan::write(1)], none());
     caught(Mutation::NoGapRead, Law::Progress, scenario);

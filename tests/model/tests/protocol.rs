@@ -298,6 +298,39 @@ fn several_names_at_once() {
 }
 
 #[test]
+fn acquires_of_different_names_in_one_transaction() {
+    let plans = [
+        Plan::write(0).names(1),
+        Plan::write(0).names(2),
+        Plan::write(1).names(3),
+    ];
+    let batches = |name, faults| two(name, &plans, faults).batches();
+    let late = Faults { late: 1, ..none() };
+    holds(batches("a batch, unknown answers", late));
+    let cancel = Faults {
+        cancel: 1,
+        watch: 1,
+        ..none()
+    };
+    holds(batches("a batch, a broken watch", cancel));
+    let plans = [
+        Plan::write(0).names(1),
+        Plan::write(0).names(2).tries(),
+        Plan::write(0).names(1),
+    ];
+    let faults = Faults {
+        late: 1,
+        cancel: 1,
+        ..none()
+    };
+    holds(
+        Scenario::new("batches of one client", &[0], &plans)
+            .faults(faults)
+            .batches(),
+    );
+}
+
+#[test]
 fn the_entry_moves_to_another_lease() {
     let plans = [Plan::write(0).moves(&[1, 0]), Plan::write(2)];
     let faults = Faults {

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use coord::{
-    Coordinator, Error, InstanceSpec, InstanceUpdate, Mode, Options,
+    Coordinator, Error, InstanceHealth, InstanceSpec, InstanceUpdate, Mode, Options,
     grpc::{Channel, ChannelBuilder, Strategy},
 };
 use coord_tests::{
@@ -22,7 +22,8 @@ on_both! {
     a_channel_finds_who_is_there_and_who_comes,
     a_changed_record_keeps_the_connection,
     who_vanished_is_used_while_its_connection_lives,
-    who_left_is_not_used_although_it_answers,
+    who_leaves_is_used_while_nobody_else_is_there,
+    who_is_not_well_or_does_not_suit_is_not_used_although_it_answers,
     a_new_process_at_an_old_address_is_connected_to,
     a_record_that_moves_is_followed_and_what_is_in_flight_ends,
     an_emptied_registry_closes_nothing_and_a_refilled_one_connects_nobody_twice,
@@ -154,15 +155,72 @@ async fn who_vanished_is_used_while_its_connection_lives(backend: Backend) {
     assert_eq!(a.connections().accepted(), 1);
 }
 
-async fn who_left_is_not_used_although_it_answers(backend: Backend) {
+async fn who_leaves_is_used_while_nobody_else_is_there(backend: Backend) {
+    let (caller, callee) = (backend.coordinator().await, backend.coordinator().await);
+    let registry = callee.registry();
+    let (a, b) = (EchoServer::start("a").await, EchoServer::start("b").await);
+    let one = registry.register(spec(&a)).await.unwrap();
+    let two = registry.register(spec(&b)).await.unwrap();
+    let channel = builder(&caller).wait(Duration::ZERO).await.unwrap();
+    taken_by(&channel, &["a", "b"]).await;
+    one.deregister().await.unwrap();
+    taken_by(&channel, &["b"]).await;
+    two.deregister().await.unwrap();
+    listed(&caller, 0).await;
+    eventually("both are used, and no call fails meanwhile", async || {
+        answers(&channel, 4).await.unwrap().iter().eq(["a", "b"])
+    })
+    .await;
+    let c = EchoServer::start("c").await;
+    let _three = registry.register(spec(&c)).await.unwrap();
+    taken_by(&channel, &["c"]).await;
+    c.kill().await;
+    taken_by(&channel, &["a", "b"]).await;
+    a.kill().await;
+    taken_by(&channel, &["b"]).await;
+    assert_eq!(
+        (a.connections().accepted(), b.connections().accepted()),
+        (1, 1)
+    );
+}
+
+async fn who_is_not_well_or_does_not_suit_is_not_used_although_it_answers(backend: Backend) {
     let (caller, callee) = (backend.coordinator().await, backend.coordinator().await);
     let a = EchoServer::start("a").await;
     let one = callee.registry().register(spec(&a)).await.unwrap();
     let channel = builder(&caller).wait(Duration::ZERO).await.unwrap();
+    for health in [InstanceHealth::Unhealthy, InstanceHealth::Maintenance] {
+        eventually("it is connected", async || call(&channel).await).await;
+        let update = |health| one.update(InstanceUpdate::new().health(health));
+        update(health).await.unwrap();
+        eventually("it takes no calls", async || call(&channel).await.is_err()).await;
+        for _ in 0..20 {
+            call(&channel).await.unwrap_err();
+        }
+        update(InstanceHealth::Healthy).await.unwrap();
+    }
     eventually("it is connected", async || call(&channel).await).await;
-    one.deregister().await.unwrap();
-    eventually("it takes no calls", async || call(&channel).await.is_err()).await;
     assert_eq!(a.connections().accepted(), 1);
+
+    let b = EchoServer::start("b").await;
+    let mut client = backend.client().await;
+    let mut versioned = async |version: &str| {
+        let address = b.address();
+        let record =
+            format!(r#"{{"Op":0,"Addr":"{address}","Metadata":{{"version":"{version}"}}}}"#);
+        let put = client.put(format!("{BELOW}-/b"), record, None);
+        put.await.unwrap();
+    };
+    versioned("1.0.0").await;
+    let first = builder(&caller).version("^1").wait(Duration::ZERO);
+    let first = first.await.unwrap();
+    eventually("it is connected", async || call(&first).await).await;
+    versioned("2.0.0").await;
+    eventually("it takes no calls", async || call(&first).await.is_err()).await;
+    for _ in 0..20 {
+        call(&first).await.unwrap_err();
+    }
+    assert_eq!(b.connections().open(), 2);
 }
 
 async fn a_new_process_at_an_old_address_is_connected_to(backend: Backend) {

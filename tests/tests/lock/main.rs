@@ -2,6 +2,7 @@
 // clippy.toml allows it in tests, but does not see that their helpers are part of them.
 #![allow(clippy::unwrap_used)]
 
+mod batch;
 mod behaviour;
 mod chaos;
 mod cluster;

@@ -2,7 +2,7 @@
 
 use std::{
     any::Any,
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -21,7 +21,7 @@ use crate::{
         shares::shares,
         state::{LINGER, Standing},
     },
-    registry::Instance,
+    registry::{Instance, InstanceHealth},
 };
 
 const NAMES: u8 = 5;
@@ -29,8 +29,9 @@ const ADDRESSES: u8 = 4;
 
 #[derive(Clone, Debug)]
 enum Op {
-    /// What the registry names, by name: an address, or nothing. Of those with nothing, who left.
-    See(Vec<Option<u8>>, Vec<bool>),
+    /// What the registry names, by name: an address, or nothing. Of those with nothing, who said what
+    /// it is instead.
+    See(Vec<Option<u8>>, Vec<Option<InstanceHealth>>),
     /// How the oldest dial ends.
     Dialled(bool),
     /// The connection of one of them breaks.
@@ -47,8 +48,10 @@ fn op() -> impl Strategy<Value = Op> {
     let names = usize::from(NAMES);
     let seen = prop::collection::vec(prop::option::weighted(0.7, 0..ADDRESSES), names);
     let index = any::<prop::sample::Index>;
+    let said = [InstanceHealth::Draining, InstanceHealth::Unhealthy].map(Some);
+    let said = prop::sample::select([&said[..], &[None]].concat());
     prop_oneof![
-        2 => (seen, prop::collection::vec(any::<bool>(), names))
+        2 => (seen, prop::collection::vec(said, names))
             .prop_map(|(seen, left)| Op::See(seen, left)),
         4 => prop::bool::weighted(0.8).prop_map(Op::Dialled),
         1 => index().prop_map(Op::Broke),
@@ -94,14 +97,18 @@ impl World {
     /// With these, all connected from the start.
     pub(in crate::grpc) fn connected(records: &[Arc<Instance>]) -> Self {
         let mut world = Self::new();
-        world.see(records, &HashSet::new());
+        world.see(records, &HashMap::new());
         for _ in records {
             world.dialled(true);
         }
         world
     }
 
-    pub(in crate::grpc) fn see(&mut self, suitable: &[Arc<Instance>], left: &HashSet<Name>) {
+    pub(in crate::grpc) fn see(
+        &mut self,
+        suitable: &[Arc<Instance>],
+        left: &HashMap<Name, InstanceHealth>,
+    ) {
         let seen = Seen {
             suitable,
             filtered: &[],
@@ -145,7 +152,7 @@ impl World {
         self.settle();
     }
 
-    fn settle(&mut self) {
+    pub(in crate::grpc) fn settle(&mut self) {
         let now = self.clock.now();
         while self.members.due_at().is_some_and(|at| at <= now) {
             self.members.due(now);
@@ -163,14 +170,16 @@ impl World {
         }
     }
 
-    /// Those that calls go to, by address.
-    fn ready(&self) -> BTreeSet<String> {
+    /// Those that calls go to.
+    fn chosen(&self) -> Vec<Arc<Endpoint>> {
         let shares = shares(&self.members, None, Duration::ZERO, self.clock.now());
-        let addresses = shares
-            .members
-            .iter()
-            .map(|m| m.endpoint.authority.to_string());
-        addresses.collect()
+        shares.members.into_iter().map(|m| m.endpoint).collect()
+    }
+
+    /// The same, by address.
+    fn ready(&self) -> BTreeSet<String> {
+        let chosen = self.chosen();
+        chosen.iter().map(|it| it.authority.to_string()).collect()
     }
 
     fn ejected(&self) -> usize {
@@ -184,16 +193,15 @@ impl World {
                 // Of two with one address the registry shows one.
                 let mut taken = BTreeSet::new();
                 let mut suitable = Vec::new();
-                let mut gone = HashSet::new();
+                let mut gone = HashMap::new();
                 for (name, (address, left)) in (0..).zip(seen.iter().zip(left)) {
                     match address {
                         Some(address) if taken.insert(*address) => {
                             suitable.push(record(name, *address));
                         }
-                        _ if *left => {
-                            gone.insert((None, name.to_string()));
+                        _ => {
+                            gone.extend(left.map(|said| ((None, name.to_string()), said)));
                         }
-                        _ => {}
                     }
                 }
                 let before = self.ready();
@@ -252,14 +260,24 @@ impl World {
             );
             if serving(entry) {
                 assert!(up && !entry.life.is_ejected(), "{entry:?}");
-                assert!(!matches!(standing, Standing::Leaving { .. }), "{entry:?}");
+                assert!(entry.life.leaves().is_none(), "{entry:?}");
             }
+            assert!(!(serving(entry) && entry.life.is_spare()), "{entry:?}");
             assert_eq!(entry.probe.is_some(), entry.life.wants_probe(), "{entry:?}");
             assert!(entry.probe.is_none() || !serving(entry));
         }
-        let none = !self.members.entries().any(serving);
-        let could = self.members.entries().any(|entry| entry.life.could_serve());
-        assert!(!(none && could), "calls wait although something answers");
+        let any = |suits: fn(&Life) -> bool| self.members.entries().any(|it| suits(&it.life));
+        if any(Life::is_spare) || any(Life::could_serve) {
+            assert!(
+                !self.ready().is_empty(),
+                "calls wait although something answers"
+            );
+        }
+        let barred = |entry: &&Entry| matches!(entry.life.place().0, Standing::Barred { .. });
+        for entry in self.members.entries().filter(barred) {
+            let none = |it: &Arc<Endpoint>| !self.chosen().iter().any(|one| Arc::ptr_eq(one, it));
+            assert!(entry.endpoint.iter().all(none), "{entry:?}");
+        }
         let connecting = self.members.summary().connecting;
         assert_eq!(
             connecting,
@@ -282,12 +300,16 @@ proptest! {
             world.laws();
         }
         // Nothing is kept for ever.
-        let all: HashSet<Name> = (0..NAMES).map(|name| (None, name.to_string())).collect();
-        world.see(&[], &all);
+        let all = |health| (0..NAMES).map(|name| ((None, name.to_string()), health)).collect();
+        world.see(&[], &all(InstanceHealth::Draining));
         world.hand.advance(LINGER);
         world.settle();
-        let kept: Vec<_> = world.members.entries().filter(|e| e.life.is_leaving()).collect();
-        prop_assert!(kept.is_empty(), "{:?}", kept);
+        prop_assert!(world.members.entries().all(|e| e.life.leaves().is_none() || e.life.is_spare()));
+        world.see(&[], &all(InstanceHealth::Unhealthy));
+        world.hand.advance(LINGER);
+        world.settle();
+        let barred = |entry: &Entry| matches!(entry.life.place().0, Standing::Barred { .. });
+        prop_assert!(!world.members.entries().any(barred));
         for number in std::mem::take(&mut world.live) {
             world.members.broke(number, world.clock.now());
         }
@@ -300,7 +322,7 @@ proptest! {
 fn an_orphan_serves_until_its_address_is_taken_over() {
     let mut world = World::connected(&[record(1, 1)]);
     // The same place under a new key: a restarted process, whose old record has not run out.
-    world.see(&[record(2, 1)], &HashSet::new());
+    world.see(&[record(2, 1)], &HashMap::new());
     assert_eq!(world.ready().len(), 1);
     let before = world
         .members
@@ -320,7 +342,7 @@ fn an_orphan_serves_until_its_address_is_taken_over() {
 #[test]
 fn one_that_moves_is_used_where_it_was_until_it_is_connected_where_it_is() {
     let mut world = World::connected(&[record(1, 1)]);
-    world.see(&[record(1, 2)], &HashSet::new());
+    world.see(&[record(1, 2)], &HashMap::new());
     assert_eq!(world.ready(), ["10.0.0.1:1".to_owned()].into());
     world.dialled(true);
     assert_eq!(world.ready(), ["10.0.0.2:1".to_owned()].into());
@@ -363,7 +385,7 @@ fn the_last_one_standing_is_used_whatever_it_answered() {
 fn an_address_that_is_none_is_told_and_holds_up_nobody() {
     let bad = Arc::new(Instance::bare("s", "9", "unix:///tmp/s"));
     let mut world = World::connected(&[record(1, 1)]);
-    world.see(&[record(1, 1), bad], &HashSet::new());
+    world.see(&[record(1, 1), bad], &HashMap::new());
     let summary = world.members.summary();
     assert_eq!((summary.registered, summary.ready), (2, 1));
     assert_eq!(

@@ -251,7 +251,7 @@ fn what_is_not_healthy_is_not_routable() {
         world.records(),
         (
             Some(InstanceHealth::Unhealthy),
-            Some(InstanceHealth::Draining)
+            Some(InstanceHealth::Unhealthy)
         )
     );
     assert!(world.send(UNHEALTHY, Fate::Answered));
