@@ -34,7 +34,7 @@ async fn the_metrics_know_labels_and_no_names_and_count_what_is_bad() {
     by_label(0).await.unwrap();
     let hang = coordinator
         .lock("orders/3")
-        .max_hold(Duration::from_millis(50));
+        .max_hold(Duration::from_secs(1));
     hang.run(async |_| std::future::pending::<()>().await)
         .await
         .unwrap_err();

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use coord::{
-    Coordinator, InstanceSpec, Options, Registration,
+    Coordinator, InstanceSpec, Registration,
     embedded::Server,
     grpc::{Channel, ChannelBuilder, Strategy},
 };
-use coord_tests::echo::{EchoClient, EchoRequest};
+use coord_tests::{
+    backend::patient,
+    echo::{EchoClient, EchoRequest},
+};
 use tonic::Status;
 
 pub(crate) const SERVICE: &str = "user-service";
@@ -41,10 +44,10 @@ impl World {
         otherwise: impl FnOnce(ChannelBuilder) -> ChannelBuilder,
     ) -> Self {
         let etcd = Server::start().await.unwrap();
-        let options = Options::test().endpoints([etcd.endpoint()]);
+        let options = patient().endpoints([etcd.endpoint()]);
         let coordinator = Coordinator::connect(options).await.unwrap();
         let channel = coordinator.channel(service).strategy(Strategy::RoundRobin);
-        let channel = otherwise(channel.wait(Duration::from_secs(30)));
+        let channel = otherwise(channel.wait(Duration::from_secs(120)));
         let mut world = Self {
             client: EchoClient::new(channel.await.unwrap()),
             coordinator,
