@@ -311,7 +311,7 @@ impl Coordinator {
     /// `path` is empty. In the order of their names; those that nobody holds or waits for are not there.
     ///
     /// It reads their queues, and tells nobody. [Raw](LockBuilder::raw) locks and elections stand
-    /// elsewhere.
+    /// elsewhere; for these: [`Election::candidates`].
     ///
     /// ```
     /// # #[tokio::main]

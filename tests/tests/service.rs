@@ -342,10 +342,21 @@ async fn etcd_that_comes_late_is_waited_for_and_one_that_never_comes_is_an_error
     server.restart().await;
     late.expect("listens").await;
     let errors = late.errors();
-    let mut warnings = errors.lines().filter(|it| it.contains("does not answer"));
+    let mut warnings = errors.lines().filter(|it| it.contains(" WARN "));
     let warning = warnings.next().expect("it was seen");
-    assert!(warning.contains(" WARN ") && warning.contains(&server.endpoint()));
+    assert!(warning.contains("does not answer") && warning.contains(&server.endpoint()));
     assert_eq!(warnings.next(), None);
+    assert!(errors.contains("etcd answers"), "{errors}");
+
+    // When it goes away, too: each connection says so once, and when it is back.
+    server.kill();
+    let said = async |what: &str| {
+        let lines = async || late.errors().matches(what).count() >= 3;
+        eventually(what, lines).await;
+    };
+    said("trying on").await;
+    server.restart().await;
+    said("connected to etcd again").await;
     late.kill();
 }
 

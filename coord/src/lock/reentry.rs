@@ -91,17 +91,17 @@ impl ReentrantLock {
         let context = || Context::new("acquire lock").key(lock.name());
         let clock = &lock.locks().shared.engine.clock;
         let asked = clock.now();
-        let (_turn, lock) = match lock.limit() {
-            None => (self.0.turn.lock().await, lock.clone()),
-            Some(_) if !lock.waits() => {
-                let turn = self.0.turn.try_lock().map_err(|_| Error::Busy {
+        let (_turn, lock) = match (self.0.turn.try_lock(), lock.limit()) {
+            (Ok(turn), _) => (turn, lock.clone()),
+            (Err(_), _) if !lock.waits() => {
+                return Err(Error::Busy {
                     context: context(),
                     holder: None,
-                })?;
-                (turn, lock.clone())
+                });
             }
+            (Err(_), None) => (self.0.turn.lock().await, lock.clone()),
             // The turn is a part of the wait.
-            Some(limit) => {
+            (Err(_), Some(limit)) => {
                 let late = || Error::Timeout {
                     context: context(),
                     limit,

@@ -64,8 +64,8 @@ impl LockTransaction {
     ///
     /// # Errors
     /// [`Error::Lost`] if the lock is not held any more; [`Error::Conflict`] with a compared key and the
-    /// revision that it has; [`Error::Invalid`] for more than 128 writes, for an empty key, and for a key
-    /// that is written twice; [`Error::Unavailable`] and [`Error::Timeout`], of which
+    /// revision that it has; [`Error::Invalid`] for more than 128 writes, for more than 128 comparisons, of
+    /// which each name that is held is one, for an empty key, and for a key that is written twice; [`Error::Unavailable`] and [`Error::Timeout`], of which
     /// [`maybe_applied`](Error::maybe_applied) says whether it may have been carried out.
     ///
     /// # Cancel safety

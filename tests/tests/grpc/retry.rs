@@ -149,6 +149,24 @@ async fn a_server_that_refuses_all_is_not_asked_for_ever() {
     assert!(server.seen() < 500, "{}", server.seen());
 }
 
+#[tokio::test]
+async fn a_server_that_refuses_all_is_taken_out_like_one_that_refuses_connections() {
+    let refuse = Act::Reset(REFUSED_STREAM);
+    let bad = Scripted::start("bad", std::iter::repeat_n(refuse, 10_000)).await;
+    let good = Scripted::start("good", []).await;
+    let mut world = World::of([&bad.address, &good.address]).await;
+    eventually("it is asked no more", async || {
+        let before = bad.seen();
+        for _ in 0..10 {
+            assert_eq!(world.call().await.unwrap(), "good");
+        }
+        before > 0 && bad.seen() == before
+    })
+    .await;
+    // Five in a row, and what was on its way.
+    assert!((5..15).contains(&bad.seen()), "{}", bad.seen());
+}
+
 /// Connections close under the callers all the time, as they do when servers are restarted: what was not
 /// answered goes over the next connection.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
