@@ -31,8 +31,9 @@ struct App {
 
 fn options(endpoints: impl IntoIterator<Item = String>) -> Options {
     let mut options = patient().endpoints(endpoints);
-    // What a call to a stopped member takes.
+    // What a stopped member takes.
     options.request_timeout = Duration::from_secs(5);
+    options.keep_alive_timeout = Duration::from_secs(5);
     options
 }
 
