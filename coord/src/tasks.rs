@@ -89,6 +89,7 @@ impl Tasks {
 
     /// Runs `task` until it is done. For one that ends by itself with something that the set's
     /// cancellation ends: to wait for that too would cost each of many small tasks more than it does.
+    #[cfg(feature = "grpc")]
     pub(crate) fn spawn_bound<F>(&self, task: F)
     where
         F: Future + Send + 'static,

@@ -22,7 +22,7 @@
 //! A fault that both can show is a method here, and each doc says what it is on which. What only a
 //! real etcd has (processes, members, metrics, `etcdctl`) is on [`Etcd`], for tests of its own.
 
-use std::{fs, io, path::Path};
+use std::{fs, io, path::Path, time::Duration};
 
 use coord::{Coordinator, Options, embedded::Server};
 use etcd_client::Client;
@@ -33,6 +33,19 @@ use crate::{
     etcd::{self, DATA},
     guardian,
 };
+
+/// The options of tests: nothing runs out while the machine has other work, or stands still for some
+/// seconds. What a test is to see running out it makes short itself.
+#[must_use]
+pub fn patient() -> Options {
+    let mut options = Options::test();
+    options.connect_timeout = Duration::from_secs(60);
+    options.request_timeout = Duration::from_secs(30);
+    options.lock.ttl = Duration::from_secs(60);
+    options.lock.wait = Duration::from_secs(120);
+    options.registry.ttl = Duration::from_secs(60);
+    options
+}
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,10 +94,10 @@ impl Backend {
         }
     }
 
-    /// The options of the tests, with its address.
+    /// The [`patient`] options, with its address.
     #[must_use]
     pub fn options(&self) -> Options {
-        Options::test().endpoints([self.endpoint()])
+        patient().endpoints([self.endpoint()])
     }
 
     /// A coordinator of its own on it.
@@ -326,7 +339,9 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
 ///
 /// If the test does, or if the server does not start.
 pub fn run(kind: Kind, test: impl AsyncFnOnce(Backend)) {
+    // As many on a machine with one processor: a test may block one.
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
         .enable_all()
         .build()
         .expect("a runtime starts");

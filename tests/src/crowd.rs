@@ -102,7 +102,7 @@ impl Crowd {
     ///
     /// # Panics
     ///
-    /// If they do not within 30 seconds.
+    /// If they do not within two minutes.
     pub async fn made(&self, more: usize) {
         let until = self.made.load(SeqCst) + more;
         crate::eventually(&format!("{more} more calls"), async || {

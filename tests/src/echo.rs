@@ -40,6 +40,8 @@ use tonic::{
     transport::{Server, server::Router},
 };
 
+use crate::ports::Port;
+
 /// What is generated from `proto/echo.proto`.
 #[expect(missing_docs, clippy::pedantic, reason = "generated")]
 pub mod pb {
@@ -234,18 +236,22 @@ pub struct EchoServer {
     handler: EchoHandler,
     connections: Connections,
     address: SocketAddr,
+    _port: Option<Port>,
     stop: Mutex<Option<oneshot::Sender<()>>>,
     task: tokio::sync::Mutex<JoinHandle<()>>,
 }
 
 impl EchoServer {
-    /// On a port of its own of the loopback interface.
+    /// On a port of its own of the loopback interface, which stays its own when it was stopped.
     ///
     /// # Panics
     ///
     /// If there is none.
     pub async fn start(name: &str) -> Self {
-        Self::start_on(name, "127.0.0.1:0").await
+        let port = Port::take();
+        let mut server = Self::start_on(name, &format!("127.0.0.1:{}", port.number())).await;
+        server._port = Some(port);
+        server
     }
 
     /// On this address.
@@ -280,6 +286,7 @@ impl EchoServer {
             handler,
             connections,
             address,
+            _port: None,
             stop: Mutex::new(Some(stop)),
             task: tokio::sync::Mutex::new(task),
         }

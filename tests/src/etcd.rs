@@ -278,6 +278,8 @@ pub(crate) fn etcdctl_command(endpoint: &str, access: &[OsString], arguments: &[
     let ctl = found.ctl.as_ref();
     let mut command = Command::new(ctl.expect("etcdctl lies beside etcd or on PATH"));
     command.arg("--endpoints").arg(endpoint).args(access);
+    // Two and five seconds, if nobody says it: a busy machine takes longer.
+    command.args(["--dial-timeout=60s", "--command-timeout=60s"]);
     command.args(arguments).env("ETCDCTL_API", "3");
     command
 }

@@ -11,6 +11,7 @@
 //! * [`worker`]: other processes that run a part of the test.
 //! * [`differential`]: the same random operations to two servers, and every answer compared.
 //! * [`history`]: what happened to a lock, and whether it was right.
+//! * [`numbers`]: what the metrics are told.
 //! * [`rpc`]: etcd's API without a client in between.
 //! * [`eventually()`]: waits for a condition; no test sleeps.
 //! * [`median`]: what measurements are compared by.
@@ -27,6 +28,7 @@ mod eventually;
 mod guardian;
 pub mod history;
 mod median;
+pub mod numbers;
 mod ports;
 mod process;
 pub mod proxy;

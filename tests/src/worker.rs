@@ -35,7 +35,7 @@ use tokio::sync::mpsc;
 use crate::{eventually, guardian, process::Process};
 
 /// How long a line is waited for.
-const BOUND: Duration = Duration::from_secs(30);
+const BOUND: Duration = Duration::from_secs(120);
 
 /// A running worker; dropping it kills it.
 #[derive(Debug)]
@@ -126,7 +126,7 @@ impl Worker {
     ///
     /// # Panics
     ///
-    /// If it ends, or says nothing for 30 seconds; the message has its standard error.
+    /// If it ends, or says nothing for two minutes; the message has its standard error.
     pub async fn line(&mut self) -> String {
         let why = match tokio::time::timeout(BOUND, self.lines.recv()).await {
             Ok(Some(line)) => return line,
@@ -167,7 +167,7 @@ impl Worker {
     ///
     /// # Panics
     ///
-    /// If it does not end within 30 seconds.
+    /// If it does not end within two minutes.
     pub async fn finish(mut self) -> ExitStatus {
         self.input = None;
         self.ended().await
@@ -177,7 +177,7 @@ impl Worker {
     ///
     /// # Panics
     ///
-    /// If it does not end within 30 seconds.
+    /// If it does not end within two minutes.
     pub async fn ended(&self) -> ExitStatus {
         let what = format!("worker {} ends", self.command);
         eventually(&what, async || self.process.exited()).await

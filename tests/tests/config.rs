@@ -128,14 +128,14 @@ async fn a_write_elsewhere_is_reached_as_soon_as_the_store_says_so(server: Backe
     let mut bench = Bench::new(server).await;
     let config = bench.bound().await;
     let began = std::time::Instant::now();
-    for value in ["1", "2", "3"] {
-        let written = bench.raw.put("/elsewhere", value, None).await.unwrap();
+    for _ in 0..6 {
+        let written = bench.raw.put("/elsewhere", "", None).await.unwrap();
         let revision = written.header().unwrap().revision();
         config.wait_for_revision(revision).await.unwrap();
         assert!(config.status().revision >= revision);
     }
     assert!(
-        began.elapsed() < Duration::from_secs(10),
+        began.elapsed() < Duration::from_secs(30),
         "{:?}",
         began.elapsed()
     );
@@ -210,10 +210,10 @@ async fn the_status_says_how_fresh_it_is(server: Backend) {
         status.verified.unwrap() > verified && status.heard.unwrap() > heard
     })
     .await;
-    let before = config.status().heard.unwrap();
+    let since = std::time::Instant::now();
     let revision = bench.write(&[("limit", Some("20"))]).await;
     config.wait_for_revision(revision).await.unwrap();
-    assert!(config.status().heard.unwrap() < before + Duration::from_secs(5));
+    assert!(config.status().heard.unwrap() < since.elapsed());
     // Without etcd nothing is heard or verified any more.
     bench.server.stop();
     let stopped = config.status();

@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use coord::{Coordinator, Error, InstanceId, InstanceSpec, Options, Pem, Registration, Secret};
 use coord_tests::{
-    Backend, Cluster, Etcd, EtcdConfig, Proxy, ROOT_PASSWORD, ROOT_USER, Worker, dropped_after,
-    eventually, on_both,
+    Backend, Cluster, Etcd, EtcdConfig, Proxy, ROOT_PASSWORD, ROOT_USER, Worker, backend::patient,
+    dropped_after, eventually, on_both,
 };
 use futures_util::future::try_join_all;
 
 fn options(etcd: &Etcd) -> Options {
-    Options::test().endpoints([etcd.endpoint()])
+    patient().endpoints([etcd.endpoint()])
 }
 
 /// A loopback address where nothing listens: bound once, so that nobody else has it, then closed.
@@ -59,8 +59,8 @@ async fn a_dead_endpoint_is_an_error_within_the_connect_timeout_that_names_it() 
     options.connect_timeout = Duration::from_secs(1);
     let started = Instant::now();
     let error = Coordinator::connect(options).await.unwrap_err();
-    // Ten times the timeout: a hang, not a slow machine.
-    assert!(started.elapsed() < Duration::from_secs(10));
+    // A hang, not a slow machine.
+    assert!(started.elapsed() < Duration::from_secs(30));
     assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
     assert!(error.is_retryable() && !error.maybe_applied());
     let text = error.to_string();
@@ -76,7 +76,7 @@ async fn a_silent_endpoint_is_an_error_within_the_connect_timeout_that_names_it(
     options.connect_timeout = Duration::from_millis(500);
     let started = Instant::now();
     let error = Coordinator::connect(options).await.unwrap_err();
-    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(started.elapsed() < Duration::from_secs(30));
     assert!(error.to_string().contains(&endpoint), "{error}");
 }
 
@@ -133,8 +133,6 @@ async fn user_and_password_also_after_the_token_expired() {
         return;
     };
     let mut right = options(&etcd);
-    // Checking a password takes etcd a moment of a processor's whole time.
-    right.connect_timeout = Duration::from_secs(60);
     right.user = Some(ROOT_USER.into());
     right.password = Some(Secret::new(ROOT_PASSWORD));
     let coordinator = Coordinator::connect(right.clone()).await.unwrap();
@@ -210,6 +208,12 @@ async fn failures_until_calm(coordinator: &Coordinator, broken: &str) -> usize {
     failed
 }
 
+/// Whose members elect no other leader because they had to wait for their turn on a busy machine.
+async fn steady() -> Option<Cluster> {
+    let config = EtcdConfig::new().argument("--election-timeout=5000");
+    Cluster::start_or_skip(3, config).await
+}
+
 /// A follower is used and breaks, so that no election fails calls for a reason of its own.
 async fn only_the_calls_that_it_had_fail(cluster: &Cluster, breaks: impl FnOnce(&Etcd)) {
     let leader = cluster.leader().await;
@@ -217,8 +221,9 @@ async fn only_the_calls_that_it_had_fail(cluster: &Cluster, breaks: impl FnOnce(
     members.rotate_left(leader + 1);
     let broken = members[0];
     let endpoints: Vec<String> = members.iter().map(|member| member.endpoint()).collect();
-    let mut options = Options::test().endpoints(endpoints);
-    options.request_timeout = Duration::from_secs(2);
+    let mut options = patient().endpoints(endpoints);
+    // What the call to a stopped member takes.
+    options.request_timeout = Duration::from_secs(10);
     // One try: what fails is seen.
     options.retry.max_attempts = 1;
     let coordinator = Coordinator::connect(options).await.unwrap();
@@ -240,7 +245,7 @@ async fn only_the_calls_that_it_had_fail(cluster: &Cluster, breaks: impl FnOnce(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_member_fails_only_the_calls_that_it_had() {
-    let Some(cluster) = Cluster::start_or_skip(3, EtcdConfig::new()).await else {
+    let Some(cluster) = steady().await else {
         return;
     };
     only_the_calls_that_it_had_fail(&cluster, Etcd::kill).await;
@@ -248,7 +253,7 @@ async fn a_killed_member_fails_only_the_calls_that_it_had() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_member_fails_only_the_calls_that_it_had() {
-    let Some(cluster) = Cluster::start_or_skip(3, EtcdConfig::new()).await else {
+    let Some(cluster) = steady().await else {
         return;
     };
     only_the_calls_that_it_had_fail(&cluster, Etcd::stop).await;

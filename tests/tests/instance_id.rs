@@ -10,15 +10,11 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use coord::{Coordinator, Error, LostReason, Options, SnowflakeLayout};
-use coord_tests::{Backend, Flow, Proxy, Worker, dropped_after, eventually, on_both};
+use coord::{Coordinator, Error, LostReason, SnowflakeLayout};
+use coord_tests::{
+    Backend, Flow, Proxy, Worker, backend::patient, dropped_after, eventually, on_both,
+};
 use futures_util::future::{join_all, try_join_all};
-
-/// So many calls at once take their time on a machine that has other work.
-fn patient(mut options: Options) -> Options {
-    options.request_timeout = Duration::from_secs(60);
-    options
-}
 
 /// The slots of the pool `p`: number and lease.
 async fn slots(server: &Backend) -> Vec<(u32, i64)> {
@@ -64,7 +60,7 @@ on_both! {
 }
 
 async fn two_hundred_concurrent_claims_are_all_distinct(server: Backend) {
-    let coordinator = Coordinator::connect(patient(server.options()));
+    let coordinator = Coordinator::connect(server.options());
     let coordinator = coordinator.await.unwrap();
     let ids = coordinator.instance_ids("p", 0..=255);
     let before = server.log_entries().await;
@@ -132,12 +128,12 @@ async fn a_full_pool_is_waited_for_no_longer_than_the_limit(server: Backend) {
     let coordinator = server.coordinator().await;
     let ids = coordinator.instance_ids("p", 3..=3);
     let held = ids.acquire().await.unwrap();
-    let impatient = ids.clone().wait(Duration::from_millis(300));
+    let impatient = ids.clone().wait(Duration::from_secs(2));
     let full = impatient.acquire().await.unwrap_err();
     assert!(matches!(full, Error::Exhausted { .. }), "{full:?}");
     assert!(
         full.to_string()
-            .contains("all 1 ids of the pool `p` are taken, and have been for 300ms"),
+            .contains("all 1 ids of the pool `p` are taken, and have been for 2s"),
         "{full}"
     );
     let waiting = ids.wait(Duration::from_secs(3_600));
@@ -253,7 +249,7 @@ async fn an_id_is_not_believed_past_its_deadline_and_is_again_once_verified(serv
 /// the watches have told, and still the ids must not be believed again for a moment.
 async fn a_renewed_lease_alone_does_not_bring_an_id_back(server: Backend) {
     let proxy = Proxy::start(&server.endpoint()).await;
-    let options = patient(Options::test().endpoints([proxy.endpoint()]));
+    let options = patient().endpoints([proxy.endpoint()]);
     let coordinator = Coordinator::connect(options).await.unwrap();
     let ids = coordinator
         .instance_ids("p", 0..=99)
@@ -353,7 +349,7 @@ async fn impossible_pools_are_refused_before_anything_is_written(server: Backend
 /// The claim arrives, its answer does not: what is tried again finds what the first copy took.
 async fn a_claim_whose_answer_is_cut_off_takes_one_slot(server: Backend) {
     let proxy = Proxy::start(&server.endpoint()).await;
-    let options = patient(Options::test().endpoints([proxy.endpoint()]));
+    let options = patient().endpoints([proxy.endpoint()]);
     let coordinator = Coordinator::connect(options).await.unwrap();
     for _ in 0..3 {
         // Its answer is still on the way when the slot is seen.
@@ -373,7 +369,7 @@ async fn a_claim_whose_answer_is_cut_off_takes_one_slot(server: Backend) {
 }
 
 async fn a_thousand_claims_at_once_are_distinct_and_cheap(server: Backend) {
-    let coordinator = Coordinator::connect(patient(server.options()));
+    let coordinator = Coordinator::connect(server.options());
     let coordinator = coordinator.await.unwrap();
     let ids = coordinator.instance_ids("p", 0..=1_023);
     let before = server.log_entries().await;
@@ -461,7 +457,7 @@ async fn stamps_are_unique_across_a_release_and_a_crash(server: Backend) {
 async fn a_window_goes_on_without_etcd_and_then_ends(server: Backend) {
     let coordinator = server.coordinator().await;
     let ids = coordinator.instance_ids("p", 0..=0);
-    let id = ids.window(Duration::from_secs(1)).acquire().await.unwrap();
+    let id = ids.window(Duration::from_secs(8)).acquire().await.unwrap();
     let times = id.timestamps().unwrap();
     // It is extended for as long as etcd answers, without being asked.
     let first = mark(&server).await.unwrap();
@@ -651,7 +647,7 @@ async fn a_released_id_is_closed_and_not_lost_to_somebody(server: Backend) {
 /// A process that slept past its hold and its cool-down wakes up, and its id is another's by then.
 async fn a_paused_process_does_not_believe_in_its_id_when_it_wakes(server: Backend) {
     let coordinator = server.coordinator().await;
-    let mut worker = Worker::spawn("instance-id", &[&server.endpoint(), "p", "3", "1"]);
+    let mut worker = Worker::spawn("instance-id", &[&server.endpoint(), "p", "8", "1"]);
     let number: u32 = worker.expect("held").await.parse().unwrap();
     // Whatever it is asked, it answers with what `get` says at that moment.
     worker.say("?");

@@ -128,9 +128,7 @@ async fn an_acquire_and_a_section_are_a_span_each() {
     );
 
     // A loss is told.
-    let hang = coordinator
-        .lock("hangs")
-        .max_hold(Duration::from_millis(50));
+    let hang = coordinator.lock("hangs").max_hold(Duration::from_secs(1));
     let hang = hang.run(async |_| std::future::pending::<()>().await);
     hang.await.unwrap_err();
     assert_eq!(told.take().pop().unwrap().fields["lost"], "max_hold");

@@ -227,7 +227,7 @@ async fn nightly(coordinator: &Coordinator, ran: &mut bool) -> coord::Result<()>
     Ok(())
 }
 
-#[locked("cron", wait = "50ms", busy = skip, via = coordinator)]
+#[locked("cron", wait = "2s", busy = skip, via = coordinator)]
 async fn report(coordinator: &Coordinator) -> Result<Option<impl Display>, anyhow::Error> {
     Ok(Some("report"))
 }

@@ -1,69 +1,9 @@
 //! What the metrics are told: alone in its process, because the recorder is the process's.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::time::Duration;
 
 use coord::{embedded::Server, locked};
-use metrics::{
-    Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
-    SharedString, Unit,
-};
-
-/// How often each metric was told something, by its name and labels.
-#[derive(Clone, Debug, Default)]
-struct Told(Arc<Mutex<BTreeMap<String, u64>>>);
-
-#[derive(Debug)]
-struct One(Told, String);
-
-impl One {
-    fn tell(&self, count: u64) {
-        let mut told = self.0.0.lock().unwrap();
-        *told.entry(self.1.clone()).or_default() += count;
-    }
-}
-
-impl CounterFn for One {
-    fn increment(&self, value: u64) {
-        self.tell(value);
-    }
-    fn absolute(&self, _: u64) {}
-}
-
-impl HistogramFn for One {
-    fn record(&self, value: f64) {
-        assert!((0.0..60.0).contains(&value), "{value} seconds");
-        self.tell(1);
-    }
-}
-
-impl Told {
-    fn one(&self, key: &Key) -> Arc<One> {
-        let labels = key
-            .labels()
-            .map(|label| format!(" {}={}", label.key(), label.value()));
-        let name = key.name().to_owned() + &labels.collect::<String>();
-        Arc::new(One(self.clone(), name))
-    }
-}
-
-impl Recorder for Told {
-    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        Counter::from_arc(self.one(key))
-    }
-    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::noop()
-    }
-    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
-        Histogram::from_arc(self.one(key))
-    }
-}
+use coord_tests::numbers::Numbers;
 
 #[locked("orders/{id}")]
 async fn by_template(id: u64) -> coord::Result<()> {
@@ -84,7 +24,7 @@ async fn by_label(id: u64) -> coord::Result<()> {
 
 #[tokio::test]
 async fn the_metrics_know_labels_and_no_names_and_count_what_is_bad() {
-    let told = Told::default();
+    let told = Numbers::default();
     metrics::set_global_recorder(told.clone()).unwrap();
     let server = Server::start().await.unwrap();
     let coordinator = server.coordinator().await.unwrap();
@@ -94,7 +34,7 @@ async fn the_metrics_know_labels_and_no_names_and_count_what_is_bad() {
     by_label(0).await.unwrap();
     let hang = coordinator
         .lock("orders/3")
-        .max_hold(Duration::from_millis(50));
+        .max_hold(Duration::from_secs(1));
     hang.run(async |_| std::future::pending::<()>().await)
         .await
         .unwrap_err();
@@ -109,7 +49,7 @@ async fn the_metrics_know_labels_and_no_names_and_count_what_is_bad() {
         assert!(registry.discover("user-service").await.unwrap().is_empty());
     }
 
-    let told = told.0.lock().unwrap().clone();
+    let told = told.all();
     let locks: Vec<_> = told
         .iter()
         .filter(|(name, _)| name.starts_with("coord_lock"))

@@ -65,9 +65,12 @@ impl std::io::Write for Log {
 }
 
 fn spec() -> InstanceSpec {
-    InstanceSpec::new(SERVICE, "10.0.0.5:50051")
-        .version("1.4.0")
-        .ttl(Duration::from_secs(2))
+    InstanceSpec::new(SERVICE, "10.0.0.5:50051").version("1.4.0")
+}
+
+/// One whose TTL is to pass. It is renewed within it once etcd is back.
+fn short_lived() -> InstanceSpec {
+    spec().ttl(Duration::from_secs(8))
 }
 
 /// What stands below `coord/<kind>/user-service/`, as a client of another kind sees it.
@@ -90,7 +93,7 @@ async fn addresses(registry: &Registry) -> Vec<String> {
 }
 
 async fn next(events: &mut InstanceEvents) -> InstanceEvent {
-    let next = tokio::time::timeout(Duration::from_secs(30), events.next());
+    let next = tokio::time::timeout(Duration::from_secs(120), events.next());
     next.await.expect("an event").expect("no end")
 }
 
@@ -194,8 +197,7 @@ async fn dropping_the_handle_deregisters_and_closing_the_coordinator_too(server:
 /// Killed and restarted within the TTL: the same lease is resumed, and nobody notices.
 async fn an_outage_shorter_than_the_ttl_changes_nothing(server: Backend) {
     let coordinator = server.coordinator().await;
-    let spec = spec().ttl(Duration::from_secs(30));
-    let registration = coordinator.registry().register(spec).await.unwrap();
+    let registration = coordinator.registry().register(spec()).await.unwrap();
     let before = records(&server, "svc").await;
     server.kill();
     server.restart().await;
@@ -213,7 +215,8 @@ async fn an_outage_shorter_than_the_ttl_changes_nothing(server: Backend) {
 /// lease is resumed even then.
 async fn an_outage_longer_than_the_ttl_is_resumed(server: Backend) {
     let coordinator = server.coordinator().await;
-    let registration = coordinator.registry().register(spec()).await.unwrap();
+    let registration = coordinator.registry().register(short_lived()).await;
+    let registration = registration.unwrap();
     let before = records(&server, "svc").await;
     server.kill();
     eventually("the TTL has passed", async || {
@@ -436,7 +439,8 @@ async fn an_etcd_that_lost_its_data_gets_the_registration_again(server: Backend)
 async fn a_renewed_lease_does_not_prove_that_the_records_are_there() {
     let server = coord::embedded::Server::start().await.unwrap();
     let coordinator = server.coordinator().await.unwrap();
-    let registration = coordinator.registry().register(spec()).await.unwrap();
+    let registration = coordinator.registry().register(short_lived()).await;
+    let registration = registration.unwrap();
     let connected = etcd_client::Client::connect([server.endpoint()], None).await;
     let mut client = connected.unwrap();
     // Nothing happens in the watches before they are open.

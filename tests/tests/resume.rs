@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use coord::{CoordConfig, Coordinator, Error, InstanceSpec, LostReason, Options};
-use coord_tests::{Backend, Proxy, eventually, on_both};
+use coord_tests::{Backend, Proxy, backend::patient, eventually, on_both};
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::oneshot;
 
@@ -16,10 +16,9 @@ struct App {
 
 /// A TTL that an outage is to outlast, or not.
 fn options(endpoint: String, ttl: u64) -> Options {
-    let mut options = Options::test().endpoints([endpoint]);
+    let mut options = patient().endpoints([endpoint]);
     options.lock.ttl = Duration::from_secs(ttl);
     options.registry.ttl = Duration::from_secs(ttl);
-    options.request_timeout = Duration::from_secs(2);
     options
 }
 
@@ -36,7 +35,8 @@ on_both! {
 }
 
 async fn a_restart_shorter_than_the_ttl_is_not_seen(server: Backend) {
-    let coordinator = Coordinator::connect(options(server.endpoint(), 20))
+    const TTL: u64 = 30;
+    let coordinator = Coordinator::connect(options(server.endpoint(), TTL))
         .await
         .unwrap();
     let config = coordinator.config::<App>().start().await.unwrap();
@@ -46,7 +46,7 @@ async fn a_restart_shorter_than_the_ttl_is_not_seen(server: Backend) {
         .register(InstanceSpec::new("svc", "127.0.0.1:4711"))
         .await
         .unwrap();
-    let observer = Coordinator::connect(options(server.endpoint(), 20))
+    let observer = Coordinator::connect(options(server.endpoint(), TTL))
         .await
         .unwrap();
     let mut events = observer.registry().watch("svc").unwrap();
@@ -59,6 +59,7 @@ async fn a_restart_shorter_than_the_ttl_is_not_seen(server: Backend) {
     assert!(guard.is_held(), "an outage within the TTL loses nothing");
     assert!(guard.remaining() > Duration::ZERO);
     server.restart().await;
+    let back = Instant::now();
 
     let revision = put(&server, "/config/app/size", "2").await;
     config.wait_for_revision(revision).await.unwrap();
@@ -76,8 +77,8 @@ async fn a_restart_shorter_than_the_ttl_is_not_seen(server: Backend) {
     .await;
     assert!(guard.lost().now_or_never().is_none());
     eventually("the lease to be renewed after the restart", async || {
-        // More than before the outage can only come from a renewal after it.
-        guard.remaining() > Duration::from_secs(17)
+        // As late as this, only a renewal after the restart leaves as much.
+        guard.remaining() + back.elapsed() > Duration::from_secs(TTL)
     })
     .await;
     assert!(registration.is_registered());
@@ -122,7 +123,7 @@ async fn an_outage_longer_than_the_ttl_loses_the_lock_and_brings_the_rest_back(s
     let began = Instant::now();
     assert_eq!(guard.lost().await, LostReason::Expired);
     // By its own clock, no later than the TTL: nobody had to tell it.
-    assert!(began.elapsed() < Duration::from_secs(20));
+    assert!(began.elapsed() < Duration::from_secs(50));
     assert!(!guard.is_held());
     let lost = body.await.unwrap().unwrap_err();
     assert!(matches!(lost, Error::Lost { .. }), "{lost:?}");
@@ -150,7 +151,7 @@ async fn an_outage_longer_than_the_ttl_loses_the_lock_and_brings_the_rest_back(s
 
 async fn a_connection_that_is_cut_again_and_again_loses_nothing(server: Backend) {
     let proxy = Proxy::start(&server.endpoint()).await;
-    let coordinator = Coordinator::connect(options(proxy.endpoint(), 5))
+    let coordinator = Coordinator::connect(options(proxy.endpoint(), 60))
         .await
         .unwrap();
     let config = coordinator.config::<App>().start().await.unwrap();
@@ -170,7 +171,7 @@ async fn a_connection_that_is_cut_again_and_again_loses_nothing(server: Backend)
 }
 
 async fn a_bad_value_is_refused_and_the_old_one_stays(server: Backend) {
-    let coordinator = Coordinator::connect(options(server.endpoint(), 5))
+    let coordinator = Coordinator::connect(options(server.endpoint(), 60))
         .await
         .unwrap();
     let config = coordinator.config::<App>().start().await.unwrap();

@@ -133,6 +133,9 @@ fn status(record: &KeyValue) -> String {
     json["Coord"]["status"].as_str().unwrap().to_owned()
 }
 
+/// Of a `main` that does not stop by itself.
+const SOON: [(&str, &str); 1] = [("COORD_SHUTDOWN_TIMEOUT", "2s")];
+
 const LEFT: [&str; 3] = ["mark", "svc gone", "slot gone"];
 
 on_both! {
@@ -162,7 +165,7 @@ async fn it_is_registered_with_its_address_version_and_id(server: Backend) {
 }
 
 async fn sigterm_deregisters_drains_and_gives_the_id_back_last(server: Backend) {
-    let mut running = Running::on(server, "serve", &[("COORD_DRAIN", "3s")]).await;
+    let mut running = Running::on(server, "serve", &[("COORD_DRAIN", "8s")]).await;
     let before = running.revision().await;
     running.signal(Signal::TERM);
     let gone = async || running.keys("svc").await.is_empty();
@@ -255,7 +258,7 @@ async fn a_second_signal_ends_it_at_once_and_leaves_the_id_to_expire(server: Bac
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_main_that_does_not_stop_is_dropped() {
-    let Some(mut running) = Running::start("linger").await else {
+    let Some(mut running) = Running::start_with("linger", &SOON).await else {
         return;
     };
     let before = running.revision().await;
@@ -267,7 +270,7 @@ async fn a_main_that_does_not_stop_is_dropped() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_main_that_blocks_its_thread_is_ended_too() {
-    let Some(mut running) = Running::start("block").await else {
+    let Some(mut running) = Running::start_with("block", &SOON).await else {
         return;
     };
     let before = running.revision().await;
@@ -280,7 +283,7 @@ async fn a_main_that_blocks_its_thread_is_ended_too() {
 /// `main` has ended, and one of its tasks has not.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_id_is_not_given_back_while_a_task_may_use_it() {
-    let Some(mut running) = Running::start("leave-task").await else {
+    let Some(mut running) = Running::start_with("leave-task", &SOON).await else {
         return;
     };
     let before = running.revision().await;
@@ -310,7 +313,7 @@ async fn what_is_not_ready_is_known_and_not_routable(server: Backend) {
 
 /// Killed without a word: the record runs out, and so does the id, each with its lease.
 async fn a_killed_service_expires(server: Backend) {
-    let running = Running::on(server, "serve", &[]).await;
+    let running = Running::on(server, "serve", &[("COORD_TTL", "2s")]).await;
     let before = running.revision().await;
     running.worker.kill();
     let gone = async || running.keys("svc").await.is_empty();
@@ -339,10 +342,21 @@ async fn etcd_that_comes_late_is_waited_for_and_one_that_never_comes_is_an_error
     server.restart().await;
     late.expect("listens").await;
     let errors = late.errors();
-    let mut warnings = errors.lines().filter(|it| it.contains("does not answer"));
+    let mut warnings = errors.lines().filter(|it| it.contains(" WARN "));
     let warning = warnings.next().expect("it was seen");
-    assert!(warning.contains(" WARN ") && warning.contains(&server.endpoint()));
+    assert!(warning.contains("does not answer") && warning.contains(&server.endpoint()));
     assert_eq!(warnings.next(), None);
+    assert!(errors.contains("etcd answers"), "{errors}");
+
+    // When it goes away, too: each connection says so once, and when it is back.
+    server.kill();
+    let said = async |what: &str| {
+        let lines = async || late.errors().matches(what).count() >= 3;
+        eventually(what, lines).await;
+    };
+    said("trying on").await;
+    server.restart().await;
+    said("connected to etcd again").await;
     late.kill();
 }
 
@@ -373,7 +387,7 @@ async fn it_stops_without_etcd_too(server: Backend) {
     running.signal(Signal::TERM);
     running.worker.expect("told").await;
     assert_eq!(running.code().await, Some(0));
-    assert!(started.elapsed() < Duration::from_secs(30));
+    assert!(started.elapsed() < Duration::from_secs(50));
 }
 
 /// A process that lives on after a service: nothing of it is left, and the next one is told of its

@@ -9,12 +9,14 @@ use std::{
     time::Duration,
 };
 
-use coord::{Coordinator, InstanceEvent, InstanceEvents, Options};
-use coord_tests::{Backend, Cluster, EtcdConfig, Worker, eventually, on_both};
+use coord::{Coordinator, InstanceEvent, InstanceEvents};
+use coord_tests::{Backend, Cluster, EtcdConfig, Worker, backend::patient, eventually, on_both};
 use etcd_client::{Client, DeleteOptions, GetOptions, KeyValue};
 use futures_util::StreamExt as _;
 
-const TTL: i64 = 2;
+/// Of the services: short enough to be seen running out, long enough not to
+/// where it should not.
+const TTL: i64 = 10;
 
 /// Of each routable record its revision and its lease, which show whether anything has happened to it.
 type Records = BTreeMap<Vec<u8>, (i64, i64)>;
@@ -51,10 +53,13 @@ impl Member {
 struct Store(Client);
 
 impl Store {
+    /// A cluster that elects a leader answers after that.
     async fn below(&self, prefix: &str) -> Vec<KeyValue> {
-        let options = Some(GetOptions::new().with_prefix());
-        let mut client = self.0.clone();
-        client.get(prefix, options).await.unwrap().take_kvs()
+        let found = eventually("etcd answers", async || {
+            let options = Some(GetOptions::new().with_prefix());
+            self.0.clone().get(prefix, options).await
+        });
+        found.await.take_kvs()
     }
 
     async fn records(&self) -> Records {
@@ -73,20 +78,17 @@ impl Store {
         .await
     }
 
-    /// Returns when a lease as long as the services' that nobody renews has run out, so many times.
-    async fn ttls_pass(&self, times: usize) {
-        self.pass(TTL, times).await;
-    }
-
-    async fn pass(&self, ttl: i64, times: usize) {
-        let mut client = self.0.clone();
-        for _ in 0..times {
-            let lease = client.lease_grant(ttl, None).await.unwrap().id();
-            eventually("a lease runs out", async || {
-                client.lease_time_to_live(lease, None).await.unwrap().ttl() < 0
-            })
-            .await;
-        }
+    /// Returns when a lease as long as the services' that nobody renews has run out.
+    async fn a_ttl_passes(&self) {
+        let granted = eventually("a lease", async || {
+            self.0.clone().lease_grant(TTL, None).await
+        });
+        let lease = granted.await.id();
+        eventually("a lease runs out", async || {
+            let left = self.0.clone().lease_time_to_live(lease, None).await;
+            left.is_ok_and(|left| left.ttl() < 0)
+        })
+        .await;
     }
 }
 
@@ -96,7 +98,7 @@ fn leases(records: &Records) -> BTreeMap<&[u8], i64> {
 }
 
 async fn next(events: &mut InstanceEvents) -> InstanceEvent {
-    let next = tokio::time::timeout(Duration::from_secs(30), events.next());
+    let next = tokio::time::timeout(Duration::from_secs(120), events.next());
     next.await.expect("an event").expect("no end")
 }
 
@@ -132,20 +134,16 @@ async fn a_paused_service_is_replaced_and_does_not_believe_in_its_id_when_it_wak
     let after = store.eventually(2).await;
     let (key, (_, lease)) = before.into_iter().next().unwrap();
     assert_ne!(after[&key].1, lease);
-    store.ttls_pass(1).await;
+    store.a_ttl_passes().await;
     assert_eq!(store.records().await, after);
     assert_eq!((paused.id().await, successor.id().await), (None, Some(0)));
 }
 
 async fn a_restart_of_etcd_is_no_news_of_services(server: Backend) {
     let (store, endpoint) = (Store(server.client().await), server.endpoint());
-    // The shortest TTL leaves a second for the way back to an etcd that has started: not enough for
-    // a machine that is busy with all the other tests.
-    const TTL: i64 = 5;
-    let ttl = [("COORD_TTL", "5s")];
     let mut members = [
-        Member::start(&endpoint, &ttl).await,
-        Member::start(&endpoint, &ttl).await,
+        Member::start(&endpoint, &[]).await,
+        Member::start(&endpoint, &[]).await,
     ];
     let before = store.eventually(2).await;
     let coordinator = server.coordinator().await;
@@ -172,7 +170,7 @@ async fn a_restart_of_etcd_is_no_news_of_services(server: Backend) {
         // The raw client's connection broke with the server: its next call could fail.
         let store = Store(server.client().await);
         // Whoever did not renew its lease would be gone.
-        store.pass(TTL, 2).await;
+        store.a_ttl_passes().await;
         assert_eq!(store.records().await, before);
     }
     // An id is not believed while etcd is away, and is the same again.
@@ -212,7 +210,7 @@ async fn services_of_an_etcd_that_lost_its_data_are_all_back(server: Backend) {
         let lost = async || member.id().await.is_none();
         eventually("its id is lost", lost).await;
     }
-    store.ttls_pass(2).await;
+    store.a_ttl_passes().await;
     assert_eq!(leases(&store.records().await), leases(&after));
 }
 
@@ -281,7 +279,7 @@ async fn a_service_whose_runtime_is_dead_locked_expires_and_comes_back(server: B
     let (store, endpoint) = (Store(server.client().await), server.endpoint());
     let mut watched = Member::start(&endpoint, &[("COORD_WATCHDOG", "500ms")]).await;
     let watched_alone = store.eventually(1).await;
-    let mut busy = Member::start(&endpoint, &[]).await;
+    let mut busy = Member::start(&endpoint, &[("COORD_WATCHDOG", "10m")]).await;
     let both = store.eventually(2).await;
     let mut off = Member::start(&endpoint, &[("COORD_WATCHDOG", "off")]).await;
     let all = store.eventually(3).await;
@@ -289,8 +287,8 @@ async fn a_service_whose_runtime_is_dead_locked_expires_and_comes_back(server: B
         member.told("block", "blocked").await;
     }
     store.eventually(2).await;
-    store.ttls_pass(2).await;
-    // Blocked for longer than a TTL, and less than the 15 seconds that a runtime has by default.
+    store.a_ttl_passes().await;
+    // Blocked for longer than a TTL, and less than the runtime of one of them may be.
     let mut left = all.clone();
     left.remove(watched_alone.keys().next().unwrap());
     assert_eq!(store.records().await, left);
@@ -311,7 +309,7 @@ async fn a_service_whose_runtime_is_dead_locked_expires_and_comes_back(server: B
     assert!(store.records().await.is_empty());
 }
 
-/// The leader of three dies, again and again, under leases of two seconds: nothing is lost.
+/// The leader of three dies, again and again, under short leases: nothing is lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_leader_costs_no_registration_and_no_id() {
     const KILLS: usize = 3;
@@ -323,7 +321,7 @@ async fn a_killed_leader_costs_no_registration_and_no_id() {
     for _ in 0..3 {
         members.push(Member::start(&endpoints.join(","), &[]).await);
     }
-    let coordinator = Coordinator::connect(Options::test().endpoints(endpoints)).await;
+    let coordinator = Coordinator::connect(patient().endpoints(endpoints)).await;
     let coordinator = coordinator.unwrap();
     let mut events = coordinator.registry().watch("user-service").unwrap();
     for _ in 0..3 {
@@ -339,7 +337,7 @@ async fn a_killed_leader_costs_no_registration_and_no_id() {
         cluster.member(leader).kill();
         eventually("another leads", async || cluster.leader().await != leader).await;
         // By the new leader's clock.
-        store.ttls_pass(2).await;
+        store.a_ttl_passes().await;
         assert_eq!(store.records().await, records);
         cluster.member(leader).restart().await;
     }

@@ -14,7 +14,8 @@ use tokio::{
     sync::oneshot,
 };
 
-const TTL: Duration = Duration::from_secs(2);
+/// Short enough to be seen running out, long enough not to where it should not.
+const TTL: Duration = Duration::from_secs(6);
 const WORKERS: usize = 2;
 
 /// A program's own runtime, with an instance registered on it.
@@ -125,7 +126,7 @@ async fn a_runtime_that_is_blocked_for_a_while_keeps_its_registration(server: Ba
     let program = Program::start(&server, &coordinator, Duration::from_secs(60)).await;
     let before = identity(program.record().await);
     let blocked = program.block().await;
-    program.ttls_pass(2).await;
+    program.ttls_pass(1).await;
     assert_eq!(identity(program.record().await), before);
     drop(blocked);
     assert!(program.registration().is_registered());
@@ -147,7 +148,7 @@ async fn one_that_is_dead_locked_loses_it_and_gets_it_back_when_it_runs_again(se
     eventually("it expires", async || program.record().await.is_none()).await;
     eventually("it knows", async || !program.registration().is_registered()).await;
     // It stays away, and it costs nothing else.
-    program.ttls_pass(2).await;
+    program.ttls_pass(1).await;
     assert!(program.record().await.is_none());
     assert!(lock.is_held());
     id.get().unwrap();
@@ -165,7 +166,7 @@ async fn one_that_is_dead_locked_loses_it_and_gets_it_back_when_it_runs_again(se
         }
     };
     assert_eq!(first, EventType::Delete);
-    program.ttls_pass(2).await;
+    program.ttls_pass(1).await;
     assert_eq!(program.record().await.unwrap().lease(), back.lease());
     lock.unlock().await.unwrap();
     coordinator.close().await;
@@ -208,7 +209,7 @@ async fn a_dead_locked_runtime_does_not_hold_up_closing(server: Backend) {
         coordinator.registry().register(spec).await.unwrap()
     };
     eventually("it expires", async || program.record().await.is_none()).await;
-    let closed = tokio::time::timeout(Duration::from_secs(30), coordinator.close());
+    let closed = tokio::time::timeout(Duration::from_secs(60), coordinator.close());
     closed.await.expect("it closes");
     drop((checked, blocked));
 }

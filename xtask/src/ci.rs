@@ -33,6 +33,10 @@ const STEPS: &[Step] = &[
         command: grpc_alone,
     },
     Step {
+        name: "default features",
+        command: default_features,
+    },
+    Step {
         name: "documentation",
         command: documentation,
     },
@@ -58,21 +62,25 @@ fn lints() -> anyhow::Result<Command> {
     Ok(cargo::command(&lints))
 }
 
-/// The library compiles without what a user can turn off.
+/// The library without what a user can turn off. In the workspace as a whole every feature is on.
 fn no_features() -> anyhow::Result<Command> {
-    Ok(cargo::command(&[
-        "check",
-        "--package",
-        "coord",
-        "--no-default-features",
-    ]))
+    Ok(alone(&["--no-default-features"]))
 }
 
-/// So it does with gRPC as the only one, which brings no TLS with it.
+/// gRPC as the only one, which brings no TLS with it.
 fn grpc_alone() -> anyhow::Result<Command> {
-    let mut command = no_features()?;
-    command.args(["--features", "grpc"]);
-    Ok(command)
+    Ok(alone(&["--no-default-features", "--features", "grpc"]))
+}
+
+/// What a user has who says nothing.
+fn default_features() -> anyhow::Result<Command> {
+    Ok(alone(&[]))
+}
+
+fn alone(features: &[&str]) -> Command {
+    let mut command = cargo::command(&["clippy", "--package", "coord"]);
+    command.args(features).args(["--", "--deny", "warnings"]);
+    command
 }
 
 fn documentation() -> anyhow::Result<Command> {

@@ -178,9 +178,16 @@ impl Supervisor {
         let mut backoff = Backoff::endless(initial, max);
         let mut first = 0;
         let mut left = None;
+        // There was a connection before; and: it was said that there is none any more.
+        let (mut known, mut told) = (false, false);
         loop {
             match self.round(first, left.take()).await {
                 Ok(connection) => {
+                    known = true;
+                    if std::mem::take(&mut told) {
+                        tracing::info!(target: "coord::client", endpoint = %connection.endpoint,
+                            purpose = %self.purpose, "connected to etcd again");
+                    }
                     first = connection.index + 1;
                     let since = self.clock.now();
                     left = self.watch_over(connection, &mut states).await;
@@ -189,7 +196,11 @@ impl Supervisor {
                         continue;
                     }
                 }
-                Err(failures) => self.publish_down(failures),
+                Err(failures) => {
+                    // Before the first connection whoever opens the client is told by an error.
+                    self.publish_down(failures, known && !told);
+                    told = known;
+                }
             }
             self.clock.sleep(backoff.next_delay()).await;
         }
@@ -226,13 +237,14 @@ impl Supervisor {
         }
     }
 
-    fn publish_down(&self, failures: Vec<Failure>) {
+    /// `news`: it was not so before.
+    fn publish_down(&self, failures: Vec<Failure>, news: bool) {
         let purpose = self.purpose;
         let not_sent = NotSent::Down(failures.into());
-        if matches!(self.shared.state(), State::Down(_)) {
-            tracing::debug!(target: "coord::client", %purpose, "{not_sent}");
-        } else {
+        if news {
             tracing::warn!(target: "coord::client", %purpose, "{not_sent}; trying on");
+        } else {
+            tracing::debug!(target: "coord::client", %purpose, "{not_sent}");
         }
         if let NotSent::Down(failures) = not_sent {
             self.shared.state.send_replace(State::Down(failures));

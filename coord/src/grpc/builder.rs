@@ -50,7 +50,7 @@ pub enum Strategy {
 /// ends with that, with the coordinator, or with its last clone.
 ///
 /// # Errors
-/// [`Invalid`](Error::Invalid), with every fault: a name that cannot be a service's, a version
+/// [`Invalid`](Error::Invalid), with every fault: a name that cannot be a service's (a URL), a version
 /// requirement that is none, certificates that cannot be read, a limit of zero;
 /// [`Unavailable`](Error::Unavailable) if etcd does not answer within the request timeout;
 /// [`Closed`](Error::Closed).
@@ -125,7 +125,9 @@ impl ChannelBuilder {
     }
 
     /// What servers are told of who calls, in the header [`CALLER`](super::CALLER); they read it with
-    /// [`caller`](super::caller()). Default: the name of the service or the module, if there is one.
+    /// [`caller`](super::caller()). Default: the name of the service or the module, if there is one. It
+    /// names no instance: whoever wants to know which one calls gives its id, too
+    /// (`format!("orders/{}", ctx.instance_id()?)`).
     pub fn caller(mut self, name: impl Into<String>) -> Self {
         self.settings.caller = Some(name.into());
         self
@@ -186,6 +188,13 @@ impl ChannelBuilder {
     async fn check(&self) -> Result<(Filter, Dialer)> {
         let settings = &self.settings;
         let mut faults = Vec::new();
+        if let Err(Error::Invalid { faults: named, .. }) =
+            self.engine.layout.instances(&self.service)
+        {
+            let what =
+                "a channel takes the name that instances are registered under, not an address";
+            faults.extend(named.iter().map(|fault| format!("{fault}: {what}")));
+        }
         let filter = Filter::new(settings.version.as_deref(), &settings.tags);
         let filter = filter.map_err(|fault| faults.push(fault)).ok();
         let limits = [

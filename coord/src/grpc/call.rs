@@ -98,7 +98,7 @@ pub(super) fn run(
                 Ok(Err(error)) => request = again(error, kept, call, &mut search)?,
                 Err(Late(limit)) => {
                     let status = status::late(&shared.service, call.endpoint(), When::Sent, limit);
-                    call.ended(Outcome::Failed);
+                    call.ended(Outcome::Late);
                     return Err(status);
                 }
             }
@@ -116,18 +116,23 @@ fn again(
 ) -> Result<Request<RequestBody>, Status> {
     let returned = error.take_message();
     let error = error.into_error();
-    let refused = status::refused(&error);
-    let kept = kept.filter(|kept| refused || !(kept.begun() || status::reset(&error)));
+    let (refused, reset) = (status::refused(&error), status::reset(&error));
+    let kept = kept.filter(|kept| refused || !(kept.begun() || reset));
+    // A server may go away; one that stays and refuses call after call does not serve.
+    let outcome = match refused && reset {
+        true => Outcome::Failed,
+        false => Outcome::Unknown,
+    };
     let (shared, endpoint) = (call.shared(), call.endpoint());
     if let Some(request) = returned.or_else(|| kept.map(Kept::again)) {
         let why = status::unprocessed(&shared.service, endpoint, error);
         search.failed(endpoint.clone(), why);
-        call.resent();
+        call.resent(outcome);
         return Ok(request);
     }
     if refused {
         let status = status::unprocessed(&shared.service, endpoint, error);
-        call.ended(Outcome::Unknown);
+        call.ended(outcome);
         return Err(status);
     }
     let outcome = status::blame(&error);

@@ -34,9 +34,11 @@ pub(super) enum Outcome {
     /// The server answered that it has no room for the call: it serves, but its answers' quickness is
     /// no reason to send it more.
     Overloaded,
-    /// The server reset the call, the time ran out, or the answer's status says that the server cannot
-    /// serve.
+    /// The server refused or reset the call, or the answer's status says that the server cannot serve.
     Failed,
+    /// The time ran out, here or by the answer's status. How much there was the caller has chosen: it
+    /// is a failure once the server [has answered nothing for a while](super::load::Load).
+    Late,
     /// The connection broke, and all calls on it with that. It ends the endpoint; nothing else follows:
     /// many calls in flight on a server that is restarted are one failure, and none of the next
     /// connection's.

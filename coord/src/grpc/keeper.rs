@@ -63,7 +63,7 @@ pub(super) fn start(
     let shared = Arc::new(Shared {
         service: service.clone(),
         clock: engine.clock.clone(),
-        meter: Meter::new(view.service()),
+        meter: Meter::new(&service),
         caller: settings
             .caller
             .as_deref()
@@ -78,7 +78,7 @@ pub(super) fn start(
     });
     let (broken, breaks) = mpsc::unbounded_channel();
     let mut keeper = Keeper {
-        gauges: Gauges::new(&service),
+        gauges: Gauges::new(service.clone()),
         members: Members::new(service),
         shared: shared.clone(),
         scheme,

@@ -17,6 +17,11 @@ use crate::clock::Instant;
 /// Failures in a row after which the keeper is asked to take an endpoint out.
 pub(super) const FAILURES: u32 = 5;
 
+/// A call whose time ran out is a failure if no answer has begun for so long, in which there were such
+/// calls alone: one with less time than any server needs tells of the caller, and who hangs does so for
+/// all.
+pub(super) const HANGS: Duration = Duration::from_secs(1);
+
 /// In this time without an answer, or with few, a peak falls to 1/e of itself.
 const DECAY: Duration = Duration::from_secs(10);
 
@@ -41,6 +46,9 @@ pub(super) struct Load {
     measured: AtomicU64,
     /// Calls that failed since the last that did not.
     failures: AtomicU32,
+    /// When the first of those calls began whose time has run out since an answer began, in
+    /// microseconds of the clock. Zero: there is none.
+    late_since: AtomicU64,
 }
 
 impl Load {
@@ -67,12 +75,26 @@ impl Load {
     /// flight are still counted.
     pub(super) fn renew(&self) {
         self.latency.store(0, Relaxed);
+        self.succeeded();
+    }
+
+    fn succeeded(&self) {
         self.failures.store(0, Relaxed);
+        self.late_since.store(0, Relaxed);
+    }
+
+    /// The time of a call that began then has run out: whether the endpoint hangs.
+    fn hangs(&self, begun: Instant, now: Instant) -> bool {
+        let first = begun.as_micros().max(1);
+        let before = self.late_since.compare_exchange(0, first, Relaxed, Relaxed);
+        let first = Instant::from_micros(before.err().unwrap_or(first));
+        now.since(first) >= HANGS
     }
 
     /// An answer has begun: the moving average of Finagle's "peak EWMA". What is slower than it counts
     /// at once; what is faster as much as time has passed, and a little in any case.
     fn answered(&self, took: Duration, now: Instant) {
+        self.late_since.store(0, Relaxed);
         let took = whole_nanos(took);
         let kept = kept(self.stamp(now)).min(1.0 - 1.0 / ANSWERS);
         self.update(|latency| {
@@ -192,29 +214,34 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         let load = &self.endpoint.load;
         load.in_flight.fetch_sub(1, Relaxed);
+        let now = self.endpoint.clock.now();
+        let outcome = match self.outcome {
+            Outcome::Late if load.hangs(self.begun, now) => Outcome::Failed,
+            Outcome::Late => Outcome::Unknown,
+            outcome => outcome,
+        };
         if !self.answering {
-            let now = self.endpoint.clock.now();
             let took = now.since(self.begun);
-            match self.outcome {
+            match outcome {
                 // Who answers at once that it has no room is not fast, either.
                 Outcome::Failed | Outcome::Broken | Outcome::Overloaded => load.failed(took, now),
                 // Callers who have a limit of their own, and drop what takes longer, would else go on
                 // being sent to an endpoint that never answers.
-                Outcome::Answered | Outcome::Unknown => load.given_up(took, now),
+                Outcome::Answered | Outcome::Late | Outcome::Unknown => load.given_up(took, now),
             }
         }
-        match self.outcome {
-            Outcome::Answered | Outcome::Overloaded => load.failures.store(0, Relaxed),
+        match outcome {
+            Outcome::Answered | Outcome::Overloaded => load.succeeded(),
             Outcome::Failed => {
                 if load.failures.fetch_add(1, Relaxed) + 1 >= FAILURES {
                     self.endpoint.trouble.notify_one();
                 }
             }
-            Outcome::Broken | Outcome::Unknown => {}
+            Outcome::Late | Outcome::Broken | Outcome::Unknown => {}
         }
         // Last: the keeper then looks at what has just been written.
         if let Some(permit) = self.permit.take() {
-            permit.ended(self.outcome);
+            permit.ended(outcome);
         }
     }
 }
@@ -347,6 +374,34 @@ mod tests {
         assert!(futures_util::poll!(Box::pin(trouble.notified())).is_ready());
         fleet.endpoint(0).load.renew();
         assert_eq!(load(&fleet), 0);
+    }
+
+    #[test]
+    fn callers_with_little_time_are_no_failures_and_a_server_that_hangs_is() {
+        let mut fleet = fleet();
+        let failures = |fleet: &Fleet| fleet.endpoint(0).load.failures();
+        for _ in 0..10 * FAILURES {
+            call(&mut fleet, MS, false, Outcome::Late);
+        }
+        assert_eq!(failures(&fleet), 0);
+        // Somebody is answered: then it does not hang, however often others have no time.
+        for _ in 0..3 {
+            answer(&mut fleet, 20 * MS);
+            call(&mut fleet, HANGS - MS, false, Outcome::Late);
+        }
+        assert_eq!(failures(&fleet), 0);
+        answer(&mut fleet, 20 * MS);
+        for failed in [0, 0, 0, 1, 2, 3, 4, 5] {
+            call(&mut fleet, HANGS / 4, false, Outcome::Late);
+            assert_eq!(failures(&fleet), failed);
+        }
+        // One with much time alone.
+        answer(&mut fleet, 20 * MS);
+        call(&mut fleet, HANGS, false, Outcome::Late);
+        assert_eq!(failures(&fleet), 1);
+        fleet.endpoint(0).load.renew();
+        call(&mut fleet, MS, false, Outcome::Late);
+        assert_eq!(failures(&fleet), 0);
     }
 
     /// However long it goes on after that.

@@ -1,30 +1,33 @@
 //! [`Meter`]: what is told of a channel's calls to the metrics.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use metrics::{Counter, Histogram, counter, histogram};
+use metrics::{Key, Label, Level, Metadata};
 
 use super::endpoint::Outcome;
 use crate::metrics as names;
 
-/// A channel's counters. They are looked up once, when the channel is made: a look at the recorder for
-/// each call would cost more than the pick.
+static METADATA: Metadata<'_> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
+
+/// The names of a channel's counters, with their labels. The recorder is asked for each: it may be
+/// installed later than the channel is made.
 #[derive(Debug)]
 pub(super) struct Meter {
-    answered: Counter,
-    overloaded: Counter,
-    failed: Counter,
-    dropped: Counter,
-    unserved: Counter,
-    resent: Counter,
-    wait: Histogram,
+    answered: Key,
+    overloaded: Key,
+    failed: Key,
+    dropped: Key,
+    unserved: Key,
+    resent: Key,
+    wait: Key,
 }
 
 impl Meter {
-    pub(super) fn new(service: &str) -> Self {
+    pub(super) fn new(service: &Arc<str>) -> Self {
+        let service = || Label::new("service", service.clone());
         let calls = |outcome: &'static str| {
-            let service = service.to_owned();
-            counter!(names::GRPC_CALLS, "service" => service, "outcome" => outcome)
+            let outcome = Label::new("outcome", outcome);
+            Key::from_parts(names::GRPC_CALLS, vec![service(), outcome])
         };
         Self {
             answered: calls("answered"),
@@ -32,34 +35,38 @@ impl Meter {
             failed: calls("failed"),
             dropped: calls("dropped"),
             unserved: calls("unserved"),
-            resent: counter!(names::GRPC_RESENDS, "service" => service.to_owned()),
-            wait: histogram!(names::GRPC_WAIT, "service" => service.to_owned()),
+            resent: Key::from_parts(names::GRPC_RESENDS, vec![service()]),
+            wait: Key::from_parts(names::GRPC_WAIT, vec![service()]),
         }
     }
 
     /// A call ended on an endpoint.
     pub(super) fn ended(&self, outcome: Outcome) {
-        match outcome {
+        count(match outcome {
             Outcome::Answered => &self.answered,
             Outcome::Overloaded => &self.overloaded,
-            Outcome::Failed | Outcome::Broken => &self.failed,
+            Outcome::Failed | Outcome::Late | Outcome::Broken => &self.failed,
             Outcome::Unknown => &self.dropped,
-        }
-        .increment(1);
+        });
     }
 
     /// A call found no endpoint.
     pub(super) fn unserved(&self) {
-        self.unserved.increment(1);
+        count(&self.unserved);
     }
 
     /// A call goes to another endpoint, since the one before has not taken it.
     pub(super) fn resent(&self) {
-        self.resent.increment(1);
+        count(&self.resent);
     }
 
     /// A call has waited for an endpoint, with or without success.
     pub(super) fn waited(&self, time: Duration) {
-        self.wait.record(time);
+        let wait = metrics::with_recorder(|all| all.register_histogram(&self.wait, &METADATA));
+        wait.record(time);
     }
+}
+
+fn count(what: &Key) {
+    metrics::with_recorder(|all| all.register_counter(what, &METADATA)).increment(1);
 }

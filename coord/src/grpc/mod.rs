@@ -65,7 +65,11 @@
 //! | it says that it is not well, or does not suit the channel any more | picks it no more; what is in flight there goes on to its end |
 //! | it vanishes from the registry without a word | uses it as long as it answers: an outage of etcd, or an emptied registry, costs no call |
 //! | it cannot be connected to | tries again, with pauses that grow |
-//! | its calls fail, several in a row | takes it out, at most a part of the instances at once, and lets one call try it after a while |
+//! | its calls fail, five in a row | takes it out, at most a part of the instances at once, and lets one call try it after a while |
+//!
+//! A call fails so if it ends with `UNAVAILABLE`, also when another instance then answers it, or if its
+//! stream is reset. One whose deadline passes does if the instance has answered nobody for a second: a
+//! deadline that no instance can meet takes none out. What else an instance answers are answers.
 //!
 //! Of an instance with several addresses the one called `grpc` is used, else the first. What Go's
 //! `naming/endpoints` has registered is balanced over, too.
@@ -98,6 +102,8 @@
 //! | `coord_grpc_connect_failures_total` | `service` | connections that could not be made |
 //! | `coord_grpc_ejections_total` | `service` | instances that were taken out because calls to them failed |
 //! | `coord_grpc_updates_total` | `service` | how often what is picked from has changed |
+//!
+//! A recorder that is installed later than a channel is made is told of what happens from then on.
 //!
 //! Each attempt of a call is a span `grpc.call` at debug level, with `service`, `instance` and
 //! `attempt`.

@@ -78,7 +78,7 @@ impl Permit {
         let state = match outcome {
             Outcome::Answered | Outcome::Overloaded => PASSED,
             Outcome::Failed => FAILED,
-            Outcome::Broken | Outcome::Unknown => return,
+            Outcome::Late | Outcome::Broken | Outcome::Unknown => return,
         };
         self.0.state.store(state, Release);
         self.0.endpoint.trouble.notify_one();

@@ -157,7 +157,7 @@ mod tests {
             let left = all.iter().map(|one| (name(one), InstanceHealth::Draining));
             left.collect()
         };
-        world.see(&[b.clone()], &left(&[&a]));
+        world.see(std::slice::from_ref(&b), &left(&[&a]));
         assert_eq!(weights(&world, None).0, [100.0]);
         world.see(&[], &left(&[&a, &b]));
         assert_eq!(weights(&world, None), (vec![100.0, 100.0], None));

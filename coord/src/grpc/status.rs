@@ -143,15 +143,16 @@ fn with_cause(mut status: Status, error: impl Error + Send + Sync + 'static) -> 
 /// What an answer says of its endpoint, by the status in these headers or trailers; `None`: there is
 /// none in them.
 ///
-/// Only codes that speak of the server count against it: UNAVAILABLE, and DEADLINE_EXCEEDED, since who
-/// hangs must not look as good as who answers. INTERNAL, UNKNOWN and the others are mostly answers to
+/// Only codes that speak of the server count against it: UNAVAILABLE, and DEADLINE_EXCEEDED if it goes on
+/// for a while, since who hangs must not look as good as who answers. INTERNAL, UNKNOWN and the others are mostly answers to
 /// this one request, which every instance would give: who counts them (as outlier detection by success
 /// rate does, with a whole population to compare with) takes out good servers one after the other when
 /// one client sends what nobody can answer.
 pub(super) fn told(headers: &HeaderMap) -> Option<Outcome> {
     let status = headers.get(&GRPC_STATUS)?;
     Some(match Code::from_bytes(status.as_bytes()) {
-        Code::Unavailable | Code::DeadlineExceeded => Outcome::Failed,
+        Code::Unavailable => Outcome::Failed,
+        Code::DeadlineExceeded => Outcome::Late,
         Code::ResourceExhausted => Outcome::Overloaded,
         _ => Outcome::Answered,
     })
@@ -184,7 +185,7 @@ mod tests {
             ("0", Outcome::Answered),
             ("1", Outcome::Answered),
             ("2", Outcome::Answered),
-            ("4", Outcome::Failed),
+            ("4", Outcome::Late),
             ("5", Outcome::Answered),
             ("8", Outcome::Overloaded),
             ("13", Outcome::Answered),

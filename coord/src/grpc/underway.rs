@@ -47,9 +47,10 @@ impl Underway {
         self.outcome = Some(outcome);
     }
 
-    /// The endpoint has not taken it: it goes to another.
-    pub(super) fn resent(mut self) {
+    /// The endpoint has not taken it, and this is what that says of it: the call goes to another.
+    pub(super) fn resent(mut self, outcome: Outcome) {
         self.shared().meter.resent();
+        self.flight.ended(outcome);
         self.outcome = None;
     }
 }

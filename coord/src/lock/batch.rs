@@ -26,7 +26,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use crate::{
-    client::{CallError, Certainty, Header, Op, OpReply, Reason, Txn, TxnReply},
+    client::{CallError, Certainty, Op, OpReply, Reason, Txn, TxnReply},
     engine::Engine,
     key::Prefix,
 };
@@ -184,26 +184,29 @@ fn joined(requests: Vec<Txn>) -> Txn {
 /// Tells each of a batch what became of it. Whoever has gone has handed in an undo that does not need
 /// to know.
 fn settle(turns: Vec<oneshot::Sender<Turn>>, answer: Result<TxnReply, CallError>) {
-    let mut replies = Vec::new().into_iter();
-    let (header, failed) = match answer {
-        Ok(reply) => {
-            replies = reply.replies.into_iter();
-            (reply.header, None)
-        }
-        Err(error) => (Header::default(), Some(error)),
-    };
-    for turn in turns {
-        let _ = turn.send(match (&failed, replies.next()) {
-            (None, Some(OpReply::Txn(own))) => Turn::Answered(Ok(TxnReply { header, ..own })),
-            (None, _) => Turn::Answered(Err(CallError::malformed())),
-            (Some(error), _)
-                if error.certainty == Certainty::Refused
-                    && error.reason != Reason::LeaseNotFound =>
-            {
-                Turn::Alone
+    match answer {
+        Ok(TxnReply {
+            header, replies, ..
+        }) => {
+            let mut replies = replies.into_iter();
+            for turn in turns {
+                let own = match replies.next() {
+                    Some(OpReply::Txn(own)) => Ok(TxnReply { header, ..own }),
+                    _ => Err(CallError::malformed()),
+                };
+                let _ = turn.send(Turn::Answered(own));
             }
-            (Some(error), _) => Turn::Answered(Err(error.clone())),
-        });
+        }
+        Err(error) => {
+            let refused = error.certainty == Certainty::Refused;
+            let alone = refused && error.reason != Reason::LeaseNotFound;
+            for turn in turns {
+                let _ = turn.send(match alone {
+                    true => Turn::Alone,
+                    false => Turn::Answered(Err(error.clone())),
+                });
+            }
+        }
     }
 }
 
@@ -260,3 +263,6 @@ impl Gathered {
             .unzip()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -197,18 +197,19 @@ pub struct OffOptions {
     pub endpoints: BTreeMap<String, Vec<String>>,
 }
 
-/// Certificates. See [`Options::tls`].
+/// Certificates, for whoever connects: to etcd ([`Options::tls`]), or through a gRPC channel
+/// (`ChannelBuilder::tls`) to instances. Below, they are the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct TlsOptions {
-    /// The authority that signed etcd's certificate. Default: the machine's own authorities.
+    /// The authority that signed the server's certificate. Default: the machine's own authorities.
     pub ca: Option<Pem>,
     /// The client's certificate; needs `key` too.
     pub cert: Option<Pem>,
     /// The client's private key; needs `cert` too.
     pub key: Option<Pem>,
-    /// The name to check etcd's certificate against, when it is not the endpoint's host.
+    /// The name to check the server's certificate against, when it is not the host of its address.
     #[serde(alias = "serverName")]
     pub server_name: Option<String>,
 }

@@ -275,7 +275,13 @@ async fn connect(settings: &Settings, clock: &Clock) -> Result<Coordinator> {
     let mut warned = false;
     loop {
         let error = match Coordinator::connect(settings.options.clone()).await {
-            Ok(coordinator) => return Ok(coordinator.module(&settings.name)),
+            Ok(coordinator) => {
+                if warned {
+                    tracing::info!(target: "coord::service", service = settings.name,
+                        "etcd answers: starting");
+                }
+                return Ok(coordinator.module(&settings.name));
+            }
             Err(error) => error,
         };
         if !error.is_retryable() || clock.now() >= give_up {

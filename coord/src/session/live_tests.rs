@@ -94,6 +94,8 @@ async fn leases_outlive_their_ttl_over_one_stream() {
     let Some(rig) = Rig::start().await else {
         return;
     };
+    // Long enough for a machine that is busy.
+    const TTL: Duration = Duration::from_secs(8);
     let sessions = [
         rig.open(TTL, PastDeadline::Dead).await,
         rig.open(TTL, PastDeadline::Resume).await,
@@ -101,9 +103,9 @@ async fn leases_outlive_their_ttl_over_one_stream() {
     ];
     let opened = rig.here.clock.now();
     for session in &sessions {
-        rig.until("renewals for three TTLs", async || {
+        rig.until("it outlives its TTL", async || {
             assert!(session.is_live());
-            session.deadline() >= opened + TTL * 3
+            rig.here.clock.now() > opened + session.ttl()
         })
         .await;
         let found = rig.client.lease_time_to_live(session.lease()).await;

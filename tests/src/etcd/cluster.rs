@@ -58,7 +58,7 @@ impl Cluster {
     ///
     /// # Panics
     ///
-    /// If there is no leader within 30 seconds.
+    /// If there is no leader within two minutes.
     pub async fn leader(&self) -> usize {
         eventually("a member leads", async || {
             let mut leaders = Vec::new();

@@ -6,7 +6,7 @@ use coord::{
     Config, CoordConfig, Coordinator,
     embedded::{Rpc, Server},
 };
-use coord_tests::eventually;
+use coord_tests::{backend::patient, eventually};
 use etcd_client::GetOptions;
 
 use crate::connect;
@@ -23,7 +23,8 @@ const SIZE: &str = "/config/app/size";
 /// A server and a live config on it.
 async fn bench() -> (Server, Coordinator, Config<App>) {
     let server = Server::start().await.unwrap();
-    let coordinator = server.coordinator().await.unwrap();
+    let options = patient().endpoints([server.endpoint()]);
+    let coordinator = Coordinator::connect(options).await.unwrap();
     let config = coordinator.config::<App>().start().await.unwrap();
     (server, coordinator, config)
 }

@@ -219,31 +219,37 @@ async fn a_stream_outlives_its_instance_in_the_registry_and_its_channel() {
 
 #[tokio::test]
 async fn a_deadline_ends_a_call_that_is_not_answered() {
-    let server = Scripted::start("a", [Act::Silence; 2]).await;
+    let server = Scripted::start("a", [Act::Answer, Act::Silence, Act::Silence]).await;
     let world = World::with([&server.address], |channel| {
-        channel.timeout(Duration::from_millis(200))
+        channel.timeout(Duration::from_secs(2))
     })
     .await;
     let mut client = world.client.clone();
+    // It is connected to: that is not what the time is for.
+    let mut patient = Request::new(say("one", 0));
+    patient.set_timeout(Duration::from_secs(60));
+    client.echo(patient).await.unwrap();
     let mut asked = Request::new(say("one", 0));
-    asked.set_timeout(Duration::from_millis(100));
-    for (request, limit) in [(asked, "100ms"), (Request::new(say("one", 0)), "200ms")] {
+    asked.set_timeout(Duration::from_secs(1));
+    for (request, limit) in [(asked, "1s"), (Request::new(say("one", 0)), "2s")] {
         let error = client.echo(request).await.unwrap_err();
         assert_eq!(error.code(), Code::DeadlineExceeded, "{error:?}");
         for part in [SERVICE, &server.address, "no answer within", limit] {
             assert!(error.message().contains(part), "{part}: {error:?}");
         }
     }
-    assert_eq!(server.seen(), 2);
+    assert_eq!(server.seen(), 3);
     eventually("both are reset", async || server.resets() == 2).await;
 }
 
 #[tokio::test]
 async fn a_deadline_holds_until_the_end_of_a_stream() {
-    let server = Scripted::start("a", [Act::MessageSilence]).await;
+    let server = Scripted::start("a", [Act::Answer, Act::MessageSilence]).await;
     let mut world = World::of([&server.address]).await;
+    // It is connected to: that is not what the time is for.
+    world.call().await.unwrap();
     let mut request = Request::new(say("one", 0));
-    request.set_timeout(Duration::from_millis(500));
+    request.set_timeout(Duration::from_secs(2));
     let mut replies = world
         .client
         .server_stream(request)

@@ -407,11 +407,13 @@ async fn only_what_suits_is_used(backend: Backend) {
         );
     }
 
-    let bad = builder().version("newest").connect_timeout(Duration::ZERO);
+    let url = caller.channel("http://users:50051");
+    let bad = url.version("newest").connect_timeout(Duration::ZERO);
     match bad.await.unwrap_err() {
         Error::Invalid { faults, .. } => {
-            assert_eq!(faults.len(), 2, "{faults:?}");
-            assert!(faults[0].contains("newest"), "{faults:?}");
+            assert_eq!(faults.len(), 3, "{faults:?}");
+            assert!(faults[0].contains("not an address"), "{faults:?}");
+            assert!(faults[1].contains("newest"), "{faults:?}");
         }
         other => panic!("{other}"),
     }

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use coord::{
-    Coordinator, Error, InstanceSpec, Options, Registration, TlsOptions,
+    Coordinator, Error, InstanceSpec, Registration, TlsOptions,
     embedded::Server,
     grpc::{Channel, ChannelBuilder, Strategy},
 };
 use coord_tests::{
     Flow, Proxy,
+    backend::patient,
     echo::{EchoClient, EchoHandler, EchoRequest, EchoServer},
     etcd::Tls,
     eventually,
@@ -36,7 +37,7 @@ struct World {
 impl World {
     async fn of(addresses: &[&str], with: impl FnOnce(ChannelBuilder) -> ChannelBuilder) -> Self {
         let etcd = Server::start().await.unwrap();
-        let options = Options::test().endpoints([etcd.endpoint()]);
+        let options = patient().endpoints([etcd.endpoint()]);
         let coordinator = Coordinator::connect(options).await.unwrap();
         let mut registrations = Vec::new();
         for address in addresses {
@@ -194,7 +195,7 @@ async fn an_address_that_is_none_is_told() {
         .put("coord/svc/echo/-/x", record, None)
         .await
         .unwrap();
-    let options = Options::test().endpoints([etcd.endpoint()]);
+    let options = patient().endpoints([etcd.endpoint()]);
     let coordinator = Coordinator::connect(options).await.unwrap();
     let channel = coordinator
         .channel(SERVICE)

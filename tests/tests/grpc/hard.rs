@@ -130,6 +130,23 @@ async fn a_call_that_has_no_time_left_is_not_sent() {
     assert_eq!(calls(), before);
 }
 
+#[tokio::test]
+async fn who_answers_nobody_is_taken_out_although_all_deadlines_are_short() {
+    let (mut world, [a, _b]) = two().await;
+    a.handler().set_latency(Duration::from_secs(3600));
+    eventually("it takes no calls", async || {
+        let before = a.handler().calls();
+        for _ in 0..8 {
+            let mut request = Request::new(EchoRequest::default());
+            request.set_timeout(Duration::from_millis(200));
+            // Those to the other are answered, or late, too, on a machine that is busy.
+            let _ = world.client.echo(request).await;
+        }
+        a.handler().calls() == before
+    })
+    .await;
+}
+
 /// What a server may do once it has seen the headers of a call, and nothing of its message.
 #[derive(Clone, Copy, Debug)]
 enum Then {

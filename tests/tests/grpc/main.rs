@@ -11,6 +11,7 @@ mod hard;
 mod interop;
 mod kit;
 mod load;
+mod metrics;
 mod retry;
 mod rolling;
 mod scripted;

@@ -83,8 +83,11 @@ async fn etcd_is_silent_for_longer_than_the_ttl_and_no_call_fails(backend: Backe
         let mut found = client.get("coord/svc/", Some(below)).await.unwrap();
         found.take_kvs()
     };
-    let before = records().await;
-    assert_eq!(before.len(), 3);
+    let before = eventually("all are registered", async || {
+        let all = records().await;
+        (all.len() == 3).then_some(all)
+    })
+    .await;
     let silent = Instant::now();
     backend.stop();
     while silent.elapsed() < 3 * TTL {

@@ -25,7 +25,7 @@ use tonic_health::pb::{
 };
 
 /// More than a test takes.
-const WAIT: Duration = Duration::from_secs(30);
+const WAIT: Duration = Duration::from_secs(120);
 const RECORDS: &str = "coord/svc/echo/";
 
 /// A service in a process of its own, and a client of each of its services.
@@ -152,7 +152,7 @@ async fn its_health_is_what_others_are_to_find(server: Backend) {
 }
 
 async fn it_leaves_in_order_and_finishes_what_has_begun(server: Backend) {
-    let mut running = Running::start(&server, &[("COORD_DRAIN", "4s")]).await;
+    let mut running = Running::start(&server, &[("COORD_DRAIN", "10s")]).await;
     running.routable().await;
     let mut told = running.health_watch().await;
     assert_eq!(told().await, Some(Serving));
@@ -165,7 +165,7 @@ async fn it_leaves_in_order_and_finishes_what_has_begun(server: Backend) {
         .unwrap();
     // Longer than the drain.
     let mut echo = running.echo.clone();
-    let long = tokio::spawn(async move { echo.echo(say("long", 6_000)).await });
+    let long = tokio::spawn(async move { echo.echo(say("long", 12_000)).await });
     // In flight before the signal: its connection answers in order of arrival.
     running.echo.echo(say("before", 0)).await.unwrap();
 
@@ -210,7 +210,8 @@ async fn it_leaves_in_order_and_finishes_what_has_begun(server: Backend) {
 }
 
 async fn a_stream_without_end_is_cut_in_time_for_main_to_return(server: Backend) {
-    let limits = [("COORD_DRAIN", "0s"), ("COORD_SHUTDOWN_TIMEOUT", "2s")];
+    // A tenth of it is left for `main` to return.
+    let limits = [("COORD_DRAIN", "0s"), ("COORD_SHUTDOWN_TIMEOUT", "10s")];
     let mut running = Running::start(&server, &limits).await;
     running.routable().await;
     let endless = running

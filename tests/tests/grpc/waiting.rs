@@ -55,9 +55,9 @@ async fn a_name_that_nobody_serves_is_told() {
 
 #[tokio::test]
 async fn an_address_that_refuses_is_told() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    drop(listener);
+    let server = EchoServer::start("gone").await;
+    server.kill().await;
+    let address = server.address();
     let world = World::of([&address]).await;
     fails(&world, &["registry: 1 instance", &address, "refused"]).await;
 }

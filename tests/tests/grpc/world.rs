@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use coord::{
-    Coordinator, InstanceSpec, Options, Registration,
+    Coordinator, InstanceSpec, Registration,
     embedded::Server,
     grpc::{Channel, ChannelBuilder, Strategy},
 };
-use coord_tests::echo::{EchoClient, EchoRequest};
+use coord_tests::{
+    backend::patient,
+    echo::{EchoClient, EchoRequest},
+};
 use tonic::Status;
 
 pub(crate) const SERVICE: &str = "user-service";
@@ -17,6 +20,7 @@ pub(crate) struct World {
     pub(crate) client: EchoClient<Channel>,
     pub(crate) coordinator: Coordinator,
     pub(crate) registrations: Vec<Registration>,
+    service: &'static str,
     _etcd: Server,
 }
 
@@ -30,15 +34,25 @@ impl World {
         addresses: impl IntoIterator<Item = impl AsRef<str>>,
         otherwise: impl FnOnce(ChannelBuilder) -> ChannelBuilder,
     ) -> Self {
+        Self::named(SERVICE, addresses, otherwise).await
+    }
+
+    /// Of a service with another name.
+    pub(crate) async fn named(
+        service: &'static str,
+        addresses: impl IntoIterator<Item = impl AsRef<str>>,
+        otherwise: impl FnOnce(ChannelBuilder) -> ChannelBuilder,
+    ) -> Self {
         let etcd = Server::start().await.unwrap();
-        let options = Options::test().endpoints([etcd.endpoint()]);
+        let options = patient().endpoints([etcd.endpoint()]);
         let coordinator = Coordinator::connect(options).await.unwrap();
-        let channel = coordinator.channel(SERVICE).strategy(Strategy::RoundRobin);
-        let channel = otherwise(channel.wait(Duration::from_secs(30)));
+        let channel = coordinator.channel(service).strategy(Strategy::RoundRobin);
+        let channel = otherwise(channel.wait(Duration::from_secs(120)));
         let mut world = Self {
             client: EchoClient::new(channel.await.unwrap()),
             coordinator,
             registrations: Vec::new(),
+            service,
             _etcd: etcd,
         };
         for address in addresses {
@@ -48,7 +62,7 @@ impl World {
     }
 
     pub(crate) async fn register(&mut self, address: impl AsRef<str>) {
-        let spec = InstanceSpec::new(SERVICE, address.as_ref());
+        let spec = InstanceSpec::new(self.service, address.as_ref());
         let registered = self.coordinator.registry().register(spec).await;
         self.registrations.push(registered.unwrap());
     }

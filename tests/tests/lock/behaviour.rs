@@ -10,7 +10,7 @@ use coord_tests::{
 
 use etcd_client::{Client, GetOptions, LeaseTimeToLiveOptions};
 
-use super::{connect, options, polled, queue, queue_is};
+use super::{connect, options, polled, queue, queue_is, round_trip};
 
 on_both! {
     the_futures_are_small,
@@ -130,7 +130,8 @@ async fn a_wait_that_is_over_names_the_holder_and_leaves_the_queue(server: Backe
     let _guard = one.lock("jobs").acquire().await.unwrap();
     let mut second = tokio::spawn(two.lock("jobs").wait_forever().acquire());
     queue_is(&store, "jobs", 2).await;
-    let third = one.lock("jobs").wait(Duration::from_millis(200)).acquire();
+    // Long enough for it to learn its place.
+    let third = one.lock("jobs").wait(Duration::from_secs(2)).acquire();
     let error = third.await.unwrap_err();
     let Error::Timeout {
         holder, position, ..
@@ -266,7 +267,7 @@ async fn a_lock_is_handed_from_session_to_session_without_a_pause(server: Backen
     let (one, two) = (connect(&server).await, connect(&server).await);
     let store = server.client().await;
     let mut guard = one.lock("baton").acquire().await.unwrap();
-    let mut took = Vec::new();
+    let (mut took, mut usual) = (Vec::new(), Vec::new());
     for turn in 0..40 {
         let next = if turn % 2 == 0 { &two } else { &one };
         let waiting = tokio::spawn(next.lock("baton").acquire());
@@ -275,9 +276,11 @@ async fn a_lock_is_handed_from_session_to_session_without_a_pause(server: Backen
         drop(guard);
         guard = waiting.await.unwrap().unwrap();
         took.push(released.elapsed());
+        usual.push(round_trip(&store).await);
     }
-    let median = median(&took);
-    assert!(median < Duration::from_millis(20), "{median:?}: {took:?}");
+    // A pause would be the same on a machine that is slow in everything.
+    let limit = Duration::from_millis(20).max(10 * median(&usual));
+    assert!(median(&took) < limit, "{limit:?}: {took:?}");
 }
 
 async fn an_acquire_that_is_dropped_at_any_await_leaves_nothing(server: Backend) {
@@ -464,8 +467,8 @@ async fn closing_ends_the_body_gives_the_lock_back_and_refuses_the_next(server: 
 /// A body that is in the middle of a step cannot be stopped there.
 async fn closing_leaves_a_body_the_time_to_stop(server: Backend) {
     let (one, two) = (
-        super::connect_with_ttl(&server, 20).await,
-        super::connect_with_ttl(&server, 20).await,
+        super::connect_with_ttl(&server, 200).await,
+        super::connect_with_ttl(&server, 200).await,
     );
     let (inside, is_inside) = tokio::sync::oneshot::channel();
     let (go_on, goes_on) = std::sync::mpsc::channel::<()>();
@@ -566,10 +569,10 @@ async fn what_is_under_way_when_the_last_coordinator_is_dropped_ends_as_closed(s
         }
         // It was the last one.
         drop(coordinator);
-        let waited = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+        let waited = tokio::time::timeout(Duration::from_secs(60), waiting).await;
         let waited = waited.expect("the wait ends").expect("without a panic");
         assert!(matches!(waited, Err(Error::Closed { .. })), "{waited:?}");
-        let released = tokio::time::timeout(Duration::from_secs(20), theirs.unlock()).await;
+        let released = tokio::time::timeout(Duration::from_secs(60), theirs.unlock()).await;
         let released = released.expect("the release ends");
         assert!(
             matches!(released, Err(Error::Closed { .. } | Error::Lost { .. })),
@@ -586,7 +589,12 @@ async fn a_lock_costs_two_calls_a_failed_try_one_and_a_hand_over_no_read() {
     let Some(server) = Backend::start_or_skip(Kind::Etcd).await else {
         return;
     };
-    let (one, two) = (connect(&server).await, connect(&server).await);
+    // A call that is given up is sent again, and what is looked at now and then is looked at with each
+    // TTL: neither is what is counted here.
+    let (one, two) = (
+        super::connect_with_ttl(&server, 600).await,
+        super::connect_with_ttl(&server, 600).await,
+    );
     let etcd = server.etcd().unwrap();
     // The sessions.
     drop(one.lock("a").acquire().await.unwrap().unlock().await);
@@ -694,7 +702,7 @@ async fn a_waker_that_owns_another_wait_is_dropped_with_its_own(server: Backend)
         drop(outer);
         done.send(()).unwrap();
     });
-    let dropped = tokio::time::timeout(Duration::from_secs(10), dropped).await;
+    let dropped = tokio::time::timeout(Duration::from_secs(60), dropped).await;
     dropped.expect("the drop ends").unwrap();
     queue_is(&store, "waker", 1).await;
     drop(guard);
@@ -744,7 +752,7 @@ async fn what_was_given_back_here_is_not_in_the_way_of_a_try(server: Backend) {
         guard
             .as_ref()
             .unwrap()
-            .set_ttl(Duration::from_secs(10))
+            .set_ttl(Duration::from_secs(40))
             .await
             .unwrap();
         drop(guard);

@@ -334,7 +334,7 @@ impl Chaos {
         }
         for (name, history) in ["mixed", "other", "led"].iter().zip(&self.histories) {
             let (what, before) = (format!("{name} goes round again"), history.len());
-            let limit = Duration::from_secs(60);
+            let limit = Duration::from_secs(120);
             eventually_within(limit, &what, async || history.len() > before + 10).await;
         }
         self.ended.store(true, Ordering::SeqCst);

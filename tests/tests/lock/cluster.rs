@@ -8,10 +8,10 @@ use std::{
     time::Duration,
 };
 
-use coord::{Coordinator, Error, LostReason, Options};
+use coord::{Coordinator, Error, LostReason};
 use coord_tests::{
-    Cluster, EtcdConfig, Flow, History, Mode, Proxy, eventually, eventually_within,
-    history::monotonic,
+    Cluster, EtcdConfig, Flow, History, Mode, Proxy, backend::patient, eventually,
+    eventually_within,
 };
 use etcd_client::{
     Client, Compare, CompareOp, EventType, GetOptions, SortOrder, SortTarget, Txn, TxnOp,
@@ -23,7 +23,7 @@ async fn cluster() -> Option<Cluster> {
 }
 
 async fn connect(endpoints: Vec<String>, ttl: u64) -> Coordinator {
-    let mut options = Options::test().endpoints(endpoints);
+    let mut options = patient().endpoints(endpoints);
     options.lock.ttl = Duration::from_secs(ttl);
     Coordinator::connect(options).await.unwrap()
 }
@@ -71,7 +71,7 @@ async fn a_killed_leader_costs_no_exclusion_no_order_and_no_waiter() {
     let mut tasks = Vec::new();
     for _ in 0..3 {
         // An election takes a second or two; the lease outlives it.
-        let coordinator = connect(cluster.endpoints(), 20).await;
+        let coordinator = connect(cluster.endpoints(), 60).await;
         for _ in 0..2 {
             let (coordinator, history) = (coordinator.clone(), history.clone());
             let (ended, turns, mut store) = (ended.clone(), turns.clone(), store.clone());
@@ -96,7 +96,7 @@ async fn a_killed_leader_costs_no_exclusion_no_order_and_no_waiter() {
     }
     let more_turns = async |what: &str| {
         let before = turns.load(Ordering::SeqCst);
-        eventually_within(Duration::from_secs(60), what, async || {
+        eventually_within(Duration::from_secs(120), what, async || {
             turns.load(Ordering::SeqCst) > before + 20
         })
         .await;
@@ -121,8 +121,8 @@ async fn a_holder_that_is_cut_off_from_all_members_knows_it_before_they_do() {
         return;
     };
     let proxies = proxies(&cluster).await;
-    let coordinator = connect(endpoints(&proxies), 3).await;
-    let guard = coordinator.lock("cut").acquire().await.unwrap();
+    let coordinator = connect(endpoints(&proxies), 4).await;
+    let guard = Arc::new(coordinator.lock("cut").acquire().await.unwrap());
     let store = cluster.member(0).client().await;
     let options = WatchOptions::new().with_prefix();
     let mut watching = store.watch_client();
@@ -130,32 +130,33 @@ async fn a_holder_that_is_cut_off_from_all_members_knows_it_before_they_do() {
         .watch("coord/lock/cut!/", Some(options))
         .await
         .unwrap();
+    // Told by the clock alone, and not by a task that may have to wait for its turn.
+    let witness = guard.clone();
     let deleted = tokio::spawn(async move {
         loop {
             let message = watch.message().await.unwrap().unwrap();
             let deleted = |event: &etcd_client::Event| event.event_type() == EventType::Delete;
             if message.events().iter().any(deleted) {
-                return monotonic();
+                return witness.is_held();
             }
         }
     });
     proxies.iter().for_each(|proxy| proxy.flow(Flow::Discard));
+    assert!(!deleted.await.unwrap(), "believed in after its deletion");
     assert_eq!(guard.lost().await, LostReason::Expired);
-    let lost = monotonic();
-    assert!(!guard.is_held());
-    let deleted = deleted.await.unwrap();
-    assert!(lost < deleted, "lost at {lost}, deleted at {deleted}");
 }
 
 /// Every connection, that of the heartbeat too, breaks each second.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_survives_connections_that_break_each_second() {
-    const CUTS: usize = 12;
+    const TTL: u64 = 10;
+    // One each second: longer than the lease would live.
+    const CUTS: u64 = TTL + 4;
     let Some(cluster) = cluster().await else {
         return;
     };
     let proxies = proxies(&cluster).await;
-    let coordinator = connect(endpoints(&proxies), 5).await;
+    let coordinator = connect(endpoints(&proxies), TTL).await;
     let guard = coordinator.lock("broken").acquire().await.unwrap();
     let mut second = tokio::time::interval(Duration::from_secs(1));
     for cut in 0..CUTS {
@@ -186,7 +187,7 @@ async fn renewals_that_are_answered_late_do_not_keep_a_lock() {
     };
     let proxies = proxies(&cluster).await;
     let late = connect(endpoints(&proxies), TTL).await;
-    let next = connect(cluster.endpoints(), TTL).await;
+    let next = connect(cluster.endpoints(), 60).await;
     let store = cluster.member(0).client().await;
     let history = History::of(&store, "coord/lock/late!/").await;
     let seen = history.clone();

@@ -293,7 +293,7 @@ async fn a_term_ends_at_its_first_loss(server: Backend) {
 }
 
 async fn value(leaders: &mut Leaders) -> Option<String> {
-    let next = tokio::time::timeout(Duration::from_secs(30), leaders.next());
+    let next = tokio::time::timeout(Duration::from_secs(120), leaders.next());
     let leader = next.await.expect("news").expect("it goes on");
     leader.map(|leader: Leader| String::from_utf8(leader.value).unwrap())
 }
@@ -342,7 +342,7 @@ async fn an_observer_sees_each_leader_and_each_value(server: Backend) {
     seen_from.close().await;
     // What was not read yet comes first: between two terms nobody leads either.
     let ended = async { while leaders.next().await.is_some() {} };
-    tokio::time::timeout(Duration::from_secs(30), ended)
+    tokio::time::timeout(Duration::from_secs(120), ended)
         .await
         .expect("it ends");
     seen_from.election("jobs").observe().unwrap_err();
@@ -376,7 +376,7 @@ async fn an_observer_goes_on_through_a_restart_and_a_compaction(server: Backend)
     let now = now.header().unwrap().revision();
     store.compact(now, None).await.unwrap();
     proxy.admit().await;
-    let next = tokio::time::timeout(Duration::from_secs(30), leaders.next());
+    let next = tokio::time::timeout(Duration::from_secs(120), leaders.next());
     let leader = next.await.unwrap().unwrap().unwrap();
     assert_eq!(leader.value, b"four");
     assert_eq!(leader.fencing_token, leadership.fencing_token());
@@ -568,7 +568,7 @@ async fn a_late_copy_of_a_proclamation_changes_nothing(server: Backend) {
 async fn a_proclamation_stays_with_the_lease_that_it_was_moved_to(server: Backend) {
     let coordinator = connect(&server).await;
     let mut store = server.client().await;
-    let election = coordinator.election("jobs").ttl(Duration::from_secs(20));
+    let election = coordinator.election("jobs").ttl(Duration::from_secs(80));
     let leadership = election.campaign("one").await.unwrap();
     let before = candidates(&mut store, "jobs").await.remove(0);
     let moving = leadership.set_ttl(Duration::from_secs(40));
@@ -592,7 +592,7 @@ async fn a_campaign_with_a_limit_names_the_leaders_entry_alone(server: Backend) 
     let says = r#"{"v":1,"host":"liar","pid":7,"since_ms":1}"#;
     let leadership = election.campaign(says).await.unwrap();
     let entry = election.leader().await.unwrap().unwrap().entry;
-    let limited = election.clone().wait(Duration::from_millis(500));
+    let limited = election.clone().wait(Duration::from_secs(2));
     let error = limited.campaign("two").await.unwrap_err();
     let Error::Timeout {
         holder: Some(holder),

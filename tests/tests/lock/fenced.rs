@@ -22,7 +22,7 @@ async fn protected(server: &Backend) -> (String, i64) {
 /// It wakes up, and does not know yet how long it was away.
 async fn a_holder_that_was_stopped_writes_nothing_afterwards(server: Backend) {
     let coordinator = connect(&server).await;
-    let mut stopped = Worker::spawn("lock-write", &[&server.endpoint(), "jobs", "2", KEY]);
+    let mut stopped = Worker::spawn("lock-write", &[&server.endpoint(), "jobs", "8", KEY]);
     let first: i64 = stopped.expect("held").await.parse().unwrap();
     stopped.say("first");
     let wrote: i64 = stopped.expect("wrote").await.parse().unwrap();
@@ -45,7 +45,7 @@ async fn a_holder_that_was_stopped_writes_nothing_afterwards(server: Backend) {
 async fn a_write_that_was_sent_before_the_stop_and_arrives_after_it_is_refused(server: Backend) {
     let coordinator = connect(&server).await;
     let proxy = Proxy::start(&server.endpoint()).await;
-    let mut stopped = Worker::spawn("lock-write", &[&proxy.endpoint(), "jobs", "2", KEY]);
+    let mut stopped = Worker::spawn("lock-write", &[&proxy.endpoint(), "jobs", "8", KEY]);
     let first: i64 = stopped.expect("held").await.parse().unwrap();
     stopped.say("first");
     stopped.expect("wrote").await;

@@ -26,7 +26,8 @@ on_both! {
     a_section_with_all_words_is_dropped_at_any_await,
 }
 
-const LIMIT: Duration = Duration::from_millis(300);
+/// Long enough for a body to begin.
+const LIMIT: Duration = Duration::from_secs(2);
 
 /// True once it is dropped.
 struct OnDrop(Arc<AtomicBool>);
@@ -120,7 +121,7 @@ async fn a_body_may_run_on_without_the_lock(server: Backend) {
 
 async fn a_lost_lock_may_abort_the_process_though_it_never_awaits(server: Backend) {
     const SIGABRT: i32 = 6;
-    let mut worker = Worker::spawn("lock-abort", &[&server.endpoint(), "abort", "2"]);
+    let mut worker = Worker::spawn("lock-abort", &[&server.endpoint(), "abort", "10"]);
     worker.expect("held").await;
     let mut store = server.client().await;
     let lease = queue(&mut store, "abort").await[0].lease();

@@ -1,6 +1,6 @@
 //! What a holder can ask and do.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use coord::{Error, LostReason, testing::FakeLock};
 use coord_tests::{Backend, dropped_after, eventually, on_both};
@@ -28,21 +28,22 @@ async fn value(store: &Client, key: &str) -> Option<String> {
 async fn the_time_to_live_is_etcds_and_a_refresh_renews_it_now(server: Backend) {
     let coordinator = connect(&server).await;
     let guard = coordinator.lock("jobs").acquire().await.unwrap();
-    let before = guard.remaining();
+    let (asked, before) = (Instant::now(), guard.remaining());
     let told = guard.time_to_live().await.unwrap();
-    assert!(told <= Duration::from_secs(10), "{told:?}");
+    assert!(told <= Duration::from_secs(60), "{told:?}");
     assert!(
-        told >= before - Duration::from_secs(1),
+        told + asked.elapsed() + Duration::from_secs(1) >= before,
         "{told:?} {before:?}"
     );
     // Some time goes by; less than until the next renewal.
     eventually("it has become shorter", async || {
-        guard.remaining() < before - Duration::from_millis(20)
+        guard.remaining() < before - Duration::from_millis(200)
     })
     .await;
-    let shorter = guard.remaining();
+    let (shorter, since) = (guard.remaining(), Instant::now());
     guard.refresh().await.unwrap();
-    assert!(guard.remaining() > shorter);
+    let passed = since.elapsed();
+    assert!(guard.remaining() + passed > shorter, "its end is later now");
 
     let lease = queue(&mut server.client().await, "jobs").await[0].lease();
     server.expire_lease(lease).await;
@@ -157,7 +158,11 @@ async fn a_transaction_of_one_who_has_lost_the_lock_writes_nothing(server: Backe
     lost(LostReason::Revoked, write.await);
     assert!(!guard.is_held());
     assert_eq!(value(&store, "a").await, None);
-    // From now on nothing is sent.
+    // It is given back; from then on nothing is sent.
+    eventually("nothing is to be undone", async || {
+        coordinator.health().undo_backlog == 0
+    })
+    .await;
     let sent = server.log_entries().await;
     lost(LostReason::Revoked, guard.transaction().commit().await);
     assert_eq!(server.log_entries().await, sent);
@@ -194,7 +199,8 @@ async fn an_unlock_while_etcd_does_not_answer_ends_with_the_lease(server: Backen
     let unlocked = tokio::time::timeout(Duration::from_secs(60), guard.unlock()).await;
     server.cont();
     lost(LostReason::Expired, unlocked.expect("it ends"));
-    let after = coordinator.lock("jobs").acquire().await.unwrap();
+    let after = coordinator.lock("jobs").ttl(Duration::from_secs(60));
+    let after = after.acquire().await.unwrap();
     assert!(after.unlock().await.unwrap().confirmed);
 }
 

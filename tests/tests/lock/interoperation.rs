@@ -128,7 +128,7 @@ async fn keys_that_no_client_of_ours_would_write_are_waited_for_like_others(serv
             ),
             "{busy:?}"
         );
-        let late = coordinator.lock("odd").wait(Duration::from_millis(500));
+        let late = coordinator.lock("odd").wait(Duration::from_secs(2));
         let late = late.acquire().await.unwrap_err();
         assert!(
             matches!(

@@ -22,14 +22,18 @@ mod reentry;
 mod several;
 mod store;
 
-use std::{pin::pin, task::Poll, time::Duration};
+use std::{
+    pin::pin,
+    task::Poll,
+    time::{Duration, Instant},
+};
 
 use coord::{Coordinator, Error, LostReason, Options};
-use coord_tests::{Backend, eventually};
+use coord_tests::{Backend, backend::patient, eventually};
 use etcd_client::{Client, GetOptions, KeyValue};
 
 async fn connect(server: &Backend) -> Coordinator {
-    connect_with_ttl(server, 10).await
+    Coordinator::connect(server.options()).await.unwrap()
 }
 
 async fn connect_with_ttl(server: &Backend, seconds: u64) -> Coordinator {
@@ -39,7 +43,7 @@ async fn connect_with_ttl(server: &Backend, seconds: u64) -> Coordinator {
 }
 
 fn options(endpoint: String, ttl: u64) -> Options {
-    let mut options = Options::test().endpoints([endpoint]);
+    let mut options = patient().endpoints([endpoint]);
     options.lock.ttl = Duration::from_secs(ttl);
     options
 }
@@ -54,6 +58,13 @@ async fn queue(store: &mut Client, name: &str) -> Vec<KeyValue> {
         .take_kvs();
     kvs.sort_by_key(KeyValue::create_revision);
     kvs
+}
+
+/// How long a call takes, here and now.
+async fn round_trip(store: &Client) -> Duration {
+    let began = Instant::now();
+    store.kv_client().put("round-trip", "", None).await.unwrap();
+    began.elapsed()
 }
 
 async fn queue_is(store: &Client, name: &str, length: usize) {

@@ -20,8 +20,9 @@ on_both! {
     a_ttl_that_no_lease_can_have_is_refused,
 }
 
-const LONG: Duration = Duration::from_secs(60);
-const SHORT: Duration = Duration::from_secs(10);
+const LONG: Duration = Duration::from_secs(600);
+/// That of the coordinators.
+const SHORT: Duration = Duration::from_secs(60);
 
 async fn a_lock_moves_to_another_lease_and_stays_the_same(server: Backend) {
     let coordinator = connect(&server).await;

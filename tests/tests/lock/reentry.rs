@@ -97,7 +97,7 @@ async fn what_is_spawned_and_siblings_are_not_inside(server: Backend) {
 }
 
 async fn the_options_can_make_all_locks_reentrant(server: Backend) {
-    let mut options = options(server.endpoint(), 10);
+    let mut options = options(server.endpoint(), 60);
     options.lock.reentrant = true;
     let coordinator = Coordinator::connect(options).await.unwrap();
     let inner = coordinator.lock("again").run(async |held| {
@@ -296,12 +296,11 @@ async fn an_acquire_of_a_handle_that_is_dropped_at_any_await_is_none(server: Bac
 async fn the_limit_of_a_hold_is_kept_for_whoever_is_left_inside(server: Backend) {
     let coordinator = connect(&server).await;
     let store = server.client().await;
-    let lock = coordinator
-        .lock("limit")
-        .max_hold(Duration::from_millis(300));
+    // Long enough to get inside.
+    let lock = coordinator.lock("limit").max_hold(Duration::from_secs(3));
     let section = lock.run(async |_| coordinator.lock("limit").reentrant().acquire().await);
     let left = section.await.unwrap().unwrap();
-    let reason = tokio::time::timeout(Duration::from_secs(30), left.lost()).await;
+    let reason = tokio::time::timeout(Duration::from_secs(60), left.lost()).await;
     assert_eq!(reason, Ok(LostReason::MaxHold));
     queue_is(&store, "limit", 0).await;
     lost(LostReason::MaxHold, left.unlock().await);
@@ -315,7 +314,7 @@ async fn those_who_wait_with_one_handle_wait_no_longer_than_it_says(server: Back
     let all: Vec<_> = (0..60).map(|_| lock.acquire()).collect();
     // One after the other it would be a minute.
     let all = futures_util::future::join_all(all);
-    let all = tokio::time::timeout(Duration::from_secs(20), all).await;
+    let all = tokio::time::timeout(Duration::from_secs(45), all).await;
     for acquired in all.unwrap() {
         assert!(
             matches!(acquired, Err(Error::Timeout { .. })),
@@ -333,7 +332,7 @@ async fn a_try_with_a_handle_does_not_wait_for_another_one_who_waits_with_it(ser
         async move { lock.acquire().await }
     });
     queue_is(&server.client().await, "handle", 2).await;
-    let tried = tokio::time::timeout(Duration::from_secs(30), lock.try_acquire()).await;
+    let tried = tokio::time::timeout(Duration::from_secs(60), lock.try_acquire()).await;
     assert!(matches!(tried, Ok(Err(Error::Busy { .. }))), "{tried:?}");
     held.unlock().await.unwrap();
     waits.await.unwrap().unwrap();

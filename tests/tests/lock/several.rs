@@ -101,7 +101,7 @@ async fn it_waits_for_the_last_of_them_and_keeps_its_place_in_the_others(server:
     }
     let behind = tokio::spawn(one.lock("free").wait_forever().acquire());
     queue_is(&store, "free", 2).await;
-    let late = two.lock_all(["a", "b"]).wait(Duration::from_millis(200));
+    let late = two.lock_all(["a", "b"]).wait(Duration::from_secs(2));
     let late = late.acquire().await.unwrap_err();
     let Error::Timeout {
         position, holder, ..
@@ -309,7 +309,7 @@ async fn one_of_them_inside_would_deadlock(server: Backend) {
 }
 
 async fn raw_names_are_those_of_other_clients(server: Backend) {
-    let mut options = super::options(server.endpoint(), 10);
+    let mut options = super::options(server.endpoint(), 60);
     options.namespace = "ns/".into();
     let coordinator = coord::Coordinator::connect(options).await.unwrap();
     let mut store = server.client().await;

@@ -7,7 +7,7 @@ use coord::{Coordinator, Error, LostReason, embedded::Rpc};
 use coord_tests::{Backend, Flow, Proxy, backend::Kind, eventually, median, on_both};
 use etcd_client::{Client, LeaseGrantOptions};
 
-use super::{connect, connect_with_ttl, options, queue, queue_is};
+use super::{connect, connect_with_ttl, options, queue, queue_is, round_trip};
 
 on_both! {
     a_lease_that_is_made_again_lets_no_late_acquire_in,
@@ -89,7 +89,7 @@ async fn a_session_key_that_somebody_deletes_costs_the_holder_and_no_waiter(serv
     assert!(held.is_held());
 
     delete_session(&mut store, holder).await;
-    let reason = tokio::time::timeout(Duration::from_secs(10), held.lost()).await;
+    let reason = tokio::time::timeout(Duration::from_secs(60), held.lost()).await;
     assert_eq!(reason, Ok(LostReason::Revoked));
     drop(held);
     waiting.await.unwrap().unwrap().verify().await.unwrap();
@@ -127,7 +127,7 @@ async fn other_writes_do_not_slow_a_hand_over(server: Backend) {
             writer.put("other", "write", None).await.unwrap();
         }
     });
-    let mut took = Vec::new();
+    let (mut took, mut usual) = (Vec::new(), Vec::new());
     let mut guard = one.lock("busy").acquire().await.unwrap();
     for turn in 0..100 {
         let next = if turn % 2 == 0 { &two } else { &one };
@@ -137,10 +137,12 @@ async fn other_writes_do_not_slow_a_hand_over(server: Backend) {
         drop(guard);
         guard = waiting.await.unwrap().unwrap();
         took.push(released.elapsed());
+        usual.push(round_trip(&store).await);
     }
     writes.abort();
-    let median = median(&took);
-    assert!(median < Duration::from_millis(50), "{median:?}: {took:?}");
+    // A pause would be the same on a machine that is slow in everything.
+    let limit = Duration::from_millis(50).max(10 * median(&usual));
+    assert!(median(&took) < limit, "{limit:?}: {took:?}");
 }
 
 async fn a_body_that_panics_gives_its_lock_back(server: Backend) {
@@ -154,7 +156,7 @@ async fn a_body_that_panics_gives_its_lock_back(server: Backend) {
 
 /// The lease is renewed on a thread of coord's own.
 async fn a_blocked_runtime_keeps_its_lock(server: Backend) {
-    const TTL: u64 = 2;
+    const TTL: u64 = 6;
     let options = options(server.endpoint(), TTL);
     let blocked = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -164,7 +166,7 @@ async fn a_blocked_runtime_keeps_its_lock(server: Backend) {
         runtime.block_on(async {
             let coordinator = Coordinator::connect(options).await.unwrap();
             let token = coordinator.lock("blocked").run(async |held| {
-                std::thread::sleep(Duration::from_secs(3 * TTL));
+                std::thread::sleep(Duration::from_secs(TTL + TTL / 2));
                 held.verify().await.unwrap();
                 held.fencing_token()
             });
@@ -179,11 +181,12 @@ async fn a_blocked_runtime_keeps_its_lock(server: Backend) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_deletion_ends_the_wait_at_the_next_safety_read() {
     let server = coord::embedded::Server::start().await.unwrap();
-    let connect = async || {
-        let options = options(server.endpoint().to_owned(), 2);
+    let connect = async |ttl| {
+        let options = options(server.endpoint().to_owned(), ttl);
         Coordinator::connect(options).await.unwrap()
     };
-    let (one, two) = (connect().await, connect().await);
+    // Whoever waits looks once in a TTL.
+    let (one, two) = (connect(600).await, connect(6).await);
     let connected = Client::connect([server.endpoint()], None).await;
     let mut store = connected.unwrap();
     let guard = one.lock("lost").acquire().await.unwrap();
@@ -192,7 +195,7 @@ async fn a_lost_deletion_ends_the_wait_at_the_next_safety_read() {
     queue_is(&store, "lost", 2).await;
     server.swallow_event(entry.key());
     guard.unlock().await.unwrap();
-    let next = tokio::time::timeout(Duration::from_secs(30), waiting).await;
+    let next = tokio::time::timeout(Duration::from_secs(60), waiting).await;
     next.unwrap().unwrap().unwrap().verify().await.unwrap();
     // The watch was opened anew, and tells again.
     let waiting = tokio::spawn(one.lock("lost").wait_forever().acquire());
@@ -258,7 +261,7 @@ async fn a_release_before_the_watch_is_open_ends_the_wait() {
     queue_is(&store, "gap", 1).await;
     assert!(!waiting.is_finished(), "nobody has told it");
     server.accept(Rpc::Watch);
-    let next = tokio::time::timeout(Duration::from_secs(30), waiting).await;
+    let next = tokio::time::timeout(Duration::from_secs(60), waiting).await;
     next.unwrap().unwrap().unwrap().verify().await.unwrap();
 }
 

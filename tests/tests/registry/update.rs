@@ -9,15 +9,17 @@ use std::{
 };
 
 use coord::{
-    Coordinator, Error, InstanceEvent, InstanceHealth, InstanceSpec, InstanceUpdate, Options,
-    Registry, Secret,
+    Coordinator, Error, InstanceEvent, InstanceHealth, InstanceSpec, InstanceUpdate, Registry,
+    Secret,
 };
-use coord_tests::{Backend, Etcd, EtcdConfig, dropped_after, eventually, on_both};
+use coord_tests::{
+    Backend, Etcd, EtcdConfig, backend::patient, dropped_after, eventually, on_both,
+};
 use etcd_client::Permission;
 use futures_util::StreamExt as _;
 use serde_json::Value;
 
-use super::{SERVICE, next, records, spec};
+use super::{SERVICE, next, records, short_lived, spec};
 
 on_both! {
     an_update_is_told_and_written_once,
@@ -200,15 +202,14 @@ async fn leaving_ends_also_where_etcd_forbids_it() {
     root.role_grant_permission("writer", all).await.unwrap();
     root.user_add("ann", "hunter2", None).await.unwrap();
     root.user_grant_role("ann", "writer").await.unwrap();
-    let mut options = Options::test().endpoints([etcd.endpoint()]);
-    // Checking a password takes etcd a moment of a processor's whole time.
-    options.connect_timeout = Duration::from_secs(60);
+    let mut options = patient().endpoints([etcd.endpoint()]);
     options.user = Some("ann".into());
     options.password = Some(Secret::new("hunter2"));
     let coordinator = Coordinator::connect(options).await.unwrap();
-    let registration = coordinator.registry().register(spec()).await.unwrap();
+    let registration = coordinator.registry().register(short_lived()).await;
+    let registration = registration.unwrap();
     root.user_revoke_role("ann", "writer").await.unwrap();
-    let left = tokio::time::timeout(Duration::from_secs(30), registration.deregister());
+    let left = tokio::time::timeout(Duration::from_secs(60), registration.deregister());
     let refused = left.await.expect("it ends").unwrap_err();
     assert!(matches!(refused, Error::Denied { .. }), "{refused:?}");
     // Its lease is renewed no more.
@@ -418,7 +419,10 @@ async fn a_check_that_is_always_late_never_succeeds(server: Backend) {
     });
     let registration = registry.register(spec).await.unwrap();
     eventually("several", async || calls.load(Ordering::SeqCst) > 5).await;
-    assert_eq!(state(&server).await, ("unhealthy".to_owned(), false));
+    eventually("unhealthy", async || {
+        state(&server).await == ("unhealthy".to_owned(), false)
+    })
+    .await;
     registration.deregister().await.unwrap();
     assert!(!told.is_finished());
     coordinator.close().await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use coord::{Coordinator, Error, InstanceEvent, InstanceSpec, InstanceUpdate, ServiceView};
 use coord_tests::{Backend, dropped_after, eventually, on_both};
 
-use super::{SERVICE, next, records, spec};
+use super::{SERVICE, next, records, short_lived, spec};
 
 on_both! {
     a_view_follows_its_service,
@@ -185,10 +185,14 @@ async fn waiting_for_a_change_may_be_dropped_at_every_await(server: Backend) {
 
 /// Shorter than the TTL or longer: leases outlive it, and no watch tells of anything.
 async fn a_restart_of_etcd_is_no_news(server: Backend) {
-    for ttl in [60, 2] {
+    for longer_than_the_ttl in [false, true] {
         let coordinator = server.coordinator().await;
         let registry = coordinator.registry();
-        let spec = spec().ttl(Duration::from_secs(ttl));
+        let spec = if longer_than_the_ttl {
+            short_lived()
+        } else {
+            spec()
+        };
         let registration = registry.register(spec).await.unwrap();
         let view = registry.view(SERVICE).await.unwrap();
         let before = view.load();
@@ -198,7 +202,7 @@ async fn a_restart_of_etcd_is_no_news(server: Backend) {
             InstanceEvent::Registered(_)
         ));
         server.kill();
-        if ttl == 2 {
+        if longer_than_the_ttl {
             eventually("the TTL has passed", async || {
                 let health = coordinator.health();
                 health.sessions.iter().all(|session| !session.live)
@@ -233,7 +237,7 @@ async fn many_registrations_of_one_coordinator_come_back(server: Backend) {
     let view = watcher.view(SERVICE).await.unwrap();
     let all = (0..MANY).map(|number| {
         let spec = InstanceSpec::new(SERVICE, format!("10.0.0.5:{}", number + 1));
-        registry.register(spec.ttl(Duration::from_secs(10)))
+        registry.register(spec)
     });
     let registrations = futures_util::future::try_join_all(all).await.unwrap();
     eventually("all are seen", async || view.load().len() == MANY).await;

@@ -6,6 +6,9 @@ use tonic::Code;
 
 use super::*;
 
+/// What a member that is silent is given: far beyond what one takes that is not.
+const SHORT: Duration = Duration::from_secs(4);
+
 #[tokio::test]
 async fn while_no_endpoint_answers_calls_fail_at_once_and_were_not_sent() {
     let here = Here::new();
@@ -70,7 +73,7 @@ async fn a_stopped_member_holds_calls_until_their_deadline_and_is_left() {
     let here = Here::new();
     let [one, two] = [Member::start(1).await, Member::start(2).await];
     let options = Options {
-        request_timeout: Duration::from_secs(1),
+        request_timeout: SHORT,
         ..of(&[&one, &two])
     };
     let client = here.open(&options).await.unwrap();
@@ -95,8 +98,8 @@ async fn http2_pings_break_the_connection_to_a_stopped_member() {
     let [one, two] = [Member::start(1).await, Member::start(2).await];
     let options = Options {
         request_timeout: HANG,
-        keep_alive_interval: Duration::from_millis(100),
-        keep_alive_timeout: Duration::from_millis(100),
+        keep_alive_interval: Duration::from_millis(500),
+        keep_alive_timeout: SHORT,
         ..of(&[&one, &two])
     };
     let client = here.open(&options).await.unwrap();
@@ -154,7 +157,7 @@ async fn a_slow_call_to_the_only_endpoint_does_not_connect_anew() {
     let here = Here::new();
     let member = Member::start(1).await;
     let options = Options {
-        request_timeout: Duration::from_secs(1),
+        request_timeout: SHORT,
         ..of(&[&member])
     };
     let client = here.open(&options).await.unwrap();
@@ -176,7 +179,7 @@ async fn an_old_calls_late_failure_leaves_nothing() {
     let here = Here::new();
     let [one, two] = [Member::start(1).await, Member::start(2).await];
     let options = Options {
-        request_timeout: Duration::from_secs(1),
+        request_timeout: SHORT,
         ..of(&[&one, &two])
     };
     let client = here.open(&options).await.unwrap();
@@ -229,7 +232,7 @@ async fn a_keep_alive_without_an_answer_fails_the_stream_and_leaves_the_endpoint
     let here = Here::new();
     let [one, two] = [Member::start(1).await, Member::start(2).await];
     let options = Options {
-        request_timeout: Duration::from_secs(1),
+        request_timeout: SHORT,
         ..of(&[&one, &two])
     };
     let client = here.open(&options).await.unwrap();
@@ -264,7 +267,10 @@ async fn a_refused_token_is_fetched_anew_once_for_all_calls() {
     member.script(|script| script.token = Some("second"));
     let calls = (0..10).map(|_| asks(&client));
     futures_util::future::join_all(calls).await;
-    // Ten were refused and sent again, with one sign-in between.
-    assert_eq!(member.counts().2, 2 + 10 + 1 + 10);
+    // Of ten some were refused and sent again, with one sign-in between; whoever came later had the
+    // new token.
+    let refused = member.counts().2 - 2 - 10 - 1;
+    assert!((1..=10).contains(&refused), "{refused}");
+    assert_eq!(member.signed_in(), 2);
     assert!(!format!("{client:?}").contains("sec"));
 }

@@ -56,6 +56,7 @@ struct Inside {
     open: AtomicU64,
     statuses: AtomicU64,
     calls: AtomicU64,
+    sign_ins: AtomicU64,
     /// Paths of the requests that demanded a leader.
     with_leader: Mutex<Vec<String>>,
     /// Cancelled to close every connection.
@@ -96,6 +97,7 @@ impl Member {
             open: AtomicU64::new(0),
             statuses: AtomicU64::new(0),
             calls: AtomicU64::new(0),
+            sign_ins: AtomicU64::new(0),
             with_leader: Mutex::default(),
             hangup: Mutex::default(),
         });
@@ -126,6 +128,11 @@ impl Member {
 
     pub(super) fn script(&self, change: impl FnOnce(&mut Script)) {
         change(&mut self.inside.script.lock().unwrap());
+    }
+
+    /// How many of its calls have signed in.
+    pub(super) fn signed_in(&self) -> u64 {
+        self.inside.sign_ins.load(Ordering::SeqCst)
     }
 
     /// How many connections, statuses, and other calls there were.
@@ -231,6 +238,7 @@ async fn respond(
             unary(request, reply).await
         }
         "/etcdserverpb.Auth/Authenticate" => {
+            inside.sign_ins.fetch_add(1, Ordering::SeqCst);
             let reply = PbAuthenticateResponse {
                 header,
                 token: script.token.unwrap_or_default().into(),

@@ -9,9 +9,9 @@ use tonic::transport::{Identity, Server, ServerTlsConfig};
 #[coord::service(
     name = "echo",
     listen(http = "127.0.0.1:0", grpc = "127.0.0.1:0"),
-    ttl = "2s",
+    ttl = "60s",
     drain = "1s",
-    shutdown_timeout = "5s",
+    shutdown_timeout = "60s",
     runtime(worker_threads = 2),
     before = super::service_words::log
 )]

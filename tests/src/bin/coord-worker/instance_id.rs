@@ -6,8 +6,11 @@
 
 use std::time::Duration;
 
-use coord::{Coordinator, InstanceId, InstanceIds, Options, SnowflakeLayout};
-use coord_tests::worker::wire::{Lines, say};
+use coord::{Coordinator, InstanceId, InstanceIds, SnowflakeLayout};
+use coord_tests::{
+    backend::patient,
+    worker::wire::{Lines, say},
+};
 
 pub(crate) fn run(arguments: Vec<String>) -> anyhow::Result<()> {
     with_id(
@@ -75,7 +78,7 @@ fn with_id(
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let options = Options::test().endpoints([endpoint.as_str()]);
+        let options = patient().endpoints([endpoint.as_str()]);
         let coordinator = Coordinator::connect(options).await?;
         let ids = coordinator
             .instance_ids(pool, 0..=9)

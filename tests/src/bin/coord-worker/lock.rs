@@ -18,8 +18,9 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use coord::{Coordinator, Error, OnLost, Options};
+use coord::{Coordinator, Error, OnLost};
 use coord_tests::{
+    backend::patient,
     history::monotonic,
     worker::wire::{Lines, say},
 };
@@ -30,7 +31,7 @@ pub(crate) fn sections(arguments: Vec<String>) -> anyhow::Result<()> {
     };
     let count: usize = count.parse()?;
     runtime()?.block_on(async {
-        let coordinator = connect(endpoint, 10).await?;
+        let coordinator = connect(endpoint, 600).await?;
         let mut store = etcd_client::Client::connect([endpoint], None).await?;
         say("ready");
         Lines::open().next().await;
@@ -136,8 +137,7 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 async fn connect(endpoint: &str, ttl: u64) -> coord::Result<Coordinator> {
-    let mut options = Options::test();
-    options.endpoints = vec![endpoint.to_owned()];
+    let mut options = patient().endpoints([endpoint]);
     options.lock.ttl = Duration::from_secs(ttl);
     Coordinator::connect(options).await
 }

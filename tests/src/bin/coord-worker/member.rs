@@ -13,9 +13,9 @@ const WORKERS: usize = 2;
 pub(crate) fn main() -> ExitCode {
     Service::new("user-service")
         .listen("127.0.0.1:0")
-        .ttl(Duration::from_secs(2))
+        .ttl(Duration::from_secs(10))
         .instance_id(63)
-        .id_hold(Duration::from_secs(3))
+        .id_hold(Duration::from_secs(12))
         .id_cool_down(Duration::from_secs(1))
         .id_on_lost(OnIdLost::Degrade)
         .drain(Duration::ZERO)

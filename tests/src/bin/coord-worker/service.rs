@@ -27,10 +27,10 @@ async fn under_the_services_coordinator() -> coord::Result<()> {
     version = "1.2.3",
     endpoints = ["http://127.0.0.1:1"],
     listen = "127.0.0.1:0",
-    ttl = "2s",
+    ttl = "60s",
     instance_id(max = 63),
     drain = "1s",
-    shutdown_timeout = "2s",
+    shutdown_timeout = "60s",
     runtime(worker_threads = 2),
     before = super::service_words::log
 )]

@@ -40,7 +40,7 @@ pub(crate) fn log() {
     ttl = "4s",
     ready = listening,
     drain = "0s",
-    shutdown_timeout = "2s",
+    shutdown_timeout = "60s",
     watchdog = off,
     etcd_down = "5s",
     instance_id(
@@ -82,10 +82,10 @@ pub(crate) async fn every(
 #[coord::service(
     name = "sync-service",
     listen = "127.0.0.1:0",
-    ttl = "2s",
+    ttl = "60s",
     instance_id(max = 63),
     drain = "0s",
-    shutdown_timeout = "1s"
+    shutdown_timeout = "60s"
 )]
 pub(crate) fn blocking(ctx: Context, id: InstanceId, shutdown: Shutdown) -> ExitCode {
     let how = std::env::args().nth(2).unwrap_or_default();
