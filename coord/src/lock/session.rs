@@ -290,12 +290,13 @@ async fn open(engine: Engine, ttl: Duration, siblings: Weak<Current>) -> Result<
 }
 
 /// Watches the session key: its deletion means that the lease was revoked or ran out, whatever the
-/// heartbeat says. When the watch had to be opened again, the store may have been put back to an older
-/// state meanwhile, and the session is audited. Once in a while there is a safety read of what is held.
+/// heartbeat says. When the watch had to be opened again, or could not be at first, the store may have
+/// been put back to an older state meanwhile, and the session is audited. Once in a while there is a
+/// safety read of what is held.
 async fn follow(engine: Engine, open: Weak<LockSession>, session: Session, key: Key) {
     let mut watcher = engine.watcher(key.as_str(), Span::key(&key));
     let mut status = watcher.status();
-    let mut reconnects = 0;
+    let (mut reconnects, mut troubled) = (0, false);
     let mut auditing = pin!(Fuse::terminated());
     let mut looking = pin!(Fuse::terminated());
     // As often as a waiter that learns nothing reads.
@@ -319,8 +320,10 @@ async fn follow(engine: Engine, open: Weak<LockSession>, session: Session, key: 
             // Never an error: the watcher lives.
             _ = status.changed() => {
                 let status = status.borrow_and_update();
-                if status.phase == Phase::Watching && status.reconnects > reconnects {
-                    reconnects = status.reconnects;
+                // Also before the first time that it was open: the session's key was put earlier.
+                troubled |= status.trouble.is_some();
+                if status.phase == Phase::Watching && (troubled || status.reconnects > reconnects) {
+                    (reconnects, troubled) = (status.reconnects, false);
                     auditing.set(audit::run(engine.clone(), open.clone(), session.clone()).fuse());
                 }
             }

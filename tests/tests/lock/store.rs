@@ -156,7 +156,7 @@ async fn a_body_that_panics_gives_its_lock_back(server: Backend) {
 
 /// The lease is renewed on a thread of coord's own.
 async fn a_blocked_runtime_keeps_its_lock(server: Backend) {
-    const TTL: u64 = 6;
+    const TTL: u64 = 10;
     let options = options(server.endpoint(), TTL);
     let blocked = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
