@@ -287,7 +287,7 @@ impl Coordinator {
     ///
     /// They are asked for in one transaction and stand at the same place in every queue, so two calls
     /// with the same names in any order never wait for each other. They are held, lost and released
-    /// together, and have one fencing token. At most 42 names.
+    /// together, all in one [mode](LockBuilder#modes), and have one fencing token. At most 42 names.
     ///
     /// ```
     /// # #[tokio::main]

@@ -41,6 +41,7 @@ pub fn patient() -> Options {
     let mut options = Options::test();
     options.connect_timeout = Duration::from_secs(60);
     options.request_timeout = Duration::from_secs(30);
+    options.keep_alive_timeout = Duration::from_secs(20);
     options.lock.ttl = Duration::from_secs(60);
     options.lock.wait = Duration::from_secs(120);
     options.registry.ttl = Duration::from_secs(60);

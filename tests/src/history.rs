@@ -23,7 +23,7 @@ mod judge;
 mod tests;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -61,8 +61,12 @@ pub struct History {
 #[derive(Debug, Default)]
 struct Sections {
     all: Vec<Section>,
-    /// Whose entries were deleted by hand, and when that began.
+    /// Whose entries were to be deleted by hand, and since when.
     struck: HashMap<i64, u128>,
+    /// Those of them whose entries were.
+    deleted: HashSet<i64>,
+    /// Whose releases have proved that they held it throughout.
+    confirmed: HashSet<i64>,
     /// How often the store has gone back. `None`: it is about to, or has just begun.
     era: Option<u32>,
     eras: u32,
@@ -152,7 +156,10 @@ impl History {
         let delete = Txn::new()
             .when([same])
             .and_then([TxnOp::delete(entry.key(), None)]);
-        kv.txn(delete).await.expect("a transaction");
+        let deleted = kv.txn(delete).await.expect("a transaction");
+        if deleted.succeeded() {
+            self.sections().deleted.insert(token);
+        }
     }
 
     /// The store is about to be put back to an older state. Whoever is in is judged no further; those who
@@ -163,10 +170,11 @@ impl History {
     /// If something was wrong.
     pub fn goes_back(&self) {
         let mut sections = self.sections();
-        sections.era = None;
-        let faults = judge::meetings(&sections.believed());
-        sections.all.clear();
-        sections.struck.clear();
+        let faults = sections.faults();
+        *sections = Sections {
+            eras: sections.eras,
+            ..Sections::default()
+        };
         self.assert_none(&faults);
     }
 
@@ -209,7 +217,7 @@ impl History {
         let entries = self.entries(client).await;
         let sections = self.sections();
         let mut faults = judge::faults(&sections.all, &entries);
-        faults.extend(judge::meetings(&sections.believed()));
+        faults.extend(sections.faults());
         self.assert_none(&faults);
     }
 
@@ -282,6 +290,14 @@ impl History {
 }
 
 impl Sections {
+    /// What is wrong by what was seen from here alone.
+    fn faults(&self) -> Vec<String> {
+        let mut faults = judge::meetings(&self.believed());
+        let proved = self.confirmed.intersection(&self.deleted);
+        faults.extend(proved.map(|token| format!("token {token} was deleted and confirmed")));
+        faults
+    }
+
     /// Those that nobody else may meet: whose entry is deleted by hand is out of it from then on.
     fn believed(&self) -> Vec<Section> {
         let sections = self.all.iter().cloned();
@@ -313,6 +329,19 @@ impl Asking {
             seen: None,
         }
     }
+
+    /// Its release has proved that it was held from the grant to the end.
+    pub fn confirmed(&self, token: i64) {
+        let mut sections = self.history.sections();
+        if self.is_of(&sections) {
+            sections.confirmed.insert(token);
+        }
+    }
+
+    /// What it was granted, it was granted by the store that is there now.
+    fn is_of(&self, sections: &Sections) -> bool {
+        self.era.is_some() && self.era == sections.era
+    }
 }
 
 impl Inside {
@@ -331,9 +360,8 @@ impl Inside {
 impl Drop for Inside {
     fn drop(&mut self) {
         self.section.left = self.seen.unwrap_or_else(monotonic);
-        let Asking { history, era } = &self.asking;
-        let mut sections = history.sections();
-        if era.is_some() && *era == sections.era {
+        let mut sections = self.asking.history.sections();
+        if self.asking.is_of(&sections) {
             sections.all.push(self.section.clone());
         }
     }

@@ -63,6 +63,9 @@ struct Bench {
 impl Bench {
     async fn new(server: Backend) -> Self {
         let mut options = server.options();
+        // So long a start without etcd waits.
+        options.connect_timeout = Duration::from_secs(10);
+        options.request_timeout = Duration::from_secs(10);
         options.vars.insert("env".into(), "test".into());
         let coordinator = Coordinator::connect(options).await.unwrap();
         let raw = server.client().await;

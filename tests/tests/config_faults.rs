@@ -14,8 +14,8 @@ use std::{
 
 use coord::{Config, CoordConfig, Coordinator, Error, Options, config::Phase};
 use coord_tests::{
-    Backend, Cluster, Etcd, EtcdConfig, Proxy, ROOT_PASSWORD, ROOT_USER, eventually,
-    eventually_within, on_both,
+    Backend, Cluster, Etcd, EtcdConfig, Proxy, ROOT_PASSWORD, ROOT_USER, backend::patient,
+    eventually, eventually_within, on_both,
 };
 use etcd_client::Client;
 use futures_util::FutureExt as _;
@@ -30,8 +30,10 @@ struct App {
 }
 
 fn options(endpoints: impl IntoIterator<Item = String>) -> Options {
-    let mut options = Options::test().endpoints(endpoints);
+    let mut options = patient().endpoints(endpoints);
+    // What a stopped member takes.
     options.request_timeout = Duration::from_secs(5);
+    options.keep_alive_timeout = Duration::from_secs(5);
     options
 }
 
@@ -135,7 +137,8 @@ async fn an_expired_token_is_replaced() {
     arrives(&config, revision, 2).await;
     // Beside the one of the put's own client.
     let signed_in = etcd.calls("Authenticate").await - before - 1;
-    assert!((1..5).contains(&signed_in), "{signed_in}");
+    // A few for each connection, and not one for each call.
+    assert!((1..20).contains(&signed_in), "{signed_in}");
     coordinator.close().await;
 }
 

@@ -1,7 +1,7 @@
 //! `#[locked]` without `via`: alone in its process, because the global coordinator is the process's.
 
-use coord::{Coordinator, Error, Options, locked, set_global};
-use coord_tests::{Etcd, EtcdConfig};
+use coord::{Coordinator, Error, locked, set_global};
+use coord_tests::{Etcd, EtcdConfig, backend::patient};
 
 #[locked("global", guard = held)]
 async fn key() -> coord::Result<String> {
@@ -15,7 +15,7 @@ async fn a_locked_function_uses_the_global_coordinator() {
     let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
         return;
     };
-    let options = Options::test().endpoints([etcd.endpoint()]);
+    let options = patient().endpoints([etcd.endpoint()]);
     set_global(Coordinator::connect(options).await.unwrap());
     assert_eq!(key().await.unwrap(), "global");
 }

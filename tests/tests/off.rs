@@ -10,7 +10,7 @@ use std::{
 };
 
 use coord::{Config, CoordConfig, Coordinator, Error, InstanceEvent, InstanceSpec, Mode, Options};
-use coord_tests::{Worker, dropped_after, eventually};
+use coord_tests::{Worker, backend::patient, dropped_after, eventually};
 use futures_util::StreamExt as _;
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -21,7 +21,7 @@ async fn alone() -> MutexGuard<'static, ()> {
 }
 
 fn off() -> Options {
-    let mut options = Options::test();
+    let mut options = patient();
     options.mode = Mode::Off;
     options
 }

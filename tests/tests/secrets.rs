@@ -12,7 +12,7 @@ use std::{
 };
 
 use coord::{CoordConfig, Coordinator, Options, Secret, embedded::Server};
-use coord_tests::{Etcd, EtcdConfig, ROOT_PASSWORD, ROOT_USER};
+use coord_tests::{Etcd, EtcdConfig, ROOT_PASSWORD, ROOT_USER, backend::patient};
 
 #[derive(CoordConfig, Debug)]
 #[coord(prefix = "app")]
@@ -78,7 +78,7 @@ async fn with_a_user_on_a_real_etcd() {
     let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new().auth()).await else {
         return;
     };
-    let mut options = Options::test().endpoints([etcd.endpoint()]);
+    let mut options = patient().endpoints([etcd.endpoint()]);
     options.user = Some(ROOT_USER.into());
     options.password = Some(Secret::new(ROOT_PASSWORD));
     nothing_that_is_told_holds_a_secret(options).await;

@@ -86,6 +86,10 @@ fn holds(open: &Weak<LockSession>) -> Vec<Arc<Hold>> {
 }
 
 async fn has_strays(engine: &Engine, session: &Session) -> Result<bool, CallError> {
+    // What a lease has a member tells from its memory; one that has just started may not have put all of
+    // its log there yet. It answers a linearizable read only when it has.
+    let own = engine.layout.lock_session(session.lease());
+    engine.calls.range(Range::new(Span::key(&own))).await?;
     let Some(keys) = engine.calls.lease_keys(session.lease()).await? else {
         session.mark_lost(LostReason::Revoked);
         return Ok(false);

@@ -1,7 +1,7 @@
 //! Each rule finds its fault, and nothing else does.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex},
 };
 
@@ -112,12 +112,11 @@ fn who_was_deleted_by_hand_is_out_of_it() {
         struck: HashMap::from([(5, at)]),
         ..Sections::default()
     };
-    let meetings = |sections: &Sections| judge::meetings(&sections.believed());
-    assert!(meetings(&struck(20)).is_empty());
+    assert!(struck(20).faults().is_empty());
     // Before it was told that it is in.
-    assert!(meetings(&struck(9)).is_empty());
+    assert!(struck(9).faults().is_empty());
     // Not before it was deleted.
-    assert_eq!(meetings(&struck(21)).len(), 1);
+    assert_eq!(struck(21).faults().len(), 1);
     // What it wrote is judged as ever.
     let mut late = struck(20).all;
     late[0].writes.push(8);
@@ -160,4 +159,15 @@ fn those_who_met_before_it_went_back_are_found() {
     history.add(Mode::Exclusive, 5, 10, 21);
     history.add(Mode::Exclusive, 6, 20, 30);
     history.goes_back();
+}
+
+#[test]
+fn a_proof_of_what_was_deleted_by_hand_is_found() {
+    let proved = |token| Sections {
+        deleted: HashSet::from([5]),
+        confirmed: HashSet::from([token]),
+        ..Sections::default()
+    };
+    assert!(proved(6).faults().is_empty());
+    assert_eq!(proved(5).faults().len(), 1);
 }

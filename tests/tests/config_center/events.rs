@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use coord::{Error, config::EventKind};
+use coord::{Error, Options, config::EventKind};
 use coord_tests::{Backend, eventually, on_both};
 
 use super::Bench;
@@ -69,7 +69,12 @@ async fn changes_are_told_as_they_happen(server: Backend) {
 }
 
 async fn changes_go_on_when_etcd_comes_back(server: Backend) {
-    let mut bench = Bench::new(server).await;
+    // So long a watch that cannot begin is waited for.
+    let short = |options: &mut Options| {
+        options.connect_timeout = Duration::from_secs(5);
+        options.request_timeout = Duration::from_secs(5);
+    };
+    let mut bench = Bench::with(server, short).await;
     let center = bench.center();
     let mut events = center.watch::<u32>("k").await.unwrap();
     bench.server.kill();

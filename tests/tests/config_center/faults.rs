@@ -3,7 +3,7 @@
 use std::{future::poll_fn, pin::pin, task::Poll};
 
 use coord::{ConfigCenter, CoordConfig, Coordinator, Options, config::HistoryKind};
-use coord_tests::{Backend, Flow, Proxy, dropped_after, eventually, on_both};
+use coord_tests::{Backend, Flow, Proxy, backend::patient, dropped_after, eventually, on_both};
 
 use super::{Bench, value};
 
@@ -167,7 +167,7 @@ impl Lossy {
     async fn new(server: &Backend, change: impl Fn(&mut Options)) -> Self {
         let proxy = Proxy::start(&server.endpoint()).await;
         let connect = async |endpoint| {
-            let mut options = Options::test().endpoints([endpoint]);
+            let mut options = patient().endpoints([endpoint]);
             options.retry.max_attempts = 20;
             change(&mut options);
             Coordinator::connect(options).await.unwrap()

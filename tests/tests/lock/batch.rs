@@ -6,8 +6,10 @@ use std::{
     time::Duration,
 };
 
-use coord::{Coordinator, Error, LockBuilder, LockGuard, Options, Secret};
-use coord_tests::{Backend, Etcd, EtcdConfig, Flow, Proxy, eventually, on_both};
+use coord::{Coordinator, Error, LockBuilder, LockGuard, Secret};
+use coord_tests::{
+    Backend, Etcd, EtcdConfig, Flow, Proxy, backend::patient, eventually, on_both,
+};
 use etcd_client::{Client, Permission};
 use futures_util::{FutureExt as _, future::join_all};
 
@@ -331,9 +333,7 @@ async fn one_that_etcd_forbids_does_not_spoil_the_others() {
     }
     root.user_add("ann", "hunter2", None).await.unwrap();
     root.user_grant_role("ann", "some").await.unwrap();
-    let mut options = Options::test().endpoints([etcd.endpoint()]);
-    // Checking a password takes etcd a moment of a processor's whole time.
-    options.connect_timeout = Duration::from_secs(60);
+    let mut options = patient().endpoints([etcd.endpoint()]);
     options.user = Some("ann".into());
     options.password = Some(Secret::new("hunter2"));
     let coordinator = Coordinator::connect(options).await.unwrap();

@@ -162,10 +162,13 @@ async fn a_wait_that_is_over_does_not_name_itself(server: Backend) {
         })
         .await;
         proxy.replies(Flow::Hold);
+        let before = server.log_entries().await;
         let lock = coordinator.lock("jobs").wait(Duration::from_secs(1));
         let waiting = tokio::spawn(lock.acquire());
-        queue_is(&store, "jobs", 1).await;
-        // It has given up.
+        eventually("it was put, and is given up", async || {
+            server.log_entries().await >= before + 2
+        })
+        .await;
         queue_is(&store, "jobs", 0).await;
         proxy.heal().await;
         let late = waiting.await.unwrap().unwrap_err();
@@ -187,7 +190,7 @@ async fn a_wait_ends_though_etcd_does_not_answer(server: Backend) {
     let behind = tokio::spawn(coordinator.lock("jobs").wait_forever().acquire());
     queue_is(&server.client().await, "jobs", 2).await;
     server.stop();
-    let late = tokio::time::timeout(Duration::from_secs(30), lock().acquire()).await;
+    let late = tokio::time::timeout(Duration::from_secs(60), lock().acquire()).await;
     server.cont();
     let late = late.expect("it ends").unwrap_err();
     assert!(

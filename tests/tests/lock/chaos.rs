@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use coord::{Coordinator, Error, LockBuilder, LockGuard};
+use coord::{Coordinator, Error, Held, LockBuilder, LockGuard};
 use coord_tests::{
     Backend, Flow, History, Mode, Proxy, eventually, eventually_within,
     history::{self, Asking},
@@ -54,8 +54,9 @@ impl Actor {
     async fn run(mut self) {
         while !self.ended.load(Ordering::SeqCst) {
             let done = match self.random.random_range(0..10) {
-                0..7 => self.mixed().await,
-                7 => self.both().await,
+                0..6 => self.mixed().await,
+                6 => self.both().await,
+                7 => self.again().await,
                 _ => self.lead().await,
             };
             match done {
@@ -120,7 +121,24 @@ impl Actor {
                 Err(error) => return Err(error),
             }
         }
-        self.leave(guard).await
+        self.leave(guard, &queue).await
+    }
+
+    /// By a handle that counts.
+    async fn again(&mut self) -> coord::Result<()> {
+        let lock = self.coordinator.lock("other").wait(Duration::from_secs(3));
+        let (lock, queue) = (lock.into_reentrant(), [self.other.asks()]);
+        let token = lock.acquire().await?;
+        assert_eq!(lock.acquire().await?, token);
+        let held = lock.held().unwrap();
+        self.stay(&held, Mode::Exclusive, &queue).await?;
+        assert_eq!(lock.release().await?, None);
+        let released = lock.release().await?;
+        assert!(!held.is_held());
+        if released.unwrap().confirmed {
+            queue[0].confirmed(token.get());
+        }
+        Ok(())
     }
 
     async fn both(&mut self) -> coord::Result<()> {
@@ -130,7 +148,7 @@ impl Actor {
             return Ok(());
         };
         self.stay(&guard, Mode::Exclusive, &queues).await?;
-        self.leave(guard).await
+        self.leave(guard, &queues).await
     }
 
     /// In a body: it is stopped, and does not have to look.
@@ -168,16 +186,11 @@ impl Actor {
     }
 
     /// In by hand: it looks before each step.
-    async fn stay(
-        &mut self,
-        guard: &LockGuard,
-        mode: Mode,
-        queues: &[Asking],
-    ) -> coord::Result<()> {
-        let token = guard.fencing_token().get();
+    async fn stay(&mut self, held: &Held, mode: Mode, queues: &[Asking]) -> coord::Result<()> {
+        let token = held.fencing_token().get();
         let mut insides: Vec<history::Inside> = Vec::new();
         for step in 0..self.random.random_range(1..10) {
-            if !guard.is_held() {
+            if !held.is_held() {
                 break;
             }
             if step == 0 {
@@ -188,14 +201,14 @@ impl Actor {
         }
         if self.random.random_range(0..3) == 0 {
             // Whether it is held still only etcd knows.
-            let write = guard.transaction().put("written", token.to_string());
+            let write = held.transaction().put("written", token.to_string());
             let revision = write.commit().await?;
             insides.iter_mut().for_each(|inside| inside.wrote(revision));
         }
         Ok(())
     }
 
-    async fn leave(&mut self, guard: LockGuard) -> coord::Result<()> {
+    async fn leave(&mut self, guard: LockGuard, queues: &[Asking]) -> coord::Result<()> {
         match self.random.random_range(0..4) {
             0 => {
                 let ttl = Duration::from_secs(TTL + 1);
@@ -203,7 +216,13 @@ impl Actor {
                 guard.verify().await?;
                 Ok(())
             }
-            1 => guard.unlock().await.map(drop),
+            1 => {
+                let token = guard.fencing_token().get();
+                if guard.unlock().await?.confirmed {
+                    queues.iter().for_each(|queue| queue.confirmed(token));
+                }
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
