@@ -7,9 +7,7 @@ use std::{
 };
 
 use coord::{Coordinator, Error, LockBuilder, LockGuard, Secret};
-use coord_tests::{
-    Backend, Etcd, EtcdConfig, Flow, Proxy, backend::patient, eventually, on_both,
-};
+use coord_tests::{Backend, Etcd, EtcdConfig, Flow, Proxy, backend::patient, eventually, on_both};
 use etcd_client::{Client, Permission};
 use futures_util::{FutureExt as _, future::join_all};
 

@@ -83,7 +83,7 @@ fn what_nobody_waits_for_any_more_is_not_sent() {
 fn few_go_by_themselves_and_nobody_before_those_who_wait() {
     let of = |n: usize| queue(&format!("n/{n}"));
     let mut lanes = Lanes::default();
-    let mut enter = |lanes: &mut Lanes, n| lanes.enter(&of(n), || request(n));
+    let enter = |lanes: &mut Lanes, n| lanes.enter(&of(n), || request(n));
     for n in 0..LANES {
         assert!(matches!(enter(&mut lanes, n), Entered::Lane));
     }
