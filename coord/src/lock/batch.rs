@@ -2,8 +2,9 @@
 //!
 //! A transaction costs etcd and this process about the same whether it holds one acquire or sixty-four.
 //! A few are under way at a time, each sent by its caller; what comes meanwhile goes together in the
-//! next, as nested transactions, as soon as one of them is answered. So nothing waits where few tasks
-//! lock, and a busy session needs few transactions.
+//! next, as nested transactions, as soon as one of them is answered, or has taken some milliseconds. So
+//! nothing waits where few tasks lock, a busy session needs few transactions, and a slow answer costs
+//! only those who asked for it.
 //!
 //! # Why it is the same protocol
 //! A nested transaction compares and puts what it would by itself, and those of one batch have no key
@@ -14,16 +15,20 @@
 //! 1. No two acquires of one batch are of the same queue, nor is the queue of one below that of
 //!    another: their entries have the same create revision, and both would own.
 //! 2. All are of one session: a lease that is gone refuses the whole transaction.
-//! 3. What etcd refuses of a batch is sent again one by one, by those who asked, unless the reason is
-//!    the lease: it may be the fault of one of them (a key that it may not write).
+//! 3. What etcd refuses of a batch is sent again one by one, by those who asked: it may be the fault of
+//!    one of them (a key that it may not write). Not if it is nobody's: the lease is gone, etcd has too
+//!    much to do, or no room.
+//! 4. While something is gathered there is one [`Carrier`], a task of ours. A caller's future may have
+//!    the answer and not look at it for long, or ever: so nobody waits for that alone.
 
 use std::{
     collections::{BTreeSet, VecDeque},
     fmt, mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::{
     client::{CallError, Certainty, Op, OpReply, Reason, Txn, TxnReply},
@@ -33,6 +38,9 @@ use crate::{
 
 /// How many transactions are under way before others wait for them.
 const LANES: usize = 4;
+
+/// How long they wait at most: less than what a distant etcd takes, more than what a near one does.
+const PATIENCE: Duration = Duration::from_millis(5);
 
 /// How many acquires go together. etcd takes 128 operations and counts what is nested as well; of one
 /// queue's acquire no branch has more than eight.
@@ -47,8 +55,10 @@ pub(super) struct Batcher(Arc<Shared>);
 
 struct Shared {
     engine: Engine,
-    /// Locked for single steps only.
+    /// Locked for single steps only; nothing is woken under it.
     lanes: Mutex<Lanes>,
+    /// One is no longer busy.
+    freed: Notify,
 }
 
 #[derive(Default)]
@@ -62,6 +72,7 @@ impl Batcher {
         Self(Arc::new(Shared {
             engine,
             lanes: Mutex::default(),
+            freed: Notify::new(),
         }))
     }
 
@@ -82,17 +93,43 @@ impl Batcher {
         let _lane = match entered {
             Entered::Lane => Some(Lane(self.clone())),
             Entered::Beside => None,
-            Entered::Gathered(turn) => match turn.await {
-                Ok(Turn::Answered(answer)) => return answer,
-                Ok(Turn::Alone) => None,
-                // Its task was cancelled.
-                Err(_) => {
-                    let closed = CallError::new(Certainty::Unknown, Reason::Closed, "closed");
-                    return Err(closed);
+            Entered::Gathered { turn, first } => {
+                if first {
+                    self.carry();
                 }
-            },
+                match turn.await {
+                    Ok(Turn::Answered(answer)) => return answer,
+                    Ok(Turn::Alone) => None,
+                    // Its task was cancelled.
+                    Err(_) => {
+                        let closed = CallError::new(Certainty::Unknown, Reason::Closed, "closed");
+                        return Err(closed);
+                    }
+                }
+            }
         };
         self.0.engine.calls.txn(request()).await
+    }
+
+    /// Something is gathered, and has no carrier.
+    fn carry(&self) {
+        let carrier = Carrier {
+            batcher: self.clone(),
+            left: false,
+        };
+        drop(self.0.engine.tasks.spawn(carrier.run()));
+    }
+
+    /// Until a lane is free.
+    async fn free(&self) {
+        loop {
+            // Made before the look, so that no notice is missed.
+            let freed = self.0.freed.notified();
+            if self.lanes().busy < LANES {
+                return;
+            }
+            freed.await;
+        }
     }
 
     fn lanes(&self) -> MutexGuard<'_, Lanes> {
@@ -112,8 +149,11 @@ enum Entered {
     Lane,
     /// By itself, beside the lanes: it cannot go with what is gathered.
     Beside,
-    /// With others.
-    Gathered(oneshot::Receiver<Turn>),
+    /// With others; the first of them finds a carrier.
+    Gathered {
+        turn: oneshot::Receiver<Turn>,
+        first: bool,
+    },
 }
 
 /// What becomes of an acquire that was gathered.
@@ -125,11 +165,13 @@ enum Turn {
 
 impl Lanes {
     fn enter(&mut self, queue: &Prefix, request: impl Fn() -> Txn) -> Entered {
-        if self.busy < LANES {
+        let first = self.gathered.is_empty();
+        if self.busy < LANES && first {
             self.busy += 1;
             Entered::Lane
         } else if self.gathered.takes(queue) {
-            Entered::Gathered(self.gathered.add(queue.clone(), request()))
+            let turn = self.gathered.add(queue.clone(), request());
+            Entered::Gathered { turn, first }
         } else {
             // To wait for the next batch but one would make a queue of many of our own tasks form
             // one transaction after another.
@@ -138,40 +180,64 @@ impl Lanes {
     }
 }
 
-/// A transaction that is under way. Dropping it, it ended: the next may go.
+/// A transaction that is under way. Dropping it, it ended.
 struct Lane(Batcher);
 
 impl Drop for Lane {
     fn drop(&mut self) {
-        let tasks = &self.0.0.engine.tasks;
-        let mut lanes = self.0.lanes();
-        let mut abandoned = Gathered::default();
-        if tasks.cancelled().is_cancelled() {
-            // No task would send them. Who waits is told by the drop of the sender.
-            mem::swap(&mut abandoned, &mut lanes.gathered);
+        self.0.lanes().busy -= 1;
+        self.0.0.freed.notify_waiters();
+    }
+}
+
+/// Sends what is gathered. Dropped before it [left](Self::left), the coordinator is closed: who waits
+/// is told by the drop of the senders.
+struct Carrier {
+    batcher: Batcher,
+    left: bool,
+}
+
+impl Carrier {
+    async fn run(mut self) {
+        let batcher = self.batcher.clone();
+        let engine = &batcher.0.engine;
+        // Either will do.
+        let _ = engine.clock.timeout(PATIENCE, batcher.free()).await;
+        let (batch, more) = {
+            let mut lanes = batcher.lanes();
+            lanes.busy += 1;
+            (lanes.gathered.take(), !lanes.gathered.is_empty())
+        };
+        self.left = true;
+        let _lane = Lane(batcher.clone());
+        if more {
+            batcher.carry();
         }
-        if lanes.gathered.is_empty() {
-            lanes.busy -= 1;
-        } else {
-            // The lane stays busy, with what is gathered.
-            drop(lanes);
-            drop(tasks.spawn(Self(self.0.clone()).work()));
+        let (requests, turns) = awaited(batch);
+        if !turns.is_empty() {
+            settle(turns, engine.calls.txn(joined(requests)).await);
         }
     }
 }
 
-impl Lane {
-    /// Sends what is gathered until there is nothing.
-    async fn work(self) {
-        loop {
-            let (requests, turns) = self.0.lanes().gathered.take();
-            if turns.is_empty() {
-                return;
-            }
-            let answer = self.0.0.engine.calls.txn(joined(requests)).await;
-            settle(turns, answer);
+impl Drop for Carrier {
+    fn drop(&mut self) {
+        if !self.left {
+            // In a step of its own: what a waker does is not known here.
+            let abandoned = mem::take(&mut self.batcher.lanes().gathered);
+            drop(abandoned);
         }
     }
+}
+
+/// Without those who have gone: nothing of theirs was sent, and their undo does not need to know.
+fn awaited(batch: Vec<Waiting>) -> (Vec<Txn>, Vec<oneshot::Sender<Turn>>) {
+    let awaited = batch
+        .into_iter()
+        .filter(|waiting| !waiting.turn.is_closed());
+    awaited
+        .map(|waiting| (waiting.request, waiting.turn))
+        .unzip()
 }
 
 fn joined(requests: Vec<Txn>) -> Txn {
@@ -198,8 +264,9 @@ fn settle(turns: Vec<oneshot::Sender<Turn>>, answer: Result<TxnReply, CallError>
             }
         }
         Err(error) => {
+            let nobodys = [Reason::LeaseNotFound, Reason::Unavailable, Reason::NoSpace];
             let refused = error.certainty == Certainty::Refused;
-            let alone = refused && error.reason != Reason::LeaseNotFound;
+            let alone = refused && !nobodys.contains(&error.reason);
             for turn in turns {
                 let _ = turn.send(match alone {
                     true => Turn::Alone,
@@ -252,15 +319,13 @@ impl Gathered {
     }
 
     /// What goes together now.
-    fn take(&mut self) -> (Vec<Txn>, Vec<oneshot::Sender<Turn>>) {
+    fn take(&mut self) -> Vec<Waiting> {
         let most = self.waiting.len().min(MOST);
-        let batch = self.waiting.drain(..most);
+        let batch: Vec<_> = self.waiting.drain(..most).collect();
+        for waiting in &batch {
+            self.queues.remove(&waiting.queue);
+        }
         batch
-            .map(|waiting| {
-                self.queues.remove(&waiting.queue);
-                (waiting.request, waiting.turn)
-            })
-            .unzip()
     }
 }
 

@@ -32,17 +32,18 @@ proptest! {
     ) {
         let mut gathered = Gathered::default();
         let mut inside: Vec<Prefix> = Vec::new();
+        let mut turns = Vec::new();
         for name in &names {
             let queue = queue(name);
             let apart = !inside.iter().any(|other| overlap(&queue, other));
             prop_assert_eq!(gathered.takes(&queue), apart, "{}", name);
             if apart {
-                drop(gathered.add(queue.clone(), request(inside.len())));
+                turns.push(gathered.add(queue.clone(), request(inside.len())));
                 inside.push(queue);
             }
         }
-        let (requests, turns) = gathered.take();
-        prop_assert_eq!(turns.len(), inside.len());
+        let (requests, senders) = awaited(gathered.take());
+        prop_assert_eq!(senders.len(), inside.len());
         let expected: Vec<_> = (0..inside.len()).map(request).collect();
         prop_assert_eq!(requests, expected, "in the order in which they came");
         prop_assert!(inside.iter().all(|queue| gathered.takes(queue)), "it is empty again");
@@ -54,15 +55,78 @@ fn what_does_not_fit_goes_next_in_its_order() {
     let mut gathered = Gathered::default();
     // Later ones come earlier in the order of names.
     let of = |n: usize| queue(&format!("n/{:03}", 999 - n));
-    for n in 0..MOST + 3 {
-        drop(gathered.add(of(n), request(n)));
-    }
-    let (first, _) = gathered.take();
+    let turns: Vec<_> = (0..MOST + 3)
+        .map(|n| gathered.add(of(n), request(n)))
+        .collect();
+    let (first, _) = awaited(gathered.take());
     assert_eq!(first, (0..MOST).map(request).collect::<Vec<_>>());
     assert!(gathered.takes(&of(0)) && !gathered.takes(&of(MOST)));
-    let (rest, _) = gathered.take();
+    let (rest, _) = awaited(gathered.take());
     assert_eq!(rest, (MOST..MOST + 3).map(request).collect::<Vec<_>>());
-    assert!(gathered.is_empty() && gathered.take().1.is_empty());
+    assert!(gathered.is_empty() && gathered.take().is_empty());
+    drop(turns);
+}
+
+#[test]
+fn what_nobody_waits_for_any_more_is_not_sent() {
+    let mut gathered = Gathered::default();
+    let of = |n: usize| queue(&format!("n/{n}"));
+    let [_zero, one, _two] = [0, 1, 2].map(|n| gathered.add(of(n), request(n)));
+    drop(one);
+    assert!(!gathered.takes(&of(1)), "until the next one leaves");
+    let (requests, _) = awaited(gathered.take());
+    assert_eq!(requests, [0, 2].map(request));
+    assert!(gathered.takes(&of(1)));
+}
+
+#[test]
+fn few_go_by_themselves_and_nobody_before_those_who_wait() {
+    let of = |n: usize| queue(&format!("n/{n}"));
+    let mut lanes = Lanes::default();
+    let enter = |lanes: &mut Lanes, n| lanes.enter(&of(n), || request(n));
+    for n in 0..LANES {
+        assert!(matches!(enter(&mut lanes, n), Entered::Lane));
+    }
+    let first = enter(&mut lanes, 10);
+    assert!(matches!(first, Entered::Gathered { first: true, .. }));
+    lanes.busy -= 1;
+    let next = enter(&mut lanes, 11);
+    assert!(matches!(next, Entered::Gathered { first: false, .. }));
+    assert!(matches!(enter(&mut lanes, 11), Entered::Beside));
+    assert_eq!(lanes.gathered.take().len(), 2);
+    assert!(matches!(enter(&mut lanes, 12), Entered::Lane));
+}
+
+/// What a waker does is not known: it may drop another acquire, which frees its lane.
+#[cfg(feature = "embedded")]
+#[tokio::test]
+async fn who_waits_is_told_of_a_close_with_nothing_locked() {
+    struct Looks(Batcher, Mutex<Vec<bool>>);
+    impl std::task::Wake for Looks {
+        fn wake(self: Arc<Self>) {
+            let free = self.0.0.lanes.try_lock().is_ok();
+            self.1.lock().unwrap().push(free);
+        }
+    }
+    let server = crate::embedded::Server::start().await.unwrap();
+    let coordinator = server.coordinator().await.unwrap();
+    let guard = coordinator.lock("a").acquire().await.unwrap();
+    let engine = guard.hold().queued().unwrap().session.engine().clone();
+    let batcher = Batcher::new(engine);
+    let mut turn = std::pin::pin!(batcher.lanes().gathered.add(queue("b"), request(0)));
+    let looks = Arc::new(Looks(batcher.clone(), Mutex::default()));
+    let waker = looks.clone().into();
+    let mut cx = std::task::Context::from_waker(&waker);
+    assert!(turn.as_mut().poll(&mut cx).is_pending());
+    drop(Carrier {
+        batcher,
+        left: false,
+    });
+    assert_eq!(*looks.1.lock().unwrap(), [true]);
+    assert!(matches!(
+        turn.as_mut().poll(&mut cx),
+        std::task::Poll::Ready(Err(_))
+    ));
 }
 
 /// What each of two is told.
@@ -106,16 +170,19 @@ fn each_is_told_its_own_answer_under_the_common_header() {
 #[test]
 fn what_one_may_be_to_blame_for_is_tried_by_each() {
     let failed = |certainty, reason| told(Err(CallError::new(certainty, reason, "")));
-    for reason in [Reason::Denied, Reason::TooLarge, Reason::NoSpace] {
+    for reason in [Reason::Denied, Reason::Invalid, Reason::TooLarge] {
         let told = failed(Certainty::Refused, reason);
         assert!(matches!(told, [Turn::Alone, Turn::Alone]), "{reason:?}");
     }
-    // Nobody may send again what may have been done as if it had not.
+    // Nobody may send again what may have been done as if it had not; and of what is nobody's fault
+    // sixty-four copies at once would only make it worse.
     for (certainty, reason) in [
         (Certainty::Unknown, Reason::Denied),
         (Certainty::Unknown, Reason::Timeout),
         (Certainty::NotSent, Reason::Unavailable),
         (Certainty::Refused, Reason::LeaseNotFound),
+        (Certainty::Refused, Reason::Unavailable),
+        (Certainty::Refused, Reason::NoSpace),
     ] {
         for turn in failed(certainty, reason) {
             let Turn::Answered(Err(error)) = turn else {
