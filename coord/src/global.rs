@@ -68,6 +68,10 @@ pub(crate) fn unset_global(coordinator: &Coordinator) {
 /// `#[coord::test]`, that service's or test's; else the one given to [`set_global`]; else the first
 /// use connects from the environment, if `COORD_ENDPOINTS` is set, or `COORD_MODE=off`.
 ///
+/// Nobody closes the process-wide one, nor what was given to [`set_global`]: a program that is about
+/// to end does ([`close`](Coordinator::close)), else what is still to be given back runs out with its
+/// lease.
+///
 /// # Errors
 /// [`NotConfigured`](Error::NotConfigured) if there is none; what [`connect`](Coordinator::connect)
 /// says; [`Closed`](Error::Closed) on a runtime whose service or test has ended.

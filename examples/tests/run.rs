@@ -43,6 +43,22 @@ fn with_none_at_all() {
     }
 }
 
+/// No example has a subscriber for warnings here: whoever tries a service first has none.
+#[test]
+fn with_one_that_is_away_a_service_says_what_it_waits_for() {
+    let environment = [
+        ("COORD_ENDPOINTS", "http://127.0.0.1:1"),
+        ("COORD_ETCD_DOWN", "500ms"),
+    ];
+    let output = command("quickstart", &environment).output();
+    let output = output.expect("it runs");
+    assert!(!output.status.success());
+    let err = String::from_utf8_lossy(&output.stderr);
+    let said = err.matches("etcd does not answer; trying for 500ms: ");
+    assert_eq!(said.count(), 1, "{err}");
+    assert!(err.contains("http://127.0.0.1:1"), "{err}");
+}
+
 #[tokio::test]
 async fn with_a_real_etcd() {
     let Some(etcd) = Etcd::start_or_skip(EtcdConfig::new()).await else {
@@ -62,7 +78,7 @@ async fn with_a_real_etcd() {
     assert_eq!(left, [""; 0]);
 }
 
-fn run(name: &str, environment: &[(&str, &str)]) {
+fn command(name: &str, environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new(built(name));
     // Whoever runs the tests may have an etcd of their own.
     for (variable, _) in env::vars_os() {
@@ -71,7 +87,11 @@ fn run(name: &str, environment: &[(&str, &str)]) {
         }
     }
     command.envs(environment.iter().copied());
-    let output = command.output().expect("it runs");
+    command
+}
+
+fn run(name: &str, environment: &[(&str, &str)]) {
+    let output = command(name, environment).output().expect("it runs");
     let [out, err] = [&output.stdout, &output.stderr].map(|b| String::from_utf8_lossy(b));
     assert!(
         output.status.success(),

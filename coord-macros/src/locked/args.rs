@@ -40,6 +40,21 @@ const WORDS: &[&str] = &[
     "crate",
 ];
 
+/// What other libraries call these things: no nearest word would do.
+fn elsewhere(word: &str) -> Option<&'static str> {
+    match word {
+        "key" | "name" => Some("a key stands alone: `#[locked(\"orders/{order_id}\")]`"),
+        "timeout" => Some(
+            "say `wait = \"5s\"` for the time in the queue, `max_hold = \"1m\"` for how long it may take",
+        ),
+        "lease" | "lease_time" => Some(
+            "say `max_hold = \"1m\"` for how long it may take, `ttl = \"10s\"` for how long the lock \
+             stays taken after a crash",
+        ),
+        _ => None,
+    }
+}
+
 /// The attribute, complete even where it was wrong: then an error is recorded.
 #[derive(Debug)]
 pub(super) struct Args {
@@ -247,7 +262,13 @@ impl Words {
                 self.krate.set(errors, span, path);
             }
             other => {
-                errors.at(&word, nearest::unknown("word", other, WORDS));
+                let message = match elsewhere(other) {
+                    Some(message) => message.to_owned(),
+                    None => nearest::unknown("word", other, WORDS),
+                };
+                errors.at(&word, message);
+                // The key is named, so that there is none is not said as well.
+                self.bad_key |= matches!(other, "key" | "name");
                 skip(input)?;
             }
         }

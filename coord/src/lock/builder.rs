@@ -38,7 +38,7 @@ pub(crate) enum Wait {
 
 /// Says how a lock is to be acquired, or several at once, and acquires it.
 ///
-/// From `coord.lock("orders/42")` or `coord.lock_all(["accounts/1", "accounts/2"])`.
+/// From `coordinator.lock("orders/42")` or `coordinator.lock_all(["accounts/1", "accounts/2"])`.
 ///
 /// ```
 /// # #[tokio::main]

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// An election: one leader at a time among all candidates, first come, first served. From
-/// `coord.election("scheduler")`.
+/// `coordinator.election("scheduler")`.
 ///
 /// Each candidate has a *value* that all others can read once it leads: an address, say. A leader that
 /// crashes leads no more when its lease runs out ([`ttl`](Self::ttl)), and the next candidate does.
@@ -134,8 +134,8 @@ impl Election {
     /// # Errors
     /// [`Error::Timeout`] if [`wait`](Self::wait) says so; [`Error::Invalid`] for an impossible name,
     /// for a value that etcd does not take (above 1.5 MB by default), and for a key in the queue that
-    /// has no lease, so that it would never go; [`Error::WouldDeadlock`] if this is called from a body that [leads](Self::lead) this
-    /// election; [`Error::Denied`] and [`Error::Closed`].
+    /// has no lease, so that it would never go; [`Error::WouldDeadlock`] if this is called from a body
+    /// that [leads](Self::lead) this election; [`Error::Denied`] and [`Error::Closed`].
     ///
     /// # Cancel safety
     /// Safe to drop at any moment: the candidacy is withdrawn in the background.

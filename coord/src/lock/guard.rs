@@ -36,7 +36,7 @@ pub struct Released {
 ///
 /// The lock may be lost while the guard lives (see [`Held::lost`]); code that must not run on then
 /// stands in [`LockBuilder::run`](super::LockBuilder::run) or in a `#[locked]` function.
-#[must_use = "a guard that is dropped releases its lock at once"]
+#[must_use = "a guard that is dropped releases its lock at once, and `let _ =` drops it: give it a name"]
 pub struct LockGuard {
     pub(super) owner: Arc<Ownership>,
     terms: Terms,

@@ -51,6 +51,7 @@ use signals::{Signals, Stop};
 use stopping::Stopping;
 use tokio::runtime::{Builder, Runtime, RuntimeFlavor};
 use tokio_util::sync::CancellationToken;
+use tracing::subscriber::NoSubscriber;
 
 use crate::{
     clock::Clock,
@@ -296,6 +297,13 @@ async fn connect(settings: &Settings, clock: &Clock) -> Result<Coordinator> {
                 "etcd does not answer; trying for {}",
                 humantime::format_duration(settings.etcd_down),
             );
+            // Else a first try without a subscriber looks like a service that hangs.
+            if tracing::dispatcher::get_default(|it| it.is::<NoSubscriber>()) {
+                eprintln!(
+                    "etcd does not answer; trying for {}: {error}",
+                    humantime::format_duration(settings.etcd_down),
+                );
+            }
         }
         clock.sleep(backoff.next_delay()).await;
     }

@@ -22,7 +22,7 @@ use crate::{
 ///
 /// Leadership may be lost while this lives. Code that must not run on then stands in
 /// [`run`](Self::run) or [`Election::lead`](super::Election::lead).
-#[must_use = "a leadership that is dropped is resigned at once"]
+#[must_use = "a leadership that is dropped is resigned at once, and `let _ =` drops it: give it a name"]
 pub struct Leadership {
     guard: LockGuard,
     /// The last revision that the entry is known to have been written at. Changed by whoever has the

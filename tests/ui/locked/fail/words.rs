@@ -58,4 +58,14 @@ async fn quoted_guard() -> coord::Result<()> {
     Ok(())
 }
 
+#[coord::locked(key = "a")]
+async fn named_key() -> coord::Result<()> {
+    Ok(())
+}
+
+#[coord::locked("a", timeout = "5s", lease_time = "10s")]
+async fn words_of_others() -> coord::Result<()> {
+    Ok(())
+}
+
 fn main() {}
