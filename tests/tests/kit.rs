@@ -330,8 +330,18 @@ async fn what_was_on_its_way_arrives_after_its_sender_has_gone() {
         proxy.sent().arrived - arrived > large.len() as u64
     })
     .await;
+    // The end of a request is sent by itself: it is there once another request is.
+    let (arrived, mut last) = (proxy.sent().arrived, again.clone());
+    let last = tokio::spawn(async move { last.get("key", None).await });
+    eventually("the proxy has another", async || {
+        proxy.sent().arrived - arrived > 40
+    })
+    .await;
     let mut late = proxy.detach().await;
     assert!(late.bytes() > large.len());
+    last.await
+        .expect("not cancelled")
+        .expect_err("its connection is closed");
     assert_eq!(proxy.connections(), 0);
     put.await
         .expect("not cancelled")

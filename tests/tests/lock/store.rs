@@ -36,9 +36,21 @@ async fn overtaken(
         proxy.sent().arrived > before + 150
     })
     .await;
+    // Its end is sent by itself: it is there once another request is.
+    let before = proxy.sent().arrived;
+    let behind = tokio::spawn({
+        let coordinator = coordinator.clone();
+        async move { coordinator.ping().await }
+    });
+    eventually("another is on its way", async || {
+        proxy.sent().arrived > before + 40
+    })
+    .await;
     let late = proxy.detach().await;
     assert!(late.bytes() > 150, "{}", late.bytes());
     proxy.heal().await;
+    // Asked again over the next connection, or not.
+    let _ = behind.await.unwrap();
     (late, acquire)
 }
 
