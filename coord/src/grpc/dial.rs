@@ -22,7 +22,7 @@ use tower::ServiceExt;
 
 #[cfg(feature = "tls")]
 use super::tls::Tls;
-use super::{connection::Connection, wire::Wire};
+use super::{connection::Connection, socket::Socket, wire::Wire};
 use crate::{
     client::in_one_line,
     clock::{self, Clock, Instant},
@@ -111,25 +111,27 @@ impl Dialer {
             .await?
             .map_err(|error| self.refused(&error))?
             .into_inner();
+        let socket = Socket::of(&tcp);
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
             let secured = self.within(until, "no TLS", tls.connect(authority, tcp));
-            return self.speak(until, secured.await??, ended).await;
+            return self.speak(until, secured.await??, socket, ended).await;
         }
-        self.speak(until, tcp, ended).await
+        self.speak(until, tcp, socket, ended).await
     }
 
     async fn speak<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         &self,
         until: Instant,
         io: S,
+        socket: Socket,
         ended: impl FnOnce() + Send + 'static,
     ) -> Result<Connection, String> {
         let (wire, opening) = Wire::new(io, self.tasks.cancelled());
         let shake = self.http.handshake(TokioIo::new(wire));
         let shaken = self.within(until, "no HTTP/2", shake).await?;
         let (sender, driver) = shaken.map_err(|error| in_one_line(&error))?;
-        let connection = Connection::new(sender);
+        let connection = Connection::new(sender, socket);
         let (ended, driven) = (Ended(Some(ended)), connection.driven());
         drop(self.tasks.spawn(async move {
             let _ended = ended;

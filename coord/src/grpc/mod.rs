@@ -51,6 +51,7 @@
 //! |---|---|
 //! | instances are ready | it goes to the one that the [`Strategy`] picks, on a connection that is there |
 //! | none is | it waits for one, up to [`wait`](ChannelBuilder::wait) or its own deadline, then `UNAVAILABLE` with what the registry and the connections look like |
+//! | the server has hung up before it began, known to the system if not yet here | it goes to another instance (on Linux; elsewhere once it is known here) |
 //! | its connection closes, and no server has processed it | it goes to another instance |
 //! | its connection breaks, and one may have | `UNAVAILABLE`: it is never repeated |
 //! | its deadline passes | `DEADLINE_EXCEEDED` |
@@ -166,6 +167,7 @@ mod request;
 mod search;
 mod shared;
 mod shares;
+mod socket;
 mod state;
 mod status;
 #[cfg(feature = "tls")]

@@ -1,12 +1,13 @@
 //! What goes to another instance, and what never does.
 
-use std::error::Error as _;
+use std::{error::Error as _, thread};
 
 use coord_tests::{
     echo::{EchoRequest, EchoServer},
     eventually,
 };
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, future::join_all, stream};
+use tokio::runtime;
 use tonic::Code;
 
 use crate::{
@@ -165,6 +166,38 @@ async fn a_server_that_refuses_all_is_taken_out_like_one_that_refuses_connection
     .await;
     // Five in a row, and what was on its way.
     assert!((5..15).contains(&bad.seen()), "{}", bad.seen());
+}
+
+/// The system knows that it is dead, and the runtime has not asked yet: it has one thread, and that is
+/// busy from the death until the calls are on their way.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_server_that_was_dead_before_the_call_began_fails_none() {
+    for _ in 0..20 {
+        let elsewhere = runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let doomed = elsewhere.spawn(EchoServer::start("doomed")).await.unwrap();
+        let alive = EchoServer::start("alive").await;
+        let mut world = World::of([alive.address(), doomed.address()]).await;
+        eventually("both are called", async || {
+            world.call().await.unwrap();
+            alive.handler().calls() > 0 && doomed.handler().calls() > 0
+        })
+        .await;
+        let end = || drop(elsewhere);
+        thread::spawn(end).join().unwrap();
+        // In turns, so that one of them would meet it.
+        let calls = (0..2).map(|_| {
+            let mut client = world.client.clone();
+            async move { client.echo(EchoRequest::default()).await }
+        });
+        for answer in join_all(calls).await {
+            assert_eq!(answer.unwrap().get_ref().server, "alive");
+        }
+    }
 }
 
 /// Connections close under the callers all the time, as they do when servers are restarted: what was not
