@@ -18,6 +18,7 @@ use tower::{BoxError, ServiceExt};
 
 use super::{
     CallError, Certainty, Reason, Version,
+    coalesce::Coalesced,
     error::{NotSent, in_one_line},
     target::Target,
 };
@@ -98,6 +99,7 @@ pub(super) async fn dial(
                 None => Box::new(tcp.oneshot(uri).await?.into_inner()),
                 Some(dialer) => dialer.0()?,
             };
+            let io = Coalesced::new(io);
             Ok::<_, BoxError>(TokioIo::new(Wire { io, _guard: guard }))
         }
     });
@@ -178,7 +180,7 @@ fn known_fault(version: Version) -> Option<&'static str> {
 
 /// The connection. Its owner drops it when the connection has ended, however it did; that is the signal.
 struct Wire {
-    io: Box<dyn Io>,
+    io: Coalesced<Box<dyn Io>>,
     _guard: DropGuard,
 }
 

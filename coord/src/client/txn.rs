@@ -3,7 +3,10 @@
 use etcd_client::{
     CompareOp as EtcdCompareOp, DeleteOptions, GetOptions, PutOptions, SortOrder, SortTarget,
     TxnOp,
-    proto::{PbKeyValue, PbRangeResponse, PbResponseHeader, PbTxnOpResponse, PbTxnResponse},
+    proto::{
+        PbDeleteResponse, PbKeyValue, PbRangeResponse, PbResponseHeader, PbTxnOpResponse,
+        PbTxnResponse,
+    },
 };
 
 use super::{
@@ -80,17 +83,30 @@ fn op(op: &Op) -> TxnOp {
             TxnOp::put(key.as_slice(), value.as_slice(), Some(options))
         }
         Op::Delete { span, prev } => {
-            let mut options = DeleteOptions::new();
-            if let Span::Interval(_, end) = span {
-                options = options.with_range(end.as_slice());
-            }
-            if *prev {
-                options = options.with_prev_key();
-            }
-            TxnOp::delete(start(span), Some(options))
+            let (key, options) = delete(span, *prev);
+            TxnOp::delete(key, Some(options))
         }
         Op::Txn(nested) => TxnOp::txn(txn(nested)),
     }
+}
+
+/// What it deletes, and whether it tells what that was, if it does nothing else.
+pub(super) fn only_delete(txn: &Txn) -> Option<(&Span, bool)> {
+    match (txn.when.as_slice(), txn.then.as_slice()) {
+        ([], [Op::Delete { span, prev }]) => Some((span, *prev)),
+        _ => None,
+    }
+}
+
+pub(super) fn delete(span: &Span, prev: bool) -> (Vec<u8>, DeleteOptions) {
+    let mut options = DeleteOptions::new();
+    if let Span::Interval(_, end) = span {
+        options = options.with_range(end.as_slice());
+    }
+    if prev {
+        options = options.with_prev_key();
+    }
+    (start(span), options)
 }
 
 fn start(span: &Span) -> Vec<u8> {
@@ -106,10 +122,7 @@ pub(super) fn txn_reply(reply: PbTxnResponse) -> Result<TxnReply, CallError> {
         Ok(match reply {
             PbTxnOpResponse::ResponseRange(reply) => OpReply::Get(range_reply(reply)),
             PbTxnOpResponse::ResponsePut(_) => OpReply::Put,
-            PbTxnOpResponse::ResponseDeleteRange(reply) => OpReply::Delete(DeleteReply {
-                deleted: reply.deleted,
-                prev: reply.prev_kvs.into_iter().map(KeyValue::from).collect(),
-            }),
+            PbTxnOpResponse::ResponseDeleteRange(reply) => OpReply::Delete(delete_reply(reply)),
             PbTxnOpResponse::ResponseTxn(reply) => OpReply::Txn(txn_reply(reply)?),
         })
     });
@@ -118,6 +131,22 @@ pub(super) fn txn_reply(reply: PbTxnResponse) -> Result<TxnReply, CallError> {
         succeeded: reply.succeeded,
         replies: replies.collect::<Result<_, CallError>>()?,
     })
+}
+
+/// As a transaction's that did nothing else.
+pub(super) fn deleted(mut reply: PbDeleteResponse) -> TxnReply {
+    TxnReply {
+        header: header(reply.header.take()),
+        succeeded: true,
+        replies: vec![OpReply::Delete(delete_reply(reply))],
+    }
+}
+
+fn delete_reply(reply: PbDeleteResponse) -> DeleteReply {
+    DeleteReply {
+        deleted: reply.deleted,
+        prev: reply.prev_kvs.into_iter().map(KeyValue::from).collect(),
+    }
 }
 
 pub(super) fn range_reply(reply: PbRangeResponse) -> RangeReply {

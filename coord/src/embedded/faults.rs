@@ -16,9 +16,9 @@ pub enum Rpc {
     Range,
     /// `KV/Put`.
     Put,
-    /// `KV/DeleteRange`.
+    /// `KV/DeleteRange`: what coord sends to delete a single key, as most unlocks do.
     DeleteRange,
-    /// `KV/Txn`.
+    /// `KV/Txn`: every other write of coord's.
     Txn,
     /// `KV/Compact`.
     Compact,

@@ -24,7 +24,7 @@ use tower::ServiceExt;
 use super::tls::Tls;
 use super::{connection::Connection, socket::Socket, wire::Wire};
 use crate::{
-    client::in_one_line,
+    client::{Coalesced, in_one_line},
     clock::{self, Clock, Instant},
     tasks::Tasks,
 };
@@ -127,7 +127,7 @@ impl Dialer {
         socket: Socket,
         ended: impl FnOnce() + Send + 'static,
     ) -> Result<Connection, String> {
-        let (wire, opening) = Wire::new(io, self.tasks.cancelled());
+        let (wire, opening) = Wire::new(Coalesced::new(io), self.tasks.cancelled());
         let shake = self.http.handshake(TokioIo::new(wire));
         let shaken = self.within(until, "no HTTP/2", shake).await?;
         let (sender, driver) = shaken.map_err(|error| in_one_line(&error))?;

@@ -15,8 +15,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::net::TcpStream;
 
 /// A second handle of a connection's socket, since the first is deep inside of what runs over it. The
-/// connection is closed when both are.
-#[derive(Debug)]
+/// connection is closed when both are. The default is of none, and never hangs up.
+#[derive(Debug, Default)]
 pub(super) struct Socket {
     /// `None`: there are no descriptors left. Then it is as elsewhere.
     #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -46,7 +46,7 @@ impl Socket {
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 impl Socket {
     pub(super) fn of(_: &TcpStream) -> Self {
-        Self {}
+        Self::default()
     }
 
     pub(super) fn hung_up(&self) -> bool {

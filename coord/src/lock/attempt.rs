@@ -193,7 +193,7 @@ impl Acquire<'_> {
             let request = || self.transaction(&entry, session, expected, explained);
             let answer = tokio::select! {
                 biased;
-                answer = session.batcher().send(self.queues, self.value, request) => answer,
+                answer = session.batcher().send(self.queues, self.value, self.joins(), request) => answer,
                 _ = &mut lost => {
                     entry.forget();
                     return Ok(Ended::Again);

@@ -31,9 +31,10 @@ use std::{
 use tokio::sync::{Notify, oneshot};
 
 use crate::{
-    client::{CallError, Certainty, Op, OpReply, Reason, Txn, TxnReply},
+    client::{CallError, Certainty, Op, Reason, Txn, TxnReply},
     engine::Engine,
     key::Prefix,
+    session::Turn,
 };
 
 /// How many transactions are under way before others wait for them.
@@ -76,7 +77,8 @@ impl Batcher {
         }))
     }
 
-    /// The answer to an acquire's transaction, alone or among others.
+    /// The answer to an acquire's transaction, alone or among others. `joins`: it compares nothing but
+    /// its own keys and the session key, which no release touches.
     ///
     /// # Cancel safety
     /// Dropped, it may have been sent or may still be, as with any call.
@@ -84,31 +86,40 @@ impl Batcher {
         &self,
         queues: &[Prefix],
         value: &[u8],
+        joins: bool,
         request: impl Fn() -> Txn,
     ) -> Result<TxnReply, CallError> {
         let entered = match queues {
             [queue] if value.len() <= LONGEST_VALUE => self.lanes().enter(queue, &request),
             _ => Entered::Beside,
         };
-        let _lane = match entered {
-            Entered::Lane => Some(Lane(self.clone())),
-            Entered::Beside => None,
+        let engine = &self.0.engine;
+        let (_lane, turn) = match entered {
+            Entered::Lane => {
+                let lane = Lane(self.clone());
+                let along = joins.then(|| engine.keeper.undo().along(&request));
+                (Some(lane), along.flatten())
+            }
+            Entered::Beside => (None, None),
             Entered::Gathered { turn, first } => {
                 if first {
                     self.carry();
                 }
-                match turn.await {
-                    Ok(Turn::Answered(answer)) => return answer,
-                    Ok(Turn::Alone) => None,
-                    // Its task was cancelled.
-                    Err(_) => {
-                        let closed = CallError::new(Certainty::Unknown, Reason::Closed, "closed");
-                        return Err(closed);
-                    }
-                }
+                (None, Some(turn))
             }
         };
-        self.0.engine.calls.txn(request()).await
+        if let Some(turn) = turn {
+            match turn.await {
+                Ok(Turn::Answered(answer)) => return answer,
+                Ok(Turn::Alone) => {}
+                // Its task was cancelled.
+                Err(_) => {
+                    let closed = CallError::new(Certainty::Unknown, Reason::Closed, "closed");
+                    return Err(closed);
+                }
+            }
+        }
+        engine.calls.txn(request()).await
     }
 
     /// Something is gathered, and has no carrier.
@@ -154,13 +165,6 @@ enum Entered {
         turn: oneshot::Receiver<Turn>,
         first: bool,
     },
-}
-
-/// What becomes of an acquire that was gathered.
-enum Turn {
-    Answered(Result<TxnReply, CallError>),
-    /// It did nothing: send it by itself.
-    Alone,
 }
 
 impl Lanes {
@@ -251,27 +255,15 @@ fn joined(requests: Vec<Txn>) -> Txn {
 /// to know.
 fn settle(turns: Vec<oneshot::Sender<Turn>>, answer: Result<TxnReply, CallError>) {
     match answer {
-        Ok(TxnReply {
-            header, replies, ..
-        }) => {
-            let mut replies = replies.into_iter();
+        Ok(mut whole) => {
+            let mut replies = std::mem::take(&mut whole.replies).into_iter();
             for turn in turns {
-                let own = match replies.next() {
-                    Some(OpReply::Txn(own)) => Ok(TxnReply { header, ..own }),
-                    _ => Err(CallError::malformed()),
-                };
-                let _ = turn.send(Turn::Answered(own));
+                let _ = turn.send(Turn::answered(&whole, replies.next()));
             }
         }
         Err(error) => {
-            let nobodys = [Reason::LeaseNotFound, Reason::Unavailable, Reason::NoSpace];
-            let refused = error.certainty == Certainty::Refused;
-            let alone = refused && !nobodys.contains(&error.reason);
             for turn in turns {
-                let _ = turn.send(match alone {
-                    true => Turn::Alone,
-                    false => Turn::Answered(Err(error.clone())),
-                });
+                let _ = turn.send(Turn::failed(&error));
             }
         }
     }

@@ -38,7 +38,7 @@ pub(crate) use handle::Session;
 pub(crate) use keeper::Keeper;
 pub(crate) use leased_key::LeasedKey;
 pub(crate) use nonce::{Nonce, Nonces};
-pub(crate) use undo::{Receipt, Undo, UndoQueue};
+pub(crate) use undo::{Receipt, Turn, Undo, UndoQueue};
 
 use crate::error::LostReason;
 

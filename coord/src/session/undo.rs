@@ -1,9 +1,12 @@
 //! [`UndoQueue`]: what drops must undo, as plain data, retried until done.
 //!
 //! One transaction is under way at a time; what comes in meanwhile goes together in the next. So an
-//! idle queue adds nothing to a release, and a busy one needs few transactions.
+//! idle queue adds nothing to a release, and a busy one needs few transactions. What else is about to be
+//! sent, and would be one more, can [go along](UndoQueue::along): whoever gives one lock back often
+//! takes the next at once.
 
 mod ledger;
+mod rider;
 #[cfg(test)]
 mod tests;
 
@@ -19,9 +22,10 @@ use std::{
 use tokio::sync::{Notify, oneshot};
 
 use self::ledger::{Found, Ledger, Next};
+pub(crate) use self::rider::Turn;
 use super::{nonce::Nonce, server::Server};
 use crate::{
-    client::{KeyValue, Reason},
+    client::{KeyValue, Reason, Txn},
     clock::Clock,
     error::{Error, Result},
     key::{Key, Prefix},
@@ -155,13 +159,24 @@ impl UndoQueue {
         }
     }
 
+    /// Sends `txn` in one transaction with deletes that are about to be sent, nested, and after them.
+    /// Its compares must hold for what is there before and after the deletes alike: etcd makes them
+    /// before. `None`: there are none, or something else is under way; then it is not sent. An error of
+    /// the receiver says that the queue was closed.
+    ///
+    /// It is the queue's own task that sends it, so nobody waits for whoever asked.
+    pub(crate) fn along(&self, txn: impl FnOnce() -> Txn) -> Option<oneshot::Receiver<Turn>> {
+        self.0.ledger().along(self.0.clock.now(), txn)
+    }
+
     /// Drops what is left, and whatever comes later.
     pub(super) fn close(&self) {
-        {
+        let rider = {
             let mut ledger = self.0.ledger();
             self.0.closed.store(true, Ordering::SeqCst);
-            ledger.clear();
-        }
+            ledger.clear()
+        };
+        drop(rider);
         self.0.pushed.notify_one();
         self.0.settled.notify_waiters();
     }
@@ -194,13 +209,28 @@ async fn work(shared: Arc<Shared>, server: Arc<dyn Server>) {
                 () = shared.pushed.notified() => {}
                 () = shared.clock.sleep_until(until) => {}
             },
-            Next::Send(batch) => {
-                let result = server.txn(batch.txn.clone()).await;
+            Next::Send(mut batch) => {
+                if let Some(left) = batch.left.take() {
+                    // Nobody may be waiting for it.
+                    let _ = left.turn.send(Turn::Alone);
+                }
+                let mut result = server.txn(batch.txn.clone()).await;
                 if matches!(&result, Err(error) if error.reason == Reason::BadToken) {
                     // If this fails, the next try says so.
                     let _ = server.refresh_token().await;
                 }
+                let told = batch.rider.is_some().then(|| match &mut result {
+                    Ok(whole) => {
+                        let own = whole.replies.pop();
+                        Turn::answered(whole, own)
+                    }
+                    Err(error) => Turn::failed(error),
+                });
                 let answers = shared.ledger().settle(shared.clock.now(), &batch, result);
+                if let (Some(rider), Some(turn)) = (batch.rider, told) {
+                    // As above.
+                    let _ = rider.send(turn);
+                }
                 for (reply, answer) in answers {
                     // Nobody may be waiting for it.
                     let _ = reply.send(answer);

@@ -16,6 +16,8 @@ pub enum Action {
     Apply(u8),
     /// The acquires of two attempts reach etcd in one transaction.
     Together(u8, u8),
+    /// The undo of the first attempt and the acquire of the second reach etcd in one transaction.
+    Riding(u8, u8),
     /// The acquire's answer reaches the attempt.
     Answer(u8),
     /// The attempt is granted, or ends because its entry is gone.
@@ -69,7 +71,8 @@ pub enum Action {
     NoSpace(u8),
     /// A request that nobody waits for is applied.
     Late(u8),
-    /// Two acquires that nobody waits for are applied, in one transaction.
+    /// Two requests that nobody waits for are applied, in one transaction: two acquires, or an acquire
+    /// after an undo.
     LateTogether(u8, u8),
     /// A watch breaks.
     Break(u8),
@@ -148,8 +151,14 @@ impl Protocol {
         }
         match attempt.phase {
             Phase::Idle | Phase::Done => return,
-            Phase::Undo(_) => {
+            Phase::Undo(undo) => {
                 add(Action::Undo(a));
+                for b in 0..world.attempts.len() as u8 {
+                    let sent = matches!(world.attempts[usize::from(b)].phase, Phase::Sent(_));
+                    if sent && self.rides(a, undo.barrier, b) {
+                        add(Action::Riding(a, b));
+                    }
+                }
                 return;
             }
             Phase::Sent(_) => {
@@ -340,6 +349,13 @@ impl Protocol {
                 self.together(
                     world,
                     |world| self.apply(world, a),
+                    |world| self.apply(world, b),
+                );
+            }
+            Action::Riding(a, b) => {
+                self.together(
+                    world,
+                    |world| self.undone(world, a),
                     |world| self.apply(world, b),
                 );
             }

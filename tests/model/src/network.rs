@@ -41,11 +41,30 @@ impl Protocol {
 
     /// Whether two late requests may be in one transaction.
     pub(crate) fn late_together(&self, world: &World, first: usize, second: usize) -> bool {
-        let attempts = [first, second].map(|index| match world.late[index] {
-            Late::Acquire { attempt, .. } => Some(attempt),
-            _ => None,
-        });
-        matches!(attempts, [Some(a), Some(b)] if a != b && self.go_together(a, b))
+        match [first, second].map(|index| &world.late[index]) {
+            [
+                Late::Acquire { attempt: a, .. },
+                Late::Acquire { attempt: b, .. },
+            ] => a != b && self.go_together(*a, *b),
+            // They are in order: the undo is the second of the two, which is applied first.
+            [
+                Late::Acquire { attempt, .. },
+                Late::Undo {
+                    attempt: undone,
+                    barrier,
+                },
+            ] => self.rides(*undone, *barrier, *attempt),
+            _ => false,
+        }
+    }
+
+    /// Whether an acquire may go after an undo, in one transaction: it is the same client's, the undo is
+    /// a plain delete, and what the acquire compares is not what that deletes.
+    pub(crate) fn rides(&self, undone: u8, barrier: bool, acquire: u8) -> bool {
+        let [one, other] = [undone, acquire].map(|a| &self.scenario.attempts[usize::from(a)]);
+        let [here, there] =
+            [one, other].map(|plan| self.scenario.sessions[usize::from(plan.session)]);
+        self.scenario.rides && undone != acquire && !barrier && here == there && !other.tries
     }
 
     /// One transaction of two: what they put has one revision.

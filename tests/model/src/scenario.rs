@@ -149,6 +149,8 @@ pub struct Scenario {
     pub adopts: bool,
     /// Acquires of one session at different names may go in one transaction.
     pub batches: bool,
+    /// An acquire may go with a release of the same client in one transaction.
+    pub rides: bool,
     /// The rule that is left out.
     pub mutation: Option<Mutation>,
 }
@@ -191,6 +193,13 @@ impl Scenario {
     #[must_use]
     pub fn batches(mut self) -> Self {
         self.batches = true;
+        self
+    }
+
+    /// An acquire may go with a release.
+    #[must_use]
+    pub fn rides(mut self) -> Self {
+        self.rides = true;
         self
     }
 

@@ -331,6 +331,33 @@ fn acquires_of_different_names_in_one_transaction() {
 }
 
 #[test]
+fn an_acquire_after_a_release_in_one_transaction() {
+    let late = Faults { late: 1, ..none() };
+    let both_late = Faults { late: 2, ..none() };
+    let cancel = Faults {
+        cancel: 1,
+        watch: 1,
+        ..none()
+    };
+    // The name that was given back, and a rival who waits for it.
+    let plans = [Plan::write(0), Plan::write(0), Plan::write(1)];
+    holds(two("taken again, unknown answers", &plans, both_late).rides());
+    holds(two("taken again, a broken watch", &plans, cancel).rides());
+    // Another name, by another session of the client.
+    let plans = [
+        Plan::write(0).names(1),
+        Plan::write(1).names(2),
+        Plan::write(2).names(3),
+    ];
+    let other = |name, faults| Scenario::new(name, &[0, 0, 1], &plans).faults(faults);
+    holds(other("the next one, unknown answers", late).rides());
+    holds(other("the next one, a broken watch", cancel).rides());
+    // A number that is given out again.
+    let plans = [Plan::write(0), Plan::write(0), Plan::write(0).reuses(0)];
+    holds(two("a number again", &plans, both_late).rides());
+}
+
+#[test]
 fn the_entry_moves_to_another_lease() {
     let plans = [Plan::write(0).moves(&[1, 0]), Plan::write(2)];
     let faults = Faults {

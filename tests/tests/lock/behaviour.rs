@@ -604,7 +604,7 @@ async fn a_lock_costs_two_calls_a_failed_try_one_and_a_hand_over_no_read() {
     drop(two.lock("a").acquire().await.unwrap().unlock().await);
     let count = async || {
         [
-            etcd.calls("Txn").await,
+            etcd.calls("Txn").await + etcd.calls("DeleteRange").await,
             etcd.calls("Range").await + etcd.calls("Put").await,
             etcd.calls("Watch").await,
         ]

@@ -29,7 +29,10 @@ async fn a_thousand_waiters_cost_one_release_and_one_read_each(server: Backend) 
     let store = server.client().await;
     // A read-only transaction is a call, and no entry in the log.
     let calls = async || match server.etcd() {
-        Some(etcd) => etcd.calls("Txn").await + etcd.calls("Range").await,
+        Some(etcd) => {
+            let writes = etcd.calls("Txn").await + etcd.calls("DeleteRange").await;
+            writes + etcd.calls("Range").await
+        }
         None => 0,
     };
     let first = coordinators[0].lock("m").acquire().await.unwrap();

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    client::{Compare, CompareOp, Header, Span},
+    client::{Compare, CompareOp, Header, OpReply, Span},
     key::Layout,
 };
 

@@ -6,7 +6,10 @@
 //!    refuses the whole transaction.
 //! 3. A fenced entry's keys are deleted with its fence or after it. (If the store is too full for
 //!    the fence they are deleted before as well; that alone would not do.)
-//! 4. An entry leaves the ledger when its keys are gone for good, or can never be deleted.
+//! 4. A [`Rider`] goes only with plain deletes, after them, and is taken only where the next
+//!    transaction is sure to be theirs: it waits for nothing. If etcd refuses it, the deletes go again
+//!    without.
+//! 5. An entry leaves the ledger when its keys are gone for good, or can never be deleted.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,7 +18,10 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::Undo;
+use super::{
+    Undo,
+    rider::{self, Rider, Turn},
+};
 use crate::{
     client::{CallError, Certainty, KeyValue, Op, OpReply, Reason, Span, Txn, TxnReply},
     clock::Instant,
@@ -42,6 +48,11 @@ pub(super) struct Ledger {
     /// etcd does not answer: nothing is sent before.
     paused_until: Instant,
     pauses: Backoff,
+    /// A transaction was made that is not settled.
+    under_way: bool,
+    rider: Option<Rider>,
+    /// etcd has refused the last transaction that had a rider.
+    wary: bool,
 }
 
 #[derive(Debug)]
@@ -78,6 +89,10 @@ pub(super) struct Batch {
     fenced: Vec<u64>,
     /// For each delete, in order: the entries that it is for, and which of their keys it is.
     deletes: Vec<Vec<(u64, usize)>>,
+    /// Whose transaction comes last in it.
+    pub(super) rider: Option<oneshot::Sender<Turn>>,
+    /// It does not go with this.
+    pub(super) left: Option<Rider>,
 }
 
 #[derive(Debug)]
@@ -94,6 +109,9 @@ impl Ledger {
             next_id: 0,
             paused_until: now,
             pauses: Backoff::endless(Duration::from_millis(20), Duration::from_secs(1)),
+            under_way: false,
+            rider: None,
+            wary: false,
         }
     }
 
@@ -121,8 +139,28 @@ impl Ledger {
             && (self.entries.range(..end)).any(|(_, e)| going(e) && e.keys.iter().any(stands))
     }
 
-    pub(super) fn clear(&mut self) {
+    /// `None`: it has nothing to go with, and is not taken.
+    pub(super) fn along(
+        &mut self,
+        now: Instant,
+        txn: impl FnOnce() -> Txn,
+    ) -> Option<oneshot::Receiver<Turn>> {
+        let free = !self.under_way && !self.wary && self.rider.is_none();
+        let (_, first) = self
+            .first(now)
+            .filter(|_| free && now >= self.paused_until)?;
+        if first.alone || first.fence_to_set().is_some() {
+            return None;
+        }
+        let (turn, told) = oneshot::channel();
+        self.rider = Some(Rider { txn: txn(), turn });
+        Some(told)
+    }
+
+    /// What is dropped tells its rider.
+    pub(super) fn clear(&mut self) -> Option<Rider> {
         self.entries.clear();
+        self.rider.take()
     }
 
     pub(super) fn push(&mut self, now: Instant, undo: Undo, nonce: Option<Nonce>, reply: Reply) {
@@ -152,20 +190,20 @@ impl Ledger {
     }
 
     /// The oldest entry that may be sent, and all that can go with it.
-    pub(super) fn next(&self, now: Instant) -> Next {
+    pub(super) fn next(&mut self, now: Instant) -> Next {
         if self.entries.is_empty() {
             return Next::Wait(None);
         }
         if now < self.paused_until {
             return Next::Wait(Some(self.paused_until));
         }
-        let mut entries = self.entries.iter();
-        let Some((first_id, first)) = entries.find(|(_, entry)| entry.not_before <= now) else {
+        let mut rider = self.rider.take();
+        let Some((first_id, first)) = self.first(now) else {
             return Next::Wait(self.entries.values().map(|entry| entry.not_before).min());
         };
         let goes_along = |id: u64, entry: &Entry| {
             if first.alone || entry.alone {
-                return id == *first_id;
+                return id == first_id;
             }
             match first.fence_to_set() {
                 // One put serves every entry that is there when it is sent, also one that would
@@ -174,7 +212,13 @@ impl Ledger {
                 None => entry.fence_to_set().is_none() && entry.not_before <= now,
             }
         };
+        let taken = rider.take_if(|rider| {
+            let plain = !first.alone && first.fence_to_set().is_none();
+            plain && !rider.turn.is_closed() && rider::operations(&rider.txn) < MAX_OPS
+        });
         let mut builder = Builder::default();
+        builder.batch.left = rider;
+        builder.room = MAX_OPS - taken.as_ref().map_or(0, |one| rider::operations(&one.txn));
         if let Some((session_key, lease)) = first.fence_to_set() {
             builder.put(session_key, *lease);
         }
@@ -183,7 +227,20 @@ impl Ledger {
                 builder.add(*id, entry);
             }
         }
-        Next::Send(builder.batch)
+        let mut batch = builder.batch;
+        if let Some(Rider { txn, turn }) = taken {
+            batch.txn.then.push(Op::Txn(txn));
+            batch.rider = Some(turn);
+        }
+        self.under_way = true;
+        Next::Send(batch)
+    }
+
+    /// The oldest that may be sent.
+    fn first(&self, now: Instant) -> Option<(u64, &Entry)> {
+        let mut entries = self.entries.iter();
+        let (id, entry) = entries.find(|(_, entry)| entry.not_before <= now)?;
+        Some((*id, entry))
     }
 
     /// Books the outcome of `batch`.
@@ -193,6 +250,13 @@ impl Ledger {
         batch: &Batch,
         result: Result<TxnReply, CallError>,
     ) -> Vec<Answer> {
+        self.under_way = false;
+        let refused =
+            |error: &CallError| error.certainty == Certainty::Refused && !transient(error);
+        self.wary = batch.rider.is_some() && result.as_ref().is_err_and(refused);
+        if self.wary {
+            return Vec::new();
+        }
         if matches!(&result, Err(error) if error.certainty == Certainty::Unknown) {
             // A copy of the delete may come late, when the keys are somebody else's.
             for (id, _) in batch.deletes.iter().flatten() {
@@ -320,6 +384,8 @@ impl Entry {
 #[derive(Default)]
 struct Builder {
     batch: Batch,
+    /// For so many operations.
+    room: usize,
     written: HashMap<Key, usize>,
 }
 
@@ -339,7 +405,7 @@ impl Builder {
             self.batch.fenced.push(id);
         }
         let left = entry.done.iter().filter(|done| !**done).count();
-        if !self.batch.deletes.is_empty() && self.batch.txn.then.len() + left > MAX_OPS {
+        if !self.batch.deletes.is_empty() && self.batch.txn.then.len() + left > self.room {
             return;
         }
         for (index, key) in entry.keys.iter().enumerate() {
@@ -349,7 +415,7 @@ impl Builder {
             let next = self.batch.deletes.len();
             let at = match self.written.get(key) {
                 Some(at) => *at,
-                None if self.batch.txn.then.len() >= MAX_OPS => return,
+                None if self.batch.txn.then.len() >= self.room => return,
                 None => {
                     self.batch.txn.then.push(Op::Delete {
                         span: Span::key(key),

@@ -1,3 +1,5 @@
+mod rider;
+
 use super::{ledger::Answer, *};
 use crate::{
     client::{CallError, DeleteReply, Op, OpReply, Span, Txn, TxnReply},

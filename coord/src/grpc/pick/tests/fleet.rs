@@ -19,6 +19,7 @@ use crate::{
         endpoint::{Endpoint, Outcome},
         load::InFlight,
         ready::{Member, ReadySet},
+        socket::Socket,
     },
 };
 
@@ -157,7 +158,7 @@ pub(in crate::grpc) fn connection() -> (Connection, Box<dyn Any + Send + Sync>) 
         .expect("the greeting fits in")
         .expect("nobody refuses");
     let open = std::sync::Mutex::new((driver, theirs));
-    (Connection::new(sender), Box::new(open))
+    (Connection::new(sender, Socket::default()), Box::new(open))
 }
 
 /// Callers who call again as soon as they are answered.
