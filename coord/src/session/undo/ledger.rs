@@ -7,7 +7,7 @@
 //! 3. A fenced entry's keys are deleted with its fence or after it. (If the store is too full for
 //!    the fence they are deleted before as well; that alone would not do.)
 //! 4. A [`Rider`] goes only with plain deletes, after them, and is taken only where the next
-//!    transaction is sure to be theirs: it waits for nothing. If etcd refuses it, the deletes go again
+//!    transaction is sure to be theirs: it waits for nothing. If that fails, the deletes go again
 //!    without.
 //! 5. An entry leaves the ledger when its keys are gone for good, or can never be deleted.
 
@@ -51,7 +51,7 @@ pub(super) struct Ledger {
     /// A transaction was made that is not settled.
     under_way: bool,
     rider: Option<Rider>,
-    /// etcd has refused the last transaction that had a rider.
+    /// The last transaction had a rider and failed, whosever fault it was: the next goes without.
     wary: bool,
 }
 
@@ -253,8 +253,8 @@ impl Ledger {
         self.under_way = false;
         let refused =
             |error: &CallError| error.certainty == Certainty::Refused && !transient(error);
-        self.wary = batch.rider.is_some() && result.as_ref().is_err_and(refused);
-        if self.wary {
+        self.wary = batch.rider.is_some() && result.is_err();
+        if self.wary && result.as_ref().is_err_and(refused) {
             return Vec::new();
         }
         if matches!(&result, Err(error) if error.certainty == Certainty::Unknown) {

@@ -172,6 +172,28 @@ fn it_goes_with_nothing_that_is_more_than_a_delete() {
     assert!(along(&mut rig).is_none(), "one that was refused");
 }
 
+/// Something between here and etcd may answer what goes together with nothing that can be understood,
+/// however often.
+#[test]
+fn what_has_failed_with_it_goes_again_without() {
+    for error in [lost(), refused(Reason::BadToken), refused(Reason::Denied)] {
+        let mut rig = Rig::new();
+        drop(rig.push(delete([1])));
+        let along = |rig: &mut Rig| rig.ledger.along(rig.now, || acquire("a"));
+        let told = along(&mut rig);
+        assert!(told.is_some());
+        let batch = rig.next();
+        assert!(batch.rider.is_some());
+        rig.settle(&batch, Err(error));
+        // After any pause.
+        rig.now = rig.now + Duration::from_secs(60);
+        assert!(along(&mut rig).is_none());
+        assert_eq!(rig.apply().1, names(&["1"]));
+        drop(rig.push(delete([2])));
+        assert!(along(&mut rig).is_some());
+    }
+}
+
 /// An older fence is due by the time that the next transaction is made.
 #[test]
 fn what_it_was_to_go_with_may_have_to_wait() {
