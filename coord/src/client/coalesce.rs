@@ -67,8 +67,9 @@ impl<S: AsyncWrite + Unpin> Coalesced<S> {
         if self.gathered.len() + more > MOST {
             ready!(self.poll_send(cx))?;
         }
-        self.fresh = true;
-        Poll::Ready(Ok(more <= MOST))
+        // With what is sent as it is, nothing else could go.
+        self.fresh = more <= MOST;
+        Poll::Ready(Ok(self.fresh))
     }
 }
 
@@ -234,6 +235,18 @@ mod tests {
             let _ = Pin::new(&mut io).poll_flush(cx);
         }
         assert_eq!(wire.writes(), [b"more more more "]);
+    }
+
+    /// Else each frame of a large message would wait for a round of the runtime.
+    #[test]
+    fn what_is_too_large_to_be_gathered_is_flushed_at_once() {
+        let wire = Wire::new(usize::MAX);
+        let mut io = Coalesced::new(wire.clone());
+        let cx = &mut Context::from_waker(Waker::noop());
+        write(&mut io, b"small ", cx);
+        write(&mut io, &[7; MOST + 1], cx);
+        assert!(Pin::new(&mut io).poll_flush(cx).is_ready());
+        assert_eq!(wire.writes(), [b"small ".to_vec(), vec![7; MOST + 1]]);
     }
 
     #[tokio::test]
