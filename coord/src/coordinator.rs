@@ -254,6 +254,11 @@ impl Coordinator {
     /// The lock `key`, to be acquired: one holder at a time among all processes, first come first
     /// served.
     ///
+    /// `key` is taken as it is: segments between `/`, none of them empty, of any characters but `!` and
+    /// control characters, 1 KiB at most; what is not is refused when it is acquired. One `/` in front is
+    /// part of the name: `/jobs` is another lock than `jobs`. What `#[locked]` fills into its holes is
+    /// percent-encoded; by hand, do so with what comes from users.
+    ///
     /// ```
     /// # #[tokio::main]
     /// # async fn main() -> coord::Result<()> {
