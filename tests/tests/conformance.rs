@@ -75,6 +75,7 @@ checks! {
         operations_see_those_before_them
         reads_are_no_revision
         comparisons_of_nested_ones_are_made_before_any_write
+        nested_ones_read_what_was_done_before_them
         headers_of_nested_ones_are_empty
         keys_are_written_once
         keys_that_are_not_seen_to_be_written_twice

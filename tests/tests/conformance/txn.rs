@@ -272,6 +272,15 @@ pub(crate) async fn comparisons_of_nested_ones_are_made_before_any_write(api: &A
     assert_eq!(get(api, "seen").await.unwrap().value, "before");
 }
 
+pub(crate) async fn nested_ones_read_what_was_done_before_them(api: &Api) {
+    put(api, "gone", "1").await;
+    let then = does([puts("here", "1"), reads("gone", ""), reads("here", "")]);
+    let txn = does([deletes("gone", ""), then.into()]);
+    let txn = api.txn(txn).await.unwrap();
+    let inner = inner(&txn, 1);
+    assert_eq!([&*read(inner, 1).0, &*read(inner, 2).0], ["", "here"]);
+}
+
 pub(crate) async fn headers_of_nested_ones_are_empty(api: &Api) {
     let txn = does([does([puts("a", "1"), reads("a", "")]).into()]);
     let txn = api.txn(txn).await.unwrap();

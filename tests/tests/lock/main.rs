@@ -19,6 +19,7 @@ mod late;
 mod modes;
 mod moving;
 mod reentry;
+mod riding;
 mod several;
 mod store;
 

@@ -6,6 +6,7 @@ mod lifetime;
 pub(crate) mod live;
 mod member;
 mod open;
+mod writes;
 
 use tokio_util::sync::CancellationToken;
 
