@@ -52,10 +52,10 @@
 //! | instances are ready | it goes to the one that the [`Strategy`] picks, on a connection that is there |
 //! | none is | it waits for one, up to [`wait`](ChannelBuilder::wait) or its own deadline, then `UNAVAILABLE` with what the registry and the connections look like |
 //! | the server has hung up before it began, known to the system if not yet here | it goes to another instance (on Linux; elsewhere once it is known here) |
-//! | its connection closes, and no server has processed it | it goes to another instance |
+//! | its connection closes, and no server has processed it | it goes to another instance, if all of the request is still here: `UNAVAILABLE` if it is larger than 64 KiB, or a stream of requests of which some were sent |
 //! | its connection breaks, and one may have | `UNAVAILABLE`: it is never repeated |
 //! | its deadline passes | `DEADLINE_EXCEEDED` |
-//! | the caller drops it | the server is told |
+//! | the caller drops it | the server is told; of a stream both ways once the requests have ended, too |
 //!
 //! # What becomes of an instance
 //! | what happens | what the channel does |
@@ -71,6 +71,8 @@
 //! A call fails so if it ends with `UNAVAILABLE`, also when another instance then answers it, or if its
 //! stream is reset. One whose deadline passes does if the instance has answered nobody for a second: a
 //! deadline that no instance can meet takes none out. What else an instance answers are answers.
+//!
+//! A connection takes two file descriptors on Linux, and one elsewhere.
 //!
 //! Of an instance with several addresses the one called `grpc` is used, else the first. What Go's
 //! `naming/endpoints` has registered is balanced over, too.

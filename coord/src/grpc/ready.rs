@@ -30,6 +30,21 @@ impl ReadySet {
     pub(super) fn probe(&self) -> Option<Permit> {
         self.probes.iter().find_map(Probe::take)
     }
+
+    /// The summary as of now: who has hung up since the set was made is not ready any more.
+    pub(super) fn summary(&self) -> Summary {
+        let members = self.members.iter();
+        let closed = members.filter(|one| !one.endpoint.is_open()).count();
+        let mut summary = self.summary.clone();
+        // Without a ready one the members are those that leave.
+        let state = match summary.ready {
+            0 => &mut summary.draining,
+            _ => &mut summary.ready,
+        };
+        *state = state.saturating_sub(closed);
+        summary.just_closed = closed;
+        summary
+    }
 }
 
 /// An endpoint and its share.
@@ -58,6 +73,8 @@ pub(super) struct Summary {
     pub(super) ejected: usize,
     /// Those that leave, and that calls go to while none is ready.
     pub(super) draining: usize,
+    /// Those whose connection was closed since.
+    pub(super) just_closed: usize,
     /// The last failure to connect, with the address, among those that are not connected.
     pub(super) last_error: Option<Arc<str>>,
 }
@@ -103,6 +120,7 @@ impl Summary {
             (self.backing_off, "backing off"),
             (self.ejected, "ejected"),
             (self.draining, "draining"),
+            (self.just_closed, "just closed"),
         ];
         let states: Vec<_> = states
             .into_iter()

@@ -81,7 +81,7 @@ impl Shared {
     /// `registry: 3 instances (1 filtered out by tag blue), heard of 2s ago; connections: 1 backing off; last
     /// failure: 10.0.0.5:50051: connection refused`.
     pub(super) fn describe(&self, set: &ReadySet) -> String {
-        set.summary
+        set.summary()
             .describe(self.view.age(), &self.settings.filters())
     }
 }

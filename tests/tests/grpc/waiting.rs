@@ -1,8 +1,8 @@
 //! Calls that find no endpoint: how long they wait, and what they say in the end.
 
-use std::time::Duration;
+use std::{thread, time::Duration};
 
-use coord::grpc::Channel;
+use coord::grpc::{Channel, ChannelBuilder};
 use coord_tests::{
     dropped_after,
     echo::{EchoClient, EchoRequest, EchoServer},
@@ -11,6 +11,7 @@ use coord_tests::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
+    runtime,
 };
 use tonic::{Code, Request, Status};
 
@@ -51,6 +52,26 @@ async fn fails(world: &World, parts: &[&str]) {
 async fn a_name_that_nobody_serves_is_told() {
     let world = World::of(NOBODY).await;
     fails(&world, &["registry: no instance has this name"]).await;
+}
+
+/// Nobody has told the channel yet: its one thread is busy from the death until the call has failed.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn who_has_just_hung_up_is_not_said_to_be_ready() {
+    let elsewhere = runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let doomed = elsewhere.spawn(EchoServer::start("doomed")).await.unwrap();
+    let fail_fast = |channel: ChannelBuilder| channel.wait(Duration::ZERO);
+    let mut world = World::with([doomed.address()], fail_fast).await;
+    eventually("it is connected to", async || world.call().await).await;
+    thread::spawn(|| drop(elsewhere)).join().unwrap();
+    let error = world.call().await.unwrap_err();
+    assert_eq!(error.code(), Code::Unavailable, "{error:?}");
+    let says = error.message();
+    assert!(says.ends_with("; connections: 1 just closed"), "{says}");
 }
 
 #[tokio::test]
