@@ -18,7 +18,8 @@ use super::{
 };
 
 /// An answer's body. The call that it answers lasts until its end, or until it is dropped, which resets
-/// the stream once its requests have ended, too. By default it is empty: that of a call which an interceptor has refused.
+/// the stream once its requests have ended, too. By default it is empty: that of a call which an
+/// interceptor has refused.
 #[derive(Debug, Default)]
 pub struct ResponseBody(Option<Live>);
 

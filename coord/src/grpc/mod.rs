@@ -52,7 +52,7 @@
 //! | instances are ready | it goes to the one that the [`Strategy`] picks, on a connection that is there |
 //! | none is | it waits for one, up to [`wait`](ChannelBuilder::wait) or its own deadline, then `UNAVAILABLE` with what the registry and the connections look like |
 //! | the server has hung up before it began, known to the system if not yet here | it goes to another instance (on Linux; elsewhere once it is known here) |
-//! | its connection closes, and no server has processed it | it goes to another instance, if all of the request is still here: `UNAVAILABLE` if it is larger than 64 KiB, or a stream of requests of which some were sent |
+//! | its connection closes, and no server has processed it | it goes to another instance, if all of the request is still here: `UNAVAILABLE` if it is larger than 4 MiB, or a stream of requests of which some were sent |
 //! | its connection breaks, and one may have | `UNAVAILABLE`: it is never repeated |
 //! | its deadline passes | `DEADLINE_EXCEEDED` |
 //! | the caller drops it | the server is told; of a stream both ways once the requests have ended, too |

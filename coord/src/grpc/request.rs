@@ -16,8 +16,9 @@ use tonic::{Status, body::Body, codegen::Bytes};
 
 use super::endpoint::Endpoint;
 
-/// Up to this size a body is kept until its answer begins.
-const KEPT: usize = 64 * 1024;
+/// Up to this size a body is kept until its answer begins: the message that a gRPC server takes by
+/// default, and what stands before it. It is not copied for that.
+const KEPT: usize = 4 * 1024 * 1024 + 5;
 
 /// A request's body.
 #[derive(Debug)]

@@ -69,6 +69,26 @@ async fn a_stream_after_the_last_of_a_connection_that_goes_away_goes_elsewhere()
 }
 
 #[tokio::test]
+async fn a_large_request_goes_elsewhere_too() {
+    let away = [Act::GoAwayBefore(NO_ERROR); 3];
+    let (first, other) = (
+        Scripted::start("first", away).await,
+        EchoServer::start("other").await,
+    );
+    let mut world = World::of([&first.address, &other.address()]).await;
+    eventually("both have met a call", async || {
+        let request = EchoRequest {
+            text: "x".repeat(3_000_000),
+            ..EchoRequest::default()
+        };
+        let answer = world.client.echo(request).await.unwrap().into_inner();
+        assert_eq!((&*answer.server, answer.text.len()), ("other", 3_000_000));
+        first.seen() > 0 && other.handler().calls() > 0
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_last_stream_of_a_connection_that_goes_away_is_answered_on_it() {
     let server = Scripted::start("only", [Act::GoAwayAnswer; 3]).await;
     let mut world = World::of([&server.address]).await;

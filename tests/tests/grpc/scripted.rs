@@ -114,6 +114,7 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -122,7 +123,13 @@ async fn serve(inner: &Inner, mut stream: TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut preface = [0; 24];
     stream.read_exact(&mut preface).await?;
-    stream.write_all(&frame(SETTINGS, 0, 0, &[])).await?;
+    // INITIAL_WINDOW_SIZE, of each stream; and that of the connection: large requests are read at once.
+    let window = (16_u32 << 20).to_be_bytes();
+    let settings = [&[0, 4], &window[..]].concat();
+    stream.write_all(&frame(SETTINGS, 0, 0, &settings)).await?;
+    stream
+        .write_all(&frame(WINDOW_UPDATE, 0, 0, &window))
+        .await?;
     loop {
         let mut head = [0; 9];
         stream.read_exact(&mut head).await?;
