@@ -2,9 +2,9 @@
 //!
 //! One small call over HTTP/2 is three frames from three steps of two tasks: the headers, the message,
 //! the end. Each is flushed by itself: three system calls here, three wake-ups there, and on a near
-//! network those take longer than all else that a call does. So a flush lets the tasks that are ready
-//! go first, and sees whether they have more to send. It waits for nothing: no time passes in which
-//! this thread would have been idle.
+//! network those are about a tenth of the time of a small call. So a flush lets the tasks that are
+//! ready go first, and sees whether they have more to send. It waits for nothing: no time passes in
+//! which this thread would have been idle.
 
 use std::{
     io,

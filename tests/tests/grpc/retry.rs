@@ -1,20 +1,19 @@
 //! What goes to another instance, and what never does.
 
-use std::{error::Error as _, thread};
+use std::error::Error as _;
 
 use coord_tests::{
     echo::{EchoRequest, EchoServer},
     eventually,
 };
 use futures_util::{StreamExt as _, future::join_all, stream};
-use tokio::runtime;
 use tonic::Code;
 
 use crate::{
     scripted::{
         Act, CANCEL, ENHANCE_YOUR_CALM, INTERNAL_ERROR, NO_ERROR, REFUSED_STREAM, Scripted,
     },
-    world::{SERVICE, World},
+    world::{Elsewhere, SERVICE, World},
 };
 
 /// The call fails with this code; the server has met it once, and nobody else.
@@ -194,21 +193,15 @@ async fn a_server_that_refuses_all_is_taken_out_like_one_that_refuses_connection
 #[tokio::test]
 async fn a_server_that_was_dead_before_the_call_began_fails_none() {
     for _ in 0..20 {
-        let elsewhere = runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
-        let doomed = elsewhere.spawn(EchoServer::start("doomed")).await.unwrap();
+        let doomed = Elsewhere::start("doomed").await;
         let alive = EchoServer::start("alive").await;
-        let mut world = World::of([alive.address(), doomed.address()]).await;
+        let mut world = World::of([alive.address(), doomed.server.address()]).await;
         eventually("both are called", async || {
             world.call().await.unwrap();
-            alive.handler().calls() > 0 && doomed.handler().calls() > 0
+            alive.handler().calls() > 0 && doomed.server.handler().calls() > 0
         })
         .await;
-        let end = || drop(elsewhere);
-        thread::spawn(end).join().unwrap();
+        doomed.die();
         // In turns, so that one of them would meet it.
         let calls = (0..2).map(|_| {
             let mut client = world.client.clone();

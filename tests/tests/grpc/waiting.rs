@@ -1,6 +1,6 @@
 //! Calls that find no endpoint: how long they wait, and what they say in the end.
 
-use std::{thread, time::Duration};
+use std::time::Duration;
 
 use coord::grpc::{Channel, ChannelBuilder};
 use coord_tests::{
@@ -11,11 +11,10 @@ use coord_tests::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
-    runtime,
 };
 use tonic::{Code, Request, Status};
 
-use crate::world::{SERVICE, World};
+use crate::world::{Elsewhere, SERVICE, World};
 
 const NOBODY: [&str; 0] = [];
 
@@ -58,16 +57,11 @@ async fn a_name_that_nobody_serves_is_told() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn who_has_just_hung_up_is_not_said_to_be_ready() {
-    let elsewhere = runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
-    let doomed = elsewhere.spawn(EchoServer::start("doomed")).await.unwrap();
+    let doomed = Elsewhere::start("doomed").await;
     let fail_fast = |channel: ChannelBuilder| channel.wait(Duration::ZERO);
-    let mut world = World::with([doomed.address()], fail_fast).await;
+    let mut world = World::with([doomed.server.address()], fail_fast).await;
     eventually("it is connected to", async || world.call().await).await;
-    thread::spawn(|| drop(elsewhere)).join().unwrap();
+    doomed.die();
     let error = world.call().await.unwrap_err();
     assert_eq!(error.code(), Code::Unavailable, "{error:?}");
     let says = error.message();

@@ -15,6 +15,37 @@ use tonic::Status;
 
 pub(crate) const SERVICE: &str = "user-service";
 
+/// A server on a runtime of its own: it can die while the one that calls it does nothing.
+#[cfg(target_os = "linux")]
+pub(crate) struct Elsewhere {
+    pub(crate) server: coord_tests::echo::EchoServer,
+    _runtime: tokio::runtime::Runtime,
+}
+
+#[cfg(target_os = "linux")]
+impl Elsewhere {
+    pub(crate) async fn start(name: &'static str) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let server = runtime
+            .spawn(coord_tests::echo::EchoServer::start(name))
+            .await
+            .unwrap();
+        Self {
+            server,
+            _runtime: runtime,
+        }
+    }
+
+    /// Its sockets are closed when this returns; the caller's thread has stood still until then.
+    pub(crate) fn die(self) {
+        std::thread::spawn(|| drop(self)).join().unwrap();
+    }
+}
+
 /// A channel to some servers: round robin, so that a test knows where its calls go, and patient.
 pub(crate) struct World {
     pub(crate) client: EchoClient<Channel>,
