@@ -116,9 +116,9 @@ impl Discover {
     /// Of the routable ones one for each address.
     async fn youngest(&self) -> Result<Vec<Instance>> {
         let mut resolved = Resolved::default();
-        for (index, instance) in self.routable().await?.into_iter().enumerate() {
-            // In the order of their keys.
-            resolved.change(&index.to_be_bytes(), Some(Arc::new(instance)));
+        for instance in self.routable().await? {
+            let key = instance.key.clone();
+            resolved.change(key.as_bytes(), Some(Arc::new(instance)));
         }
         Ok(resolved.into_instances())
     }

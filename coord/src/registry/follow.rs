@@ -21,7 +21,7 @@ use crate::{
 /// What is known of a service.
 #[derive(Debug)]
 pub(super) struct Followed {
-    /// The newest; it stays as it is while etcd is gone.
+    /// The newest; it stays as it is while etcd is gone. Only `Resolved::publish` stores one.
     pub(super) set: ArcSwap<InstanceSet>,
     /// Locked for single steps only.
     told: Mutex<Told>,
@@ -135,8 +135,7 @@ impl Following {
             changed |= resolved.change(&change.key, seen);
         }
         if changed {
-            let set = resolved.set(update.revision);
-            self.followed.set.store(Arc::new(set));
+            resolved.publish(&self.followed.set, update.revision);
         }
     }
 }

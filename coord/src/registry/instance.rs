@@ -10,7 +10,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::key::Prefix;
+use crate::key::{Key, Prefix};
 
 /// The weight of an instance that says nothing of it.
 pub(super) const WEIGHT: u32 = 100;
@@ -91,6 +91,8 @@ pub struct Instance {
     /// The revision at which the record was created: of two records with one address the one with
     /// the higher counts.
     pub created: i64,
+    /// The record's, by which instances are in order.
+    pub(super) key: Key,
     /// Under which the record lives; 0: none.
     pub(super) lease: i64,
 }
@@ -146,6 +148,7 @@ impl Instance {
             host: None,
             pid: None,
             created: 0,
+            key: Key::found(b""),
             lease: 0,
         }
     }

@@ -13,7 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::instance::{Instance, InstanceHealth, WEIGHT};
-use crate::{client::KeyValue, key::Prefix};
+use crate::{
+    client::KeyValue,
+    key::{Key, Prefix},
+};
 
 /// What stands in `Metadata` beside the user's.
 pub(super) const RESERVED: [&str; 3] = ["version", "zone", "weight"];
@@ -193,6 +196,7 @@ pub(super) fn decode(service: &str, prefix: &Prefix, kv: &KeyValue) -> Result<In
         weight,
         metadata,
         created: kv.create_revision,
+        key: Key::found(&kv.key),
         lease: kv.lease,
         ..Instance::bare(service, instance, &wire.addr)
     };
@@ -284,11 +288,17 @@ mod tests {
             host: Some("node7".into()),
             pid: Some(41),
             created: 3,
+            key: Key::found(b"coord/svc/s/b/u"),
             lease: 9,
         };
         assert_eq!(read("coord/svc/s/b/u", &value), Ok(written.clone()));
         // The life-cycle record, whose key has no zone.
-        assert_eq!(read("coord/svc/s/u", &value), Ok(written));
+        let key = "coord/svc/s/u";
+        let written = Instance {
+            key: Key::found(key.as_bytes()),
+            ..written
+        };
+        assert_eq!(read(key, &value), Ok(written));
         let numbered = record().encode(InstanceHealth::Starting, Some(7));
         assert_eq!(seq_of(&numbered), Some(7));
     }
