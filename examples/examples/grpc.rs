@@ -20,7 +20,7 @@ use shop::{
     users_server,
 };
 use tokio::{task::JoinSet, time::sleep};
-use tonic::{Request, Response, Status, transport::Server};
+use tonic::{Request, Response, Status, service::Routes, transport::Server};
 
 /// What is generated from `proto/shop.proto`.
 #[allow(unreachable_pub, reason = "generated")]
@@ -42,15 +42,15 @@ fn main() -> ExitCode {
     name = "user-service",
     listen = "0.0.0.0:0",
     ttl = "2s",
-    drain = "500ms"
+    quiet = "300ms" // then all callers have heard that it leaves
 )]
 async fn user_service(ctx: Context) -> coord::Result<()> {
     let users = Users {
         instance: env::args().nth(2).unwrap_or_default(),
     };
-    let router = Server::builder().add_service(users_server::UsersServer::new(users));
+    let users = users_server::UsersServer::new(users);
     // Serves until it is asked to stop, and has finished what had begun by then.
-    ctx.serve_tonic(router).await
+    ctx.serve_tonic(Server::builder(), Routes::new(users)).await
 }
 
 struct Users {
@@ -76,7 +76,8 @@ async fn order_service(ctx: Context) -> coord::Result<()> {
     // All there is to know of user-service is its name.
     let users = users_client::UsersClient::new(ctx.coordinator().channel("user-service").await?);
     let orders = orders_server::OrdersServer::new(Orders { users });
-    ctx.serve_tonic(Server::builder().add_service(orders)).await
+    ctx.serve_tonic(Server::builder(), Routes::new(orders))
+        .await
 }
 
 struct Orders {

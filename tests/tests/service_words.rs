@@ -271,7 +271,9 @@ async fn a_listener_is_not_taken_where_there_is_no_runtime(coordinator: Coordina
 #[coord::test]
 async fn a_service_can_stop_itself_and_drains_as_it_is_told_to(coordinator: Coordinator) {
     let drain = Duration::from_millis(300);
-    let running = run(local("own").drain(drain).ready(Ready::Immediate)).await;
+    // Requests are heard of by `serve_tonic` alone: without it there is no silence.
+    let service = local("own").drain(drain).quiet(Duration::ZERO);
+    let running = run(service.ready(Ready::Immediate)).await;
     until_found(&coordinator, "own").await;
     let asked = Instant::now();
     running.context.stop();

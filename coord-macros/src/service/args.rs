@@ -36,6 +36,7 @@ const WORDS: &[&str] = &[
     "instance_id",
     "ready",
     "drain",
+    "quiet",
     "shutdown_timeout",
     "watchdog",
     "etcd_down",
@@ -220,6 +221,10 @@ fn word(errors: &Errors, input: ParseStream<'_>, words: &mut Words) -> syn::Resu
         "drain" => {
             let drain = duration(errors, value(input)?, false);
             words.call(errors, word, "drain", drain);
+        }
+        "quiet" => {
+            let quiet = duration(errors, value(input)?, false);
+            words.call(errors, word, "quiet", quiet);
         }
         "shutdown_timeout" => {
             let limit = duration(errors, value(input)?, false);

@@ -78,7 +78,7 @@
 //! `naming/endpoints` has registered is balanced over, too.
 //!
 //! # Servers
-//! `Context::serve_tonic` serves a router of tonic's as long as its `#[coord::service]` lives, with
+//! `Context::serve_tonic` serves tonic's routes as long as its `#[coord::service]` lives, with
 //! gRPC's health protocol, and leaves so that no call is lost. `caller(request.metadata())` tells a
 //! server who calls it: see [`caller`](caller()).
 //!

@@ -102,6 +102,7 @@ pub(super) struct Given {
     pub(super) ttl: Option<Duration>,
     pub(super) ready: Option<Ready>,
     pub(super) drain: Option<Duration>,
+    pub(super) quiet: Option<Duration>,
     pub(super) shutdown_timeout: Option<Duration>,
     /// The inner `None`: it is switched off.
     pub(super) watchdog: Option<Option<Duration>>,
@@ -314,6 +315,12 @@ impl<S> Service<S> {
     /// See the macro's `drain`.
     pub fn drain(mut self, drain: Duration) -> Self {
         self.given.drain = Some(drain);
+        self
+    }
+
+    /// See the macro's `quiet`.
+    pub fn quiet(mut self, quiet: Duration) -> Self {
+        self.given.quiet = Some(quiet);
         self
     }
 

@@ -9,7 +9,7 @@ use std::{
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::{listeners::Listeners, settings::Settings, signals::Stop};
+use super::{listeners::Listeners, requests::Requests, settings::Settings, signals::Stop};
 use crate::{
     clock::Clock,
     coordinator::Coordinator,
@@ -38,12 +38,12 @@ struct Inner {
     asked: OnceLock<Stop>,
     stop: CancellationToken,
     shutdown: CancellationToken,
+    requests: Requests,
     #[cfg(feature = "grpc")]
     serve: super::grpc::Terms,
 }
 
 impl Context {
-    #[cfg_attr(not(feature = "grpc"), expect(unused_variables))]
     pub(super) fn new(
         settings: &Settings,
         clock: &Clock,
@@ -61,6 +61,7 @@ impl Context {
             asked: OnceLock::new(),
             stop: CancellationToken::new(),
             shutdown: CancellationToken::new(),
+            requests: Requests::new(clock.clone()),
             #[cfg(feature = "grpc")]
             serve: super::grpc::Terms::new(settings, clock),
         }))
@@ -207,6 +208,10 @@ impl Context {
     /// Cancelled when it begins to stop: before others are told, and before the drain.
     pub(super) fn leaving(&self) -> &CancellationToken {
         &self.0.leaving
+    }
+
+    pub(super) fn requests(&self) -> &Requests {
+        &self.0.requests
     }
 
     pub(super) fn tell(&self) {

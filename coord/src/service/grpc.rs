@@ -6,9 +6,9 @@ mod incoming;
 use std::{error::Error as StdError, pin::pin, time::Duration};
 
 use http::{Request, Response};
-use tonic::{body::Body, codegen::Bytes, service::Routes, transport::server::Router};
+use tonic::{body::Body, codegen::Bytes, service::Routes, transport::Server};
 use tonic_health::pb::health_server::HealthServer;
-use tower::{Layer, Service};
+use tower::{Layer, Service, util::MapRequestLayer};
 
 use self::{health::Health, incoming::Ends};
 use super::{Context, settings::Settings};
@@ -20,11 +20,16 @@ use crate::{
 /// A client that has connected just before the server stops has so long for its first word.
 const GREETING: Duration = Duration::from_secs(1);
 
+/// After so long without a new request, where nobody says how long, all seem to have heard that the
+/// service leaves.
+const QUIET: Duration = Duration::from_secs(1);
+
 /// What [`Context::serve_tonic`] needs of the settings.
 #[derive(Debug)]
 pub(super) struct Terms {
     clock: Clock,
     ready_by_hand: bool,
+    quiet: Option<Duration>,
     /// What is still open this long after the server was told to stop is cut.
     limit: Duration,
 }
@@ -37,6 +42,7 @@ impl Terms {
         Self {
             clock: clock.clone(),
             ready_by_hand: settings.ready_by_hand,
+            quiet: settings.quiet,
             limit: limit - rest,
         }
     }
@@ -48,29 +54,34 @@ impl Context {
     /// ```no_run
     /// # use tonic_health::pb::health_server::{Health, HealthServer};
     /// # async fn users<T: Health>(users: HealthServer<T>, ctx: coord::Context) -> coord::Result<()> {
-    /// use tonic::transport::Server;
+    /// use tonic::{service::Routes, transport::Server};
     ///
-    /// ctx.serve_tonic(Server::builder().add_service(users)).await
+    /// ctx.serve_tonic(Server::builder(), Routes::new(users)).await
     /// # }
     /// ```
     ///
     /// It accepts from the service's only [listener](Self::listener), or of several from the one
-    /// called `grpc`. TLS, layers and limits are what the router's builder was given; what that says
-    /// of the TCP connections does not count: `TCP_NODELAY` is on.
+    /// called `grpc`. TLS, layers and limits are what `server` was given; what it says of the TCP
+    /// connections does not count: `TCP_NODELAY` is on. The services are taken by themselves, and not
+    /// as `server`'s router, because a router of tonic's does not tell of its requests.
     ///
     /// The service is [ready](Self::ready) from here on, unless the word `ready = manual` was written
     /// down: then `main` says when, from another task.
     ///
     /// # Health
     /// [`grpc.health.v1.Health`](https://github.com/grpc/grpc/blob/master/doc/health-checking.md) is
-    /// served beside the router's services (do not add it to the router: it panics on a second one).
+    /// served beside the services (do not add it to them: tonic panics on a second one).
     /// It answers `SERVING` while others are to find the service: it is ready, it is not stopping, and
     /// its [registration](Self::registration) is healthy. A coord service can serve as a whole or not
     /// at all, so the answer is the same whichever name is asked for.
     ///
     /// # How it stops
     /// 1. `NOT_SERVING`; then the record is marked as draining, and removed.
-    /// 2. For `drain` calls are still served, new ones too: others may not have heard yet.
+    /// 2. Calls are still served, new ones too: others may not have heard yet. Once no new one has come
+    ///    for `quiet` they have; else this ends with `drain`. What is in flight does not count, nor do
+    ///    health checks. Of a service that has further listeners, whose requests are not heard of, and
+    ///    where `quiet` is not written down, this is the whole `drain`; so it is if etcd did not confirm
+    ///    that the record is gone.
     /// 3. The listener closes, callers are told that no more calls are taken on their connections
     ///    (GOAWAY), and calls that have begun go on. Those who watch its health see the watch's end. A
     ///    connection on which no client has said a word is closed a second later.
@@ -78,14 +89,14 @@ impl Context {
     ///    cut, so that `main` can return in time.
     ///
     /// # Errors
-    /// As [`listener`](Self::listener), and [`Unavailable`](Error::Unavailable) if a layer of the
-    /// router fails to make the service of a connection.
+    /// As [`listener`](Self::listener), and [`Unavailable`](Error::Unavailable) if a layer of
+    /// `server` fails to make the service of a connection.
     ///
     /// # Cancel safety
     /// Dropped, it cuts all connections and closes the listener.
-    pub async fn serve_tonic<L, B>(&self, router: Router<L>) -> Result<()>
+    pub async fn serve_tonic<L, B>(&self, mut server: Server<L>, routes: Routes) -> Result<()>
     where
-        L: Layer<Routes>,
+        L: Layer<Routes> + Clone,
         L::Service: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
         <L::Service as Service<Request<Body>>>::Future: Send,
         <L::Service as Service<Request<Body>>>::Error: Into<Box<dyn StdError + Send + Sync>> + Send,
@@ -95,10 +106,18 @@ impl Context {
         let Terms {
             clock,
             ready_by_hand,
+            quiet,
             limit,
         } = self.serve_terms();
         let listener = self.listeners().grpc()?;
-        let router = router.add_service(HealthServer::new(Health::new(self.clone())));
+        let alone = self.listeners().bound().len() == 1;
+        if let Some(quiet) = quiet.or(alone.then_some(QUIET)) {
+            self.requests().all_are_heard_of(quiet);
+        }
+        // Before the health protocol is among them: who asks for that again and again has heard.
+        let routes = self.heard(routes);
+        let routes = routes.add_service(HealthServer::new(Health::new(self.clone())));
+        let router = server.add_routes(routes);
         let ends = Ends::default();
         let incoming = incoming::accept(listener, clock.clone(), ends.clone());
         // tonic's connections are tasks of their own: they must not outlive this.
@@ -129,5 +148,14 @@ impl Context {
             maybe_applied: false,
             detail: "the router makes no service for a connection".into(),
         })
+    }
+    /// The same; whoever asks for a route is heard of.
+    fn heard(&self, routes: Routes) -> Routes {
+        let context = self.clone();
+        let heard = MapRequestLayer::new(move |request: Request<_>| {
+            context.requests().came();
+            request
+        });
+        routes.into_axum_router().layer(heard).into()
     }
 }

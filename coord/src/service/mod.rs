@@ -6,7 +6,7 @@
 //! | bind | the listeners; what addresses others are told follows from them | ends with 1 |
 //! | claim | the instance id; the record that says "starting" | ends with 1 |
 //! | run | the arguments, then `main`; `ready()` publishes the record | see below |
-//! | drain | after SIGTERM: the record is marked and removed, requests still come | |
+//! | drain | after SIGTERM: the record is marked and removed; requests still come, until they do not | |
 //! | stop | `shutdown()` is done; `main` is waited for | past the limit it is dropped |
 //! | deregister | what of the record is left | it runs out |
 //! | close | the runtime ends, then the id is given back, then the connections end | it runs out |
@@ -29,6 +29,7 @@ mod extract;
 mod grpc;
 mod listeners;
 mod prepare;
+mod requests;
 mod settings;
 mod signals;
 mod stopping;

@@ -57,6 +57,11 @@ pub(super) struct Settings {
     pub(super) ready_by_hand: bool,
     pub(super) id: Option<IdSettings>,
     pub(super) drain: Duration,
+    #[cfg_attr(
+        not(feature = "grpc"),
+        expect(dead_code, reason = "no requests are heard of")
+    )]
+    pub(super) quiet: Option<Duration>,
     pub(super) shutdown_timeout: Duration,
     /// How long the user's runtime may be stuck before the registration is no longer renewed.
     pub(super) watchdog: Option<Duration>,
@@ -132,6 +137,7 @@ impl Settings {
         if ready == Ready::Listening && listen.is_empty() && env.faults.is_empty() {
             env.fault("`ready = listening` needs `listen`: there is no listener to be taken");
         }
+        let quiet = env.pick("quiet", "COORD_QUIET", given.quiet, duration);
         let mut time = |word, variable, given, default| {
             env.pick(word, variable, given, duration)
                 .unwrap_or(Duration::from_secs(default))
@@ -164,6 +170,7 @@ impl Settings {
             ready,
             ready_by_hand,
             drain,
+            quiet,
             shutdown_timeout,
             etcd_down,
             won: std::mem::take(&mut env.won),

@@ -12,7 +12,7 @@ use super::{
     settings::Settings,
     signals::{Signals, Stop},
 };
-use crate::clock::{Clock, Instant};
+use crate::clock::{Clock, Elapsed, Instant};
 
 /// How long the thread that runs `main` has to drop it, once it is told to.
 const DROP_LIMIT: Duration = Duration::from_secs(1);
@@ -164,16 +164,24 @@ impl Stopping {
         };
         // Also while it is being registered again: others may still use what they have heard before.
         let known = context.readiness().is_cancelled() && registration.is_kept();
-        if clock
-            .timeout(LAST_CALL, registration.withdraw())
-            .await
-            .is_err()
-        {
+        let told = clock.timeout(LAST_CALL, registration.withdraw()).await;
+        if told.is_err() {
             tracing::warn!(target: "coord::service", service = context.service(),
                 "no answer from etcd: the record goes when etcd answers, or with its lease");
         }
-        if known && first != Stop::Interrupt {
-            clock.sleep(*drain).await;
+        if !known || first == Stop::Interrupt {
+            return;
+        }
+        let quiet = async {
+            // Else those who have not called for a while can still find it.
+            match told {
+                Ok(()) => context.requests().quiet().await,
+                Err(Elapsed) => std::future::pending().await,
+            }
+        };
+        if let Ok(quiet) = clock.timeout(*drain, quiet).await {
+            tracing::info!(target: "coord::service", service = context.service(),
+                "drained: no new request for {}", humantime::format_duration(quiet));
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod calls;
 mod discovery;
+mod drain;
 mod failure;
 mod hard;
 mod interop;

@@ -16,6 +16,7 @@ use serde_json::Value;
 use tokio::{net::TcpStream, sync::Notify};
 use tonic::{
     Code,
+    service::Routes,
     transport::{Certificate, Channel, ClientTlsConfig, Server},
 };
 use tonic_health::pb::{
@@ -25,20 +26,21 @@ use tonic_health::pb::{
 };
 
 /// More than a test takes.
-const WAIT: Duration = Duration::from_secs(120);
+pub(crate) const WAIT: Duration = Duration::from_secs(120);
 const RECORDS: &str = "coord/svc/echo/";
 
 /// A service in a process of its own, and a client of each of its services.
-struct Running {
+pub(crate) struct Running {
     client: Client,
-    worker: Worker,
-    address: String,
-    echo: EchoClient<Channel>,
-    health: HealthClient<Channel>,
+    pub(crate) worker: Worker,
+    pub(crate) address: String,
+    pub(crate) channel: Channel,
+    pub(crate) echo: EchoClient<Channel>,
+    pub(crate) health: HealthClient<Channel>,
 }
 
 impl Running {
-    async fn start(server: &Backend, environment: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start(server: &Backend, environment: &[(&str, &str)]) -> Self {
         let worker = spawn(server, &["a"], environment);
         let client = server.client().await;
         let address = address(&client).await;
@@ -50,16 +52,17 @@ impl Running {
             worker,
             address,
             echo: EchoClient::new(channel.clone()),
-            health: HealthClient::new(channel),
+            health: HealthClient::new(channel.clone()),
+            channel,
         }
     }
 
-    async fn routable(&self) {
+    pub(crate) async fn routable(&self) {
         let found = async || !found(&self.client, RECORDS).await.is_empty();
         eventually("it is routable", found).await;
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.worker.pid()).unwrap();
         kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
     }
@@ -73,7 +76,9 @@ impl Running {
     }
 
     /// What it tells of its health from now on; `None` at the end.
-    async fn health_watch(&mut self) -> impl AsyncFnMut() -> Option<ServingStatus> + use<> {
+    pub(crate) async fn health_watch(
+        &mut self,
+    ) -> impl AsyncFnMut() -> Option<ServingStatus> + use<> {
         let answers = self.health.watch(HealthCheckRequest::default()).await;
         let mut answers = answers.unwrap().into_inner();
         async move || {
@@ -108,7 +113,7 @@ async fn found(client: &Client, prefix: &str) -> Vec<Value> {
     found.kvs().iter().map(read).collect()
 }
 
-fn say(text: &str, delay_ms: u32) -> EchoRequest {
+pub(crate) fn say(text: &str, delay_ms: u32) -> EchoRequest {
     EchoRequest {
         text: text.into(),
         delay_ms,
@@ -316,22 +321,19 @@ async fn a_channel_calls_it_with_tls(server: Backend) {
 #[coord::test]
 async fn dropped_it_cuts_its_connections_and_closes_its_listener(coordinator: Coordinator) {
     let handler = EchoHandler::new("a");
-    let (router, drop_it) = (
-        Server::builder().add_service(handler.service()),
-        Notify::new(),
-    );
-    let drop_it = Arc::new(drop_it);
+    let routes = Routes::new(handler.service());
+    let drop_it = Arc::new(Notify::new());
     let told = drop_it.clone();
     let service = tokio::task::spawn_blocking(move || {
         let service = Service::new("echo").listen("127.0.0.1:0");
         service.run(async move |ctx: Context| {
             tokio::select! {
-                served = ctx.serve_tonic(router) => panic!("it has ended: {served:?}"),
+                served = ctx.serve_tonic(Server::builder(), routes) => panic!("it has ended: {served:?}"),
                 () = told.notified() => {}
             }
             // It took it, and does not give it back.
-            let router = Server::builder().add_service(EchoHandler::new("b").service());
-            let again = ctx.serve_tonic(router).await;
+            let routes = Routes::new(EchoHandler::new("b").service());
+            let again = ctx.serve_tonic(Server::builder(), routes).await;
             assert!(matches!(again, Err(Error::Invalid { .. })), "{again:?}");
             ctx.stop();
             ctx.shutdown().await;
@@ -352,8 +354,11 @@ async fn dropped_it_cuts_its_connections_and_closes_its_listener(coordinator: Co
 async fn without_a_listener_it_says_what_to_write(_coordinator: Coordinator) {
     let service = tokio::task::spawn_blocking(|| {
         Service::new("echo").run(async |ctx: Context| {
-            let router = Server::builder().add_service(EchoHandler::new("a").service());
-            let error = ctx.serve_tonic(router).await.unwrap_err();
+            let routes = Routes::new(EchoHandler::new("a").service());
+            let error = ctx
+                .serve_tonic(Server::builder(), routes)
+                .await
+                .unwrap_err();
             assert!(error.to_string().contains("listen = "), "{error}");
         })
     });

@@ -34,6 +34,7 @@ fn given() -> Given {
         .ttl(Duration::from_secs(5))
         .ready(Ready::Immediate)
         .drain(Duration::from_secs(3))
+        .quiet(Duration::from_secs(3))
         .shutdown_timeout(Duration::from_secs(3))
         .watchdog(Duration::from_secs(3))
         .etcd_down(Duration::from_secs(3))
@@ -74,6 +75,7 @@ fn the_words_win_over_the_defaults() {
     ] {
         assert_eq!(time, three);
     }
+    assert_eq!(settings.quiet, Some(three));
     assert_eq!(settings.watchdog, Some(three));
     assert_eq!(settings.runtime.worker_threads, Some(3));
     let id = settings.id.expect("it has one");
@@ -103,6 +105,7 @@ fn the_environment_wins_over_the_words() {
         ("COORD_TTL", "4s"),
         ("COORD_READY", "listening"),
         ("COORD_DRAIN", "1s"),
+        ("COORD_QUIET", "1s"),
         ("COORD_SHUTDOWN_TIMEOUT", "1s"),
         ("COORD_WATCHDOG", "off"),
         ("COORD_ETCD_DOWN", "1s"),
@@ -150,6 +153,7 @@ fn the_environment_wins_over_the_words() {
     ] {
         assert_eq!(time, one);
     }
+    assert_eq!(settings.quiet, Some(one));
     assert_eq!(settings.watchdog, None);
     assert_eq!(settings.runtime.worker_threads, Some(1));
     let id = settings.id.expect("it has one");
@@ -244,6 +248,7 @@ fn all_faults_come_at_once() {
         ("COORD_TTL", "1500ms"),
         ("COORD_READY", "soon"),
         ("COORD_DRAIN", "soon"),
+        ("COORD_QUIET", "1"),
         ("COORD_WATCHDOG", "0s"),
         ("COORD_ETCD_DOWN", "1"),
         ("COORD_WORKER_THREADS", "0"),

@@ -4,7 +4,10 @@
 
 use coord::{Context, InstanceHealth, InstanceUpdate};
 use coord_tests::{echo::EchoHandler, worker::wire};
-use tonic::transport::{Identity, Server, ServerTlsConfig};
+use tonic::{
+    service::Routes,
+    transport::{Identity, Server, ServerTlsConfig},
+};
 
 #[coord::service(
     name = "echo",
@@ -24,7 +27,7 @@ pub(crate) async fn main(ctx: Context) -> anyhow::Result<()> {
         server = server.tls_config(ServerTlsConfig::new().identity(identity))?;
     }
     tokio::spawn(obey(ctx.clone()));
-    ctx.serve_tonic(server.add_service(handler.service()))
+    ctx.serve_tonic(server, Routes::new(handler.service()))
         .await?;
     wire::say("ended");
     Ok(())

@@ -76,4 +76,10 @@ async fn no_limits() {}
 #[coord::service(watchdog = off, watchdog = "1s")]
 async fn watchdog_twice() {}
 
+#[coord::service(quiet = 1, quite = "1s")]
+async fn quiet() {}
+
+#[coord::service(quiet = "1s", quiet = "a second")]
+async fn quiet_twice() {}
+
 fn main() {}

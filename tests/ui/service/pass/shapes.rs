@@ -89,6 +89,7 @@ fn before() {}
     ),
     ready = immediate,
     drain = HOUR,
+    quiet = "500ms",
     shutdown_timeout = "1s 500ms",
     watchdog = HOUR,
     etcd_down = "2m",
