@@ -236,6 +236,10 @@ mod tests {
         assert!(!has_room(&turn(&mut service, 7)));
         assert!(has_room(&turn(&mut service, 8)));
         assert_eq!((kept.0.to_vec(), kept.0.revision()), (kept.1, 5));
+        // One that only knows which it was, as a view does.
+        let known = Arc::downgrade(&turn(&mut service, 9));
+        assert!((10..13).all(|created| has_room(&turn(&mut service, created))));
+        assert!(known.upgrade().is_none());
     }
 
     #[derive(Clone, Debug)]

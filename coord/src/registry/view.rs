@@ -1,6 +1,9 @@
 //! [`ServiceView`]: a service's instances, as a value that is always at hand.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use super::{follow::Look, set::InstanceSet};
 use crate::{
@@ -22,7 +25,8 @@ const VIEW: &str = "view instances";
 pub struct ServiceView {
     service: Arc<str>,
     look: Look,
-    seen: Arc<InstanceSet>,
+    /// It is only compared: no view keeps a set from being made into a newer one.
+    seen: Weak<InstanceSet>,
     clock: Clock,
 }
 
@@ -30,7 +34,7 @@ impl ServiceView {
     pub(super) fn new(engine: &Engine, service: &str, look: Look) -> Self {
         Self {
             service: service.into(),
-            seen: look.followed.set.load_full(),
+            seen: Arc::downgrade(&look.followed.set.load()),
             look,
             clock: engine.clock.clone(),
         }
@@ -40,9 +44,11 @@ impl ServiceView {
     pub(super) async fn listed(&mut self, limit: Duration) -> Result<()> {
         let clock = self.clock.clone();
         let listed = async {
-            while self.seen.revision() == 0 {
-                self.changed().await?;
+            let mut set = self.load();
+            while set.revision() == 0 {
+                set = self.changed().await?;
             }
+            self.seen = Arc::downgrade(&set);
             Ok(())
         };
         match clock.timeout(limit, listed).await {
@@ -83,8 +89,9 @@ impl ServiceView {
     pub async fn changed(&mut self) -> Result<Arc<InstanceSet>> {
         loop {
             let newest = self.load();
-            if !Arc::ptr_eq(&newest, &self.seen) {
-                self.seen = newest.clone();
+            let newer = Arc::downgrade(&newest);
+            if !newer.ptr_eq(&self.seen) {
+                self.seen = newer;
                 return Ok(newest);
             }
             let news = self.look.news.changed().await;
