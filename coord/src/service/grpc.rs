@@ -82,8 +82,8 @@ impl Context {
     ///    health checks. Of a service that has further listeners, whose requests are not heard of, and
     ///    where `quiet` is not written down, this is the whole `drain`; so it is if etcd did not confirm
     ///    that the record is gone.
-    /// 3. The listener closes, callers are told that no more calls are taken on their connections
-    ///    (GOAWAY), and calls that have begun go on. Those who watch its health see the watch's end. A
+    /// 3. The listener closes, once those who wait there have been accepted; callers are told that no
+    ///    more calls are taken on their connections (GOAWAY), and calls that have begun go on. Those who watch its health see the watch's end. A
     ///    connection on which no client has said a word is closed a second later.
     /// 4. What is open shortly before `shutdown_timeout` is over (a tenth of it, at most a second) is
     ///    cut, so that `main` can return in time.
@@ -119,13 +119,16 @@ impl Context {
         let routes = routes.add_service(HealthServer::new(Health::new(self.clone())));
         let router = server.add_routes(routes);
         let ends = Ends::default();
-        let incoming = incoming::accept(listener, clock.clone(), ends.clone());
+        let incoming = incoming::accept(listener, self.shutdown(), clock.clone(), ends.clone());
         // tonic's connections are tasks of their own: they must not outlive this.
         let _cut_at_the_end = ends.cut.clone().drop_guard();
         if !ready_by_hand {
             self.ready();
         }
-        let mut serving = pin!(router.serve_with_incoming_shutdown(incoming, self.shutdown()));
+        // That there are no more connections is what stops it. Without a signal, tonic would not take
+        // leave of those that are there.
+        let no_signal = std::future::pending();
+        let mut serving = pin!(router.serve_with_incoming_shutdown(incoming, no_signal));
         let limit_passed = async {
             self.shutdown().await;
             let greeting = GREETING.min(*limit);
