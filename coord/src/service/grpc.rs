@@ -79,7 +79,7 @@ impl Context {
     /// 1. `NOT_SERVING`; then the record is marked as draining, and removed.
     /// 2. Calls are still served, new ones too: others may not have heard yet. Once no new one has come
     ///    for `quiet` they have; else this ends with `drain`. What is in flight does not count, nor do
-    ///    health checks. Of a service that has further listeners, whose requests are not heard of, and
+    ///    health checks, nor time in which the process or its runtime stood still. Of a service that has further listeners, whose requests are not heard of, and
     ///    where `quiet` is not written down, this is the whole `drain`; so it is if etcd did not confirm
     ///    that the record is gone.
     /// 3. The listener closes, once those who wait there have been accepted; callers are told that no
