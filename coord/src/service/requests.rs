@@ -69,7 +69,7 @@ impl Requests {
     /// # Cancel safety
     /// Safe to drop; a new call begins anew.
     pub(super) async fn quiet(&self) -> Duration {
-        let Some((quiet, runtime)) = self.quiet.get() else {
+        let Some((quiet, user)) = self.quiet.get() else {
             return std::future::pending().await;
         };
         let part = *quiet / PARTS;
@@ -85,7 +85,7 @@ impl Requests {
             }
             self.clock.sleep(left.min(part)).await;
             // `None`: it has ended, with all that it served.
-            runtime.spawn(async {}).await;
+            user.spawn(async {}).await;
             let now = self.clock.now();
             if now.since(begun) >= still {
                 since = now;
