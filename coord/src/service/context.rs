@@ -16,6 +16,7 @@ use crate::{
     error::{Context as ErrorContext, Error, Result},
     instance_id::InstanceId,
     registry::Registration,
+    tasks::Tasks,
 };
 
 /// A running service, for its `main`: its listener, its id, when it is ready and when it is to stop.
@@ -47,6 +48,7 @@ impl Context {
     pub(super) fn new(
         settings: &Settings,
         clock: &Clock,
+        tasks: Tasks,
         coordinator: Coordinator,
         listeners: Listeners,
     ) -> Self {
@@ -61,7 +63,7 @@ impl Context {
             asked: OnceLock::new(),
             stop: CancellationToken::new(),
             shutdown: CancellationToken::new(),
-            requests: Requests::new(clock.clone()),
+            requests: Requests::new(clock.clone(), tasks),
             #[cfg(feature = "grpc")]
             serve: super::grpc::Terms::new(settings, clock),
         }))

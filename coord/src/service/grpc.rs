@@ -79,12 +79,15 @@ impl Context {
     /// 1. `NOT_SERVING`; then the record is marked as draining, and removed.
     /// 2. Calls are still served, new ones too: others may not have heard yet. Once no new one has come
     ///    for `quiet` they have; else this ends with `drain`. What is in flight does not count, nor do
-    ///    health checks. Of a service that has further listeners, whose requests are not heard of, and
-    ///    where `quiet` is not written down, this is the whole `drain`; so it is if etcd did not confirm
-    ///    that the record is gone.
-    /// 3. The listener closes, callers are told that no more calls are taken on their connections
-    ///    (GOAWAY), and calls that have begun go on. Those who watch its health see the watch's end. A
-    ///    connection on which no client has said a word is closed a second later.
+    ///    health checks and what a layer of `server` answers by itself; one that has to wait for a
+    ///    limit counts when it is let in. Time in which the process or its runtime stood still is not
+    ///    quiet. Of a service that has further listeners, whose requests are not heard of, and where
+    ///    `quiet` is not written down, this is the whole `drain`; so it is if etcd did not confirm that
+    ///    the record is gone.
+    /// 3. The listener closes, once those who wait there have been accepted; callers are told that no
+    ///    more calls are taken on their connections (GOAWAY), and calls that have begun go on. Those who
+    ///    watch its health see the watch's end. A connection on which no client has said a word is
+    ///    closed a second later.
     /// 4. What is open shortly before `shutdown_timeout` is over (a tenth of it, at most a second) is
     ///    cut, so that `main` can return in time.
     ///
@@ -93,7 +96,8 @@ impl Context {
     /// `server` fails to make the service of a connection.
     ///
     /// # Cancel safety
-    /// Dropped, it cuts all connections and closes the listener.
+    /// Dropped, it cuts all connections and closes the listener. The same happens when `main` returns
+    /// while a task of its own serves: wait for that task.
     pub async fn serve_tonic<L, B>(&self, mut server: Server<L>, routes: Routes) -> Result<()>
     where
         L: Layer<Routes> + Clone,
@@ -119,13 +123,16 @@ impl Context {
         let routes = routes.add_service(HealthServer::new(Health::new(self.clone())));
         let router = server.add_routes(routes);
         let ends = Ends::default();
-        let incoming = incoming::accept(listener, clock.clone(), ends.clone());
+        let incoming = incoming::accept(listener, self.shutdown(), clock.clone(), ends.clone());
         // tonic's connections are tasks of their own: they must not outlive this.
         let _cut_at_the_end = ends.cut.clone().drop_guard();
         if !ready_by_hand {
             self.ready();
         }
-        let mut serving = pin!(router.serve_with_incoming_shutdown(incoming, self.shutdown()));
+        // That there are no more connections is what stops it. Without a signal, tonic would not take
+        // leave of those that are there.
+        let no_signal = std::future::pending();
+        let mut serving = pin!(router.serve_with_incoming_shutdown(incoming, no_signal));
         let limit_passed = async {
             self.shutdown().await;
             let greeting = GREETING.min(*limit);

@@ -248,9 +248,9 @@ fn start<S>(service: Service<S>) -> Result<Option<Life>> {
     // Looks names up, which blocks: now, when no runtime waits for this thread.
     let etcd = &coordinator.options().endpoints;
     let addresses = address::advertised(&settings, etcd, listeners.bound());
-    let context = Context::new(&settings, &clock, coordinator, listeners);
-    let stopping = Stopping::new(context.clone(), clock.clone(), &settings);
     let tasks = thread.tasks(&CancellationToken::new());
+    let context = Context::new(&settings, &clock, tasks.clone(), coordinator, listeners);
+    let stopping = Stopping::new(context.clone(), clock.clone(), &settings);
     tasks.spawn(stopping.clone().watch(signals));
     global::set_global_if_none(context.coordinator());
     Ok(Some(Life {

@@ -179,9 +179,12 @@ impl Stopping {
                 Err(Elapsed) => std::future::pending().await,
             }
         };
-        if let Ok(quiet) = clock.timeout(*drain, quiet).await {
-            tracing::info!(target: "coord::service", service = context.service(),
-                "drained: no new request for {}", humantime::format_duration(quiet));
+        let service = context.service();
+        match clock.timeout(*drain, quiet).await {
+            Ok(quiet) => tracing::info!(target: "coord::service", service,
+                "drained: no new request for {}", humantime::format_duration(quiet)),
+            Err(Elapsed) => tracing::info!(target: "coord::service", service,
+                "drained for {}", humantime::format_duration(*drain)),
         }
     }
 

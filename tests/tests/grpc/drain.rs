@@ -147,6 +147,8 @@ async fn it_ends_whoever_goes_on_calling(server: Backend) {
         timeout(WAIT, caller).await.expect("it is refused").unwrap();
     }
     assert_eq!(running.worker.ended().await.code(), Some(0));
+    let log = running.worker.errors();
+    assert!(log.contains("drained for 3s"), "{log}");
 }
 
 /// Whoever calls rarely would find it for as long as its lease lives.

@@ -1,6 +1,10 @@
 //! `Context::serve_tonic` in a process of its own, seen from outside.
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    process::ExitCode,
+    sync::{Arc, mpsc},
+    time::Duration,
+};
 
 use coord::{Context, Coordinator, Error, Service, TlsOptions};
 use coord_tests::{
@@ -13,7 +17,12 @@ use etcd_client::{Client, EventType, GetOptions, WatchOptions};
 use futures_util::StreamExt as _;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use tokio::{net::TcpStream, sync::Notify};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::{Notify, oneshot},
+    time::timeout,
+};
 use tonic::{
     Code,
     service::Routes,
@@ -315,6 +324,69 @@ async fn a_channel_calls_it_with_tls(server: Backend) {
     assert_eq!((&*reply.server, &*reply.text), ("a", "secret"));
     worker.terminate();
     assert_eq!(worker.ended().await.code(), Some(0));
+}
+
+/// Its runtime stands still while they connect and call, and while it is told to stop.
+#[coord::test]
+async fn who_has_connected_before_its_listener_closes_is_served(coordinator: Coordinator) {
+    let (ask, asked) = oneshot::channel::<()>();
+    let (tell, told) = oneshot::channel();
+    let (go_on, stand_still) = mpsc::channel::<()>();
+    let service = tokio::task::spawn_blocking(move || {
+        let service = Service::new("echo").listen("127.0.0.1:0").current_thread();
+        service
+            .drain(Duration::ZERO)
+            .run(async move |ctx: Context| {
+                let here = ctx.clone();
+                tokio::spawn(async move {
+                    asked.await.unwrap();
+                    tell.send(here).unwrap();
+                    stand_still.recv().unwrap_err();
+                });
+                let routes = Routes::new(EchoHandler::new("a").service());
+                ctx.serve_tonic(Server::builder(), routes).await
+            })
+    });
+    let registry = coordinator.registry();
+    let address = eventually("it is found", async || {
+        let found = registry.discover("echo").await.unwrap();
+        found.first().map(|instance| instance.address.clone())
+    });
+    let address = address.await;
+    ask.send(()).unwrap();
+    let ctx = told.await.unwrap();
+    let mut callers = Vec::new();
+    for _ in 0..20 {
+        let mut caller = TcpStream::connect(&address).await.unwrap();
+        caller.write_all(CALL).await.unwrap();
+        callers.push(caller);
+    }
+    ctx.stop();
+    ctx.shutdown().await;
+    drop(go_on);
+    for mut caller in callers {
+        timeout(WAIT, answered(&mut caller)).await.unwrap().unwrap();
+    }
+    assert_eq!(service.await.unwrap(), ExitCode::SUCCESS);
+}
+
+/// A client's first words in HTTP/2, with empty settings, and `POST /` on its first stream.
+const CALL: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\
+    \x00\x00\x00\x04\x00\x00\x00\x00\x00\
+    \x00\x00\x03\x01\x05\x00\x00\x00\x01\x83\x86\x84";
+
+/// Waits for the headers of the answer.
+async fn answered(caller: &mut TcpStream) -> std::io::Result<()> {
+    const HEADERS: u8 = 1;
+    loop {
+        let mut frame = [0; 9];
+        caller.read_exact(&mut frame).await?;
+        if frame[3] == HEADERS {
+            return Ok(());
+        }
+        let length = u32::from_be_bytes([0, frame[0], frame[1], frame[2]]);
+        caller.read_exact(&mut vec![0; length as usize]).await?;
+    }
 }
 
 /// In this process: what is left of it when `main` does not wait for its end.

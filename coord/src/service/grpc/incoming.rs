@@ -1,13 +1,14 @@
 //! [`accept`]: connections that can be cut.
 
 use std::{
-    io,
+    io, mem,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
+    vec,
 };
 
-use futures_util::{Stream, stream};
+use futures_util::{Stream, StreamExt as _, stream};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -15,7 +16,10 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-use crate::clock::{Clock, Sleep};
+use crate::{
+    clock::{Clock, Sleep},
+    service::Shutdown,
+};
 
 /// How long a machine that has no file descriptor left is given to find one.
 const EXHAUSTED: Duration = Duration::from_millis(100);
@@ -32,33 +36,92 @@ pub(super) struct Ends {
     pub(super) silent: CancellationToken,
 }
 
-/// The connections that come in.
+/// The connections that come in, until `shutdown`: then the listener closes, and the last ones are
+/// those that wait to be accepted. Their clients may have called already; closed on, they would see
+/// those calls break.
 pub(super) fn accept(
     listener: TcpListener,
+    shutdown: Shutdown,
     clock: Clock,
     ends: Ends,
 ) -> impl Stream<Item = io::Result<Connection>> {
-    let state = (listener, clock, ends);
-    stream::unfold(state, async |(listener, clock, ends)| {
-        loop {
-            let error = match listener.accept().await {
-                Ok((stream, _)) => {
-                    let connection = Connection::new(stream, &ends, clock.clone());
-                    return Some((Ok(connection), (listener, clock, ends)));
-                }
-                Err(error) => error,
-            };
-            // Of one connection, which has gone again.
-            if matches!(
-                error.kind(),
-                io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
-            ) {
-                continue;
-            }
-            tracing::warn!(target: "coord::service", %error, "cannot accept a connection; trying again");
-            clock.sleep(EXHAUSTED).await;
+    let connection = {
+        let clock = clock.clone();
+        move |stream| Ok(Connection::new(stream, &ends, clock.clone()))
+    };
+    let state = (Listening::Open(listener), shutdown);
+    let streams = stream::unfold(state, move |(mut listening, mut shutdown)| {
+        let clock = clock.clone();
+        async move {
+            let stream = listening.next(&mut shutdown, &clock).await?;
+            Some((stream, (listening, shutdown)))
         }
-    })
+    });
+    streams.map(connection)
+}
+
+enum Listening {
+    Open(TcpListener),
+    Closed(vec::IntoIter<TcpStream>),
+}
+
+impl Listening {
+    async fn next(&mut self, shutdown: &mut Shutdown, clock: &Clock) -> Option<TcpStream> {
+        loop {
+            let listener = match self {
+                Self::Open(listener) => listener,
+                Self::Closed(rest) => return rest.next(),
+            };
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = &mut *shutdown => {
+                    let closed = Self::Closed(Vec::new().into_iter());
+                    if let Self::Open(listener) = mem::replace(self, closed) {
+                        *self = Self::Closed(waiting(listener).into_iter());
+                    }
+                    continue;
+                }
+            };
+            match accepted {
+                Ok((stream, _)) => return Some(stream),
+                Err(error) if has_gone(&error) => {}
+                Err(error) => {
+                    tracing::warn!(target: "coord::service", %error,
+                        "cannot accept a connection; trying again");
+                    clock.sleep(EXHAUSTED).await;
+                }
+            }
+        }
+    }
+}
+
+/// Those that wait to be accepted. The system is asked: tokio may not have heard of them.
+fn waiting(listener: TcpListener) -> Vec<TcpStream> {
+    let mut waiting = Vec::new();
+    let Ok(listener) = listener.into_std() else {
+        return waiting;
+    };
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                // Else it has gone, or there is no memory for it.
+                if stream.set_nonblocking(true).is_ok() {
+                    waiting.extend(TcpStream::from_std(stream));
+                }
+            }
+            Err(error) if has_gone(&error) => {}
+            // There are no more; or no file descriptor.
+            Err(_) => return waiting,
+        }
+    }
+}
+
+/// The fault is that of one connection.
+fn has_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+    )
 }
 
 /// One accepted connection. Cut, it fails as if the network had.
