@@ -87,6 +87,11 @@ impl Listeners {
 
     /// The only one.
     pub(super) fn only(&self) -> Result<tokio::net::TcpListener> {
+        self.sole("write `listeners().take(…)` with one of")
+    }
+
+    /// The only one. `mend`: what to do with their names where there are several.
+    fn sole(&self, mend: &str) -> Result<tokio::net::TcpListener> {
         match self.0.bound.as_slice() {
             [(name, _)] => self.take(name),
             [] => Err(Error::NotConfigured {
@@ -100,10 +105,7 @@ impl Listeners {
                     .iter()
                     .map(|(name, _)| format!("{name:?}"))
                     .collect();
-                let fault = format!(
-                    "there are several: write `listeners().take(…)` with one of {}",
-                    names.join(", ")
-                );
+                let fault = format!("there are several: {mend} {}", names.join(", "));
                 Err(Error::invalid(OPERATION, fault))
             }
         }
@@ -114,7 +116,7 @@ impl Listeners {
     pub(super) fn grpc(&self) -> Result<tokio::net::TcpListener> {
         match self.0.bound.iter().any(|(name, _)| name == "grpc") {
             true => self.take("grpc"),
-            false => self.only(),
+            false => self.sole("call the one for gRPC `grpc`, instead of one of"),
         }
     }
 

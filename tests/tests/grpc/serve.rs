@@ -424,15 +424,21 @@ async fn dropped_it_cuts_its_connections_and_closes_its_listener(coordinator: Co
 
 #[coord::test]
 async fn without_a_listener_it_says_what_to_write(_coordinator: Coordinator) {
-    let service = tokio::task::spawn_blocking(|| {
-        Service::new("echo").run(async |ctx: Context| {
-            let routes = Routes::new(EchoHandler::new("a").service());
-            let error = ctx
-                .serve_tonic(Server::builder(), routes)
-                .await
-                .unwrap_err();
-            assert!(error.to_string().contains("listen = "), "{error}");
-        })
-    });
-    assert_eq!(service.await.unwrap(), ExitCode::SUCCESS);
+    let two = Service::new("echo")
+        .listen_named("a", "127.0.0.1:0")
+        .listen_named("b", "127.0.0.1:0");
+    for (service, mend) in [
+        (Service::new("echo"), "listen = "),
+        (two, "call the one for gRPC `grpc`"),
+    ] {
+        let service = tokio::task::spawn_blocking(move || {
+            service.run(async move |ctx: Context| {
+                let routes = Routes::new(EchoHandler::new("a").service());
+                let error = ctx.serve_tonic(Server::builder(), routes).await;
+                let error = error.unwrap_err().to_string();
+                assert!(error.contains(mend), "{error}");
+            })
+        });
+        assert_eq!(service.await.unwrap(), ExitCode::SUCCESS);
+    }
 }
