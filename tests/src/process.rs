@@ -82,6 +82,16 @@ impl Process {
         self.signal(Signal::TERM);
     }
 
+    /// How it ended, if it has; else it is sent this.
+    pub(crate) fn exited_or_sent(&self, signal: Signal) -> Option<ExitStatus> {
+        let mut child = self.child();
+        let exited = child.try_wait().expect("a child can be waited for");
+        if exited.is_none() {
+            kill_process(self.pid, signal).expect("a child takes signals");
+        }
+        exited
+    }
+
     fn signal(&self, signal: Signal) {
         // Held, and not ended: until it is waited for, its number is not another's.
         let mut child = self.child();

@@ -29,6 +29,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
@@ -181,6 +182,16 @@ impl Worker {
     pub async fn ended(&self) -> ExitStatus {
         let what = format!("worker {} ends", self.command);
         eventually(&what, async || self.process.exited()).await
+    }
+
+    /// Sends it a signal again and again until it has ended.
+    ///
+    /// # Panics
+    ///
+    /// If it does not end within two minutes.
+    pub async fn ended_by(&self, signal: Signal) -> ExitStatus {
+        let what = format!("worker {} ends by {signal:?}", self.command);
+        eventually(&what, async || self.process.exited_or_sent(signal)).await
     }
 
     /// SIGKILL; returns when it is gone.

@@ -144,6 +144,7 @@ on_both! {
     the_same_by_hand_does_the_same,
     a_panic_deregisters_and_leaves_the_id_to_expire,
     a_second_signal_ends_it_at_once_and_leaves_the_id_to_expire,
+    signals_that_come_together_are_one,
     what_is_not_ready_is_known_and_not_routable,
     a_killed_service_expires,
     etcd_that_comes_late_is_waited_for_and_one_that_never_comes_is_an_error,
@@ -242,8 +243,8 @@ async fn a_second_signal_ends_it_at_once_and_leaves_the_id_to_expire(server: Bac
     running.signal(Signal::TERM);
     let gone = async || running.keys("svc").await.is_empty();
     eventually("it has begun to stop", gone).await;
-    running.signal(Signal::INT);
-    assert_eq!(running.code().await, Some(130));
+    let ended = running.worker.ended_by(Signal::INT).await;
+    assert_eq!(ended.code(), Some(130));
     assert_eq!(running.history(before).await, LEFT[..2]);
     let slots = running.keys("slot").await;
     assert_eq!(slots.len(), 1);
@@ -254,6 +255,21 @@ async fn a_second_signal_ends_it_at_once_and_leaves_the_id_to_expire(server: Bac
         .lease_time_to_live(slots[0].lease(), None)
         .await;
     assert!(lease.unwrap().ttl() > 0);
+}
+
+/// As `timeout` sends them: to the process, and to its group.
+async fn signals_that_come_together_are_one(server: Backend) {
+    let mut running = Running::on(server, "serve", &[("COORD_DRAIN", "300ms")]).await;
+    let before = running.revision().await;
+    running.worker.stop();
+    // Of one kind they would be one for the system already.
+    for signal in [Signal::TERM, Signal::INT] {
+        running.signal(signal);
+    }
+    running.worker.cont();
+    running.worker.expect("told").await;
+    assert_eq!(running.code().await, Some(0));
+    assert_eq!(running.history(before).await, LEFT);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,6 +14,10 @@ use super::{
 };
 use crate::clock::{Clock, Elapsed, Instant};
 
+/// A second signal so soon after the first is the same one: some send it to a process and then to its
+/// whole group, as `timeout` of GNU coreutils does, and nobody has seen what the first one did.
+const ECHO: Duration = Duration::from_millis(100);
+
 /// How long the thread that runs `main` has to drop it, once it is told to.
 const DROP_LIMIT: Duration = Duration::from_secs(1);
 
@@ -102,6 +106,9 @@ impl Stopping {
                 let signal = Signals::next(&mut signals).await;
                 tracing::info!(target: "coord::service", service, ?signal, "stopping already");
             }
+            let echoes = async { while Signals::next(&mut signals).await.is_signal() {} };
+            // It ends in no other way.
+            let _ = self.0.clock.timeout(ECHO, echoes).await;
             Signals::next(&mut signals).await
         };
         let why = tokio::select! {

@@ -259,8 +259,8 @@ async fn a_second_signal_ends_it_whatever_is_in_flight(server: Backend) {
     let call = tokio::spawn(async move { echo.echo(say("for ever", u32::MAX)).await });
     running.signal(Signal::TERM);
     assert_eq!(told().await, Some(NotServing));
-    running.signal(Signal::TERM);
-    assert_eq!(running.worker.ended().await.code(), Some(128 + 15));
+    let ended = running.worker.ended_by(Signal::TERM).await;
+    assert_eq!(ended.code(), Some(128 + 15));
     call.await.unwrap().unwrap_err();
     assert!(found(&running.client, RECORDS).await.is_empty());
 }
