@@ -156,6 +156,7 @@ impl Context {
             detail: "the router makes no service for a connection".into(),
         })
     }
+
     /// The same; whoever asks for a route is heard of.
     fn heard(&self, routes: Routes) -> Routes {
         let context = self.clone();

@@ -133,6 +133,19 @@ mod tests {
         Poll::Pending
     }
 
+    /// It is over after so many steps, and no sooner.
+    async fn passes_in(
+        steps: usize,
+        mut quiet: Pin<&mut impl Future<Output = Duration>>,
+        hand: &ManualClock,
+    ) {
+        for _ in 0..steps {
+            assert!(settled(quiet.as_mut()).await.is_pending());
+            hand.advance(STEP);
+        }
+        assert_eq!(settled(quiet).await, Poll::Ready(QUIET));
+    }
+
     #[tokio::test]
     async fn each_request_begins_the_wait_anew() {
         let (requests, hand) = requests(Some(QUIET));
@@ -144,11 +157,7 @@ mod tests {
             }
             requests.came();
         }
-        for _ in 0..4 {
-            assert!(settled(quiet.as_mut()).await.is_pending());
-            hand.advance(STEP);
-        }
-        assert_eq!(settled(quiet).await, Poll::Ready(QUIET));
+        passes_in(4, quiet, &hand).await;
     }
 
     #[tokio::test]
@@ -163,12 +172,8 @@ mod tests {
             requests.came();
         }
         hand.advance(10 * QUIET);
-        let mut quiet = pin!(requests.quiet());
-        for _ in 0..4 {
-            assert!(settled(quiet.as_mut()).await.is_pending());
-            hand.advance(STEP);
-        }
-        assert_eq!(settled(quiet).await, Poll::Ready(QUIET));
+        let quiet = pin!(requests.quiet());
+        passes_in(4, quiet, &hand).await;
     }
 
     #[tokio::test]
@@ -177,11 +182,7 @@ mod tests {
         let mut quiet = pin!(requests.quiet());
         assert!(settled(quiet.as_mut()).await.is_pending());
         hand.advance(10 * QUIET);
-        for _ in 0..4 {
-            assert!(settled(quiet.as_mut()).await.is_pending());
-            hand.advance(STEP);
-        }
-        assert_eq!(settled(quiet).await, Poll::Ready(QUIET));
+        passes_in(4, quiet, &hand).await;
     }
 
     #[tokio::test]
@@ -208,11 +209,7 @@ mod tests {
         hand.advance(STEP);
         // It is gone: what it served is, too.
         serving.shutdown_background();
-        for _ in 0..3 {
-            assert!(settled(quiet.as_mut()).await.is_pending());
-            hand.advance(STEP);
-        }
-        assert_eq!(settled(quiet).await, Poll::Ready(QUIET));
+        passes_in(3, quiet, &hand).await;
     }
 
     #[tokio::test]
